@@ -1,0 +1,1 @@
+"""Talking videos on disk to training examples."""

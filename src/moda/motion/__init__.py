@@ -1,0 +1,1 @@
+"""The multi-modal diffusion transformer: conditions to motion."""

@@ -1,0 +1,193 @@
+"""What the stages hand to each other.
+
+Arrays are numpy. Axis letters in shape comments: T frames, D motion, F speech features,
+K key points, H, W picture, S crop size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.errors import InputError
+from moda.landmarks import Similarity
+
+FRAMES_PER_SECOND = 25.0
+"""Rate of the motion and of the speech features. The video may have another rate."""
+
+EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
+"""In the order of the published network's embedding table; one more row there means "none"."""
+
+Floats = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+"""(H, W, 3), RGB."""
+
+
+@dataclass(frozen=True)
+class MotionSpace:
+    """The joint parameter space of one renderer, with the statistics that go with it.
+
+    A motion vector is ``[expression (E), scale (1), translation (3), pitch, yaw, roll]``. The
+    expression is split further in named groups. ``pose_reference`` says what the pose is relative
+    to: ``"rest"`` - the head as it is in the portrait (scale 1, translation 0 in units of the
+    outer-eye distance, angles 0), or ``"camera"``.
+    """
+
+    name: Literal["mesh", "neural"]
+    groups: tuple[tuple[str, int], ...]
+    """Name and size of each part of the expression, in order."""
+    mean: Floats  # (D,)
+    std: Floats  # (D,)
+    pose_reference: Literal["rest", "camera"]
+    canonical_face: Floats | None = None
+    """Mean face (478, 3) in canonical units; only in the mesh space."""
+    triangles: NDArray[np.int32] | None = None
+    """(N, 3) indices into the 468 surface points, without eyes and mouth; only in the mesh space."""
+    basis: Floats | None = None
+    """(B, 468, 3): vertex offsets in canonical units of the first B expression parameters."""
+
+    @property
+    def expression_size(self) -> int:
+        return sum(size for _, size in self.groups)
+
+    @property
+    def size(self) -> int:
+        """Length D of the motion vector."""
+        return self.expression_size + 7
+
+    def slice(self, name: str) -> slice:
+        """Where a group of the expression, or ``scale``, ``translation``, ... lies in the vector."""
+        pose = (("scale", 1), ("translation", 3), ("pitch", 1), ("yaw", 1), ("roll", 1))
+        start = 0
+        for part, size in (*self.groups, *pose):
+            if part == name:
+                return slice(start, start + size)
+            start += size
+        if name == "expression":
+            return slice(0, self.expression_size)
+        if name == "pose":
+            return slice(self.expression_size, self.size)
+        known = ", ".join(part for part, _ in (*self.groups, *pose))
+        raise KeyError(f"motion has no part {name!r}; it has {known}")
+
+    def normalize(self, values: Floats) -> Floats:
+        """Raw motion (..., D) to zero mean and unit variance."""
+        return (values - self.mean) / (self.std + np.float32(1e-5))
+
+    def denormalize(self, values: Floats) -> Floats:
+        """Inverse of :meth:`normalize`."""
+        return values * (self.std + np.float32(1e-5)) + self.mean
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion of a face over time, in raw (not normalised) units."""
+
+    values: Floats  # (T, D)
+    space: MotionSpace
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != self.space.size:
+            raise InputError(
+                f"motion has shape {self.values.shape}; the {self.space.name} space needs "
+                f"(T, {self.space.size})"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, name: str) -> Floats:
+        """View (T, size) of one named part, see :meth:`MotionSpace.slice`."""
+        return self.values[:, self.space.slice(name)]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One face of one picture: the identity and the texture.
+
+    Landmarks are in pixels; ``landmarks`` of the whole image, ``crop_landmarks`` of the square crop
+    around the head, on which rendering takes place. ``crop_from_image`` maps homogeneous image
+    points to crop points.
+    """
+
+    image: Picture  # (H, W, 3)
+    landmarks: NDArray[np.float64]  # (478, 3)
+    crop_image: Picture  # (S, S, 3)
+    crop_from_image: NDArray[np.float64]  # (2, 3)
+    crop_landmarks: NDArray[np.float64]  # (478, 3)
+    person_mask: Floats  # (S, S) in 0..1, on the crop
+    pose: Similarity
+    """canonical -> crop pixels"""
+    canonical_keypoints: NDArray[np.float64]
+    """(478, 3) pose-free face as photographed, canonical units"""
+    neutral_keypoints: NDArray[np.float64]
+    """(478, 3) the same with the mouth closed"""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A stretch of speech on the 25 fps grid."""
+
+    features: Floats  # (T, F)
+    activity: Floats
+    """(T,) in 0..1: 0 is silence, 1 is somebody speaking"""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+class EmotionAt(NamedTuple):
+    """From this time on, this emotion."""
+
+    seconds: float
+    emotion: str | None
+    intensity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Style:
+    """How it is said: an emotion schedule (empty: none)."""
+
+    schedule: tuple[EmotionAt, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for entry in self.schedule:
+            if entry.emotion is not None and entry.emotion not in EMOTIONS:
+                raise InputError(
+                    f"unknown emotion {entry.emotion!r}; choose one of {', '.join(EMOTIONS)}"
+                )
+            if not 0.0 <= entry.intensity <= 1.0:
+                raise InputError(f"emotion intensity {entry.intensity} is outside 0..1")
+            if not (entry.seconds >= 0.0 and np.isfinite(entry.seconds)):
+                raise InputError(f"emotion time {entry.seconds} s must be 0 or later")
+
+    def at(self, seconds: float) -> EmotionAt:
+        """The entry in force at a time; ``EmotionAt(0, None, 0)`` where there is none."""
+        current = EmotionAt(0.0, None, 0.0)
+        for entry in sorted(self.schedule, key=lambda entry: entry.seconds):
+            if entry.seconds <= seconds + 1e-9:
+                current = entry
+        return current
+
+
+class Renderer(Protocol):
+    """Portrait and motion to pictures. One renderer object belongs to one portrait."""
+
+    @property
+    def space(self) -> MotionSpace: ...
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(width, height) of the frames, both even."""
+        ...
+
+    def render(self, motion: Motion) -> Iterator[Picture]:
+        """Yield one frame (H, W, 3) per row of ``motion``, in order, as it is asked for."""
+        ...
+
+
+Metadata = Mapping[str, str]

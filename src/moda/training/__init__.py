@@ -1,0 +1,1 @@
+"""The training loop, its losses and its moving average of the weights."""
