@@ -58,6 +58,11 @@ STABLE = (
 )  # fmt: skip
 """Points that speech and expression hardly move: the pose is fitted on these."""
 
+IDENTITY_POINTS = (
+    10, 152, 234, 454, 172, 397, 1, 168, 33, 133, 362, 263, 105, 334, 61, 291, 0, 17, 129, 358, 199,
+)  # fmt: skip
+"""21 points whose canonical coordinates describe the identity to the motion model."""
+
 
 class Similarity(NamedTuple):
     """``target = scale * source @ rotation.T + translation``."""

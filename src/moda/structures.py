@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
-from moda.landmarks import Similarity
+from moda.landmarks import IDENTITY_POINTS, Similarity
 
 FRAMES_PER_SECOND = 25.0
 """Rate of the motion and of the speech features. The video may have another rate."""
@@ -126,6 +126,11 @@ class Portrait:
     """(478, 3) pose-free face as photographed, canonical units"""
     neutral_keypoints: NDArray[np.float64]
     """(478, 3) the same with the mouth closed"""
+
+    @property
+    def identity(self) -> Floats:
+        """(63,) canonical coordinates of 21 points, what the motion model is told of the face."""
+        return self.neutral_keypoints[list(IDENTITY_POINTS)].astype(np.float32).ravel()
 
 
 @dataclass(frozen=True)
