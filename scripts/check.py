@@ -1,0 +1,51 @@
+"""Run every check of the project, in the order in which they are quick to fail.
+
+    python scripts/check.py           style, types, layers, tests
+    python scripts/check.py --fast    all but the tests
+
+Run it with the Python of an environment that has the development tools; ``python3 run.py test``
+makes one. All checks run even when one has failed. Exit code 0 when all have passed, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+CHECKS = (
+    ("ruff check", ("-m", "ruff", "check", ".")),
+    ("ruff format", ("-m", "ruff", "format", "--check", ".")),
+    ("mypy", ("-m", "mypy")),
+    ("lint-imports", ("-c", LAYERS)),
+    ("pytest", ("-m", "pytest")),
+)
+
+
+def run_check(name: str, arguments: tuple[str, ...]) -> tuple[bool, str]:
+    """Run one check; whether it passed, and its line of the summary."""
+    print(f"--- {name}", flush=True)
+    start = time.monotonic()
+    passed = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode == 0
+    seconds = time.monotonic() - start
+    return passed, f"{'passed' if passed else 'FAILED'}  {name} ({seconds:.0f} s)"
+
+
+def main() -> int:
+    """Run the checks and print a summary."""
+    parser = argparse.ArgumentParser(description="Run all checks of the project.")
+    parser.add_argument("--fast", action="store_true", help="leave the tests out")
+    checks = CHECKS[:-1] if parser.parse_args().fast else CHECKS
+    results = [run_check(name, arguments) for name, arguments in checks]
+    print("--- summary")
+    for _, line in results:
+        print(line)
+    return 0 if all(passed for passed, _ in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,417 @@
+"""Weights, configuration and motion space in one .safetensors file, checked when it is read.
+
+Tensors are called ``model.*`` and ``space.*``. The header holds the configuration, the description
+of the space, free metadata, a format version, and a SHA-256 of all of that with the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Collection, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from moda.config import PRESETS, ModelConfig, from_json, to_json
+from moda.errors import CheckpointError, ConfigError, OutputError
+from moda.landmarks import NUM_LANDMARKS, NUM_SURFACE
+from moda.motion.model import MotionTransformer
+from moda.structures import MotionSpace
+
+Arrays = dict[str, NDArray[Any]]
+
+FORMAT_VERSION = "1"
+ASSETS = Path(__file__).parent / "assets"
+BUILT_IN = ("moda-tiny",)
+"""Names of the checkpoints inside the package."""
+MESH_SPACE = "mesh_space.safetensors"
+STATISTICS = ("mean", "std")
+SURFACE_TENSORS = ("basis", "canonical_face", "triangles")
+OPTIONAL_SPACE_TENSORS: Mapping[str, tuple[str, ...]] = {"neural": (), "mesh": SURFACE_TENSORS}
+HEADER_KEYS = ("config", "space", "metadata", "format_version")
+MAX_GROUP_SIZE = 10_000
+MAX_LISTED = 8
+"""Names spelled out in an error message."""
+
+PUBLISHED_MODULES = {
+    "motion_embedder.mlp.0": "motion_embedder.first",
+    "motion_embedder.mlp.2": "motion_embedder.second",
+    "identity_embedder.mlp.0": "identity_embedder.first",
+    "identity_embedder.mlp.2": "identity_embedder.second",
+    "time_embedder.mlp.0": "time_embedder.first",
+    "time_embedder.mlp.2": "time_embedder.second",
+    "audio_embedder.proj1": "speech_embedder.layers.0",
+    "audio_embedder.proj2": "speech_embedder.layers.1",
+    "audio_embedder.proj3": "speech_embedder.layers.2",
+    "audio_embedder.norm": "speech_embedder.norm",
+    "emo_embedder.embedding_table": "emotion_embedder",
+    "final_layer.adaLN_modulation.1": "final_layer.modulation",
+    "final_layer.linear": "final_layer.linear",
+}
+PUBLISHED_STREAM = {
+    "adaLN_modulation_{long}{number}.1": "modulation.linear",
+    "attn1.qkv_{short}{number}": "qkv",
+    "attn1.{short}_q_norm{number}": "query_norm",
+    "attn1.{short}_k_norm{number}": "key_norm",
+    "attn1.{short}_proj{number}": "projection",
+    "{long}_mlp{number}.fc1": "mlp.first",
+    "{long}_mlp{number}.fc2": "mlp.second",
+}
+PUBLISHED_ONE_STREAM = {
+    "adaLN_modulation_xs.1": "modulation.linear",
+    "qkv_xs": "qkv_and_inner",
+    "attn1.xs_q_norm": "query_norm",
+    "attn1.xs_k_norm": "key_norm",
+    "linear2": "output",
+}
+WITHOUT_BIAS = ("norm", "emotion_embedder")
+MOTION_STREAM = {"short": "xs", "long": "xs", "number": ""}
+FOUR_STREAMS = (MOTION_STREAM, *({"short": "au", "long": "audio", "number": n} for n in "123"))
+TWO_STREAMS = (MOTION_STREAM, {"short": "au", "long": "audio", "number": ""})
+"""Words of the published names of each stream."""
+
+
+class Checkpoint(NamedTuple):
+    """What :func:`load_checkpoint` reads; the model is in evaluation mode."""
+
+    model: MotionTransformer
+    space: MotionSpace
+    config: ModelConfig
+    metadata: dict[str, str]
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: MotionTransformer,
+    space: MotionSpace,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    config: ModelConfig | None = None,
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    ``config`` adds a name and the way of sampling; without it the name is that of the file and
+    sampling is the default. Raises :class:`CheckpointError` if the parts don't belong together,
+    :class:`OutputError` if the file cannot be written.
+    """
+    path = Path(path)
+    config = config or ModelConfig(name=path.stem, motion=model.config)
+    if config.motion != model.config:
+        raise CheckpointError(f"configuration {config.name!r} is not that of the model")
+    _require_same_motion_size(config, space)
+    weights = model.state_dict()
+    arrays: Arrays = {
+        f"model.{key}": (value.float() if value.is_floating_point() else value).cpu().numpy()
+        for key, value in weights.items()
+    }
+    arrays |= {f"space.{key}": value for key, value in _space_arrays(space).items()}
+    header = {
+        "config": to_json(config),
+        "space": _space_header(space),
+        "metadata": json.dumps(dict(metadata or {})),
+        "format_version": FORMAT_VERSION,
+    }
+    _write(path, arrays, header | {"sha256": _digest(arrays, header)})
+
+
+def load_checkpoint(
+    name_or_path: str | Path, device: torch.device | str = "cpu", *, verify: bool = True
+) -> Checkpoint:
+    """Read a built-in checkpoint by name, or a file.
+
+    Every missing, unexpected or mis-shaped tensor is refused by name, and the SHA-256 must match
+    (``verify=False`` skips only that). Raises :class:`CheckpointError`.
+    """
+    path = _locate(name_or_path)
+    arrays, header = _read(path)
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version!r}; this version reads {FORMAT_VERSION!r}"
+        )
+    missing = [key for key in (*HEADER_KEYS, "sha256") if key not in header]
+    if missing:
+        raise CheckpointError(f"{path}: the header lacks {_list(missing)}")
+    if verify and header["sha256"] != _digest(arrays, header):
+        raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
+    try:
+        config = from_json(ModelConfig, header["config"])
+        metadata = _strings(header["metadata"])
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    parts = _by_prefix(arrays, path)
+    space = _space_from_arrays(parts["space"], header["space"], path)
+    _require_same_motion_size(config, space, where=f"{path}: ")
+    with torch.device("meta"):
+        model = MotionTransformer(config.motion)
+    load_weights(
+        model, {key: torch.from_numpy(value) for key, value in parts["model"].items()}, device
+    )
+    return Checkpoint(model.eval(), space, config, metadata)
+
+
+def load_weights(
+    model: MotionTransformer, weights: Mapping[str, Tensor], device: torch.device | str = "cpu"
+) -> None:
+    """Copy weights into a model (also one on the ``meta`` device) and move it to ``device``.
+
+    Raises :class:`CheckpointError` naming every missing, unexpected or mis-shaped tensor.
+    """
+    expected = model.state_dict()
+    _require_same_keys(weights, expected, "weights")
+    wrong = [
+        f"{key} is {tuple(weights[key].shape)} {weights[key].dtype}, "
+        f"expected {tuple(value.shape)} {value.dtype}"
+        for key, value in expected.items()
+        if (weights[key].shape, weights[key].dtype) != (value.shape, value.dtype)
+    ]
+    if wrong:
+        raise CheckpointError(f"weights do not fit the configuration: {_list(wrong, '; ')}")
+    if any(value.is_meta for value in expected.values()):
+        model.to_empty(device=device)
+    model.to(device)
+    model.load_state_dict(dict(weights))
+
+
+def load_motion_space(path: str | Path | None = None) -> MotionSpace:
+    """Read a motion space; the package's own mesh space if no file is given."""
+    if path is None and not (ASSETS / MESH_SPACE).exists():
+        raise CheckpointError(f"{ASSETS / MESH_SPACE} is missing; reinstall moda-talking-head")
+    path = ASSETS / MESH_SPACE if path is None else Path(path)
+    arrays, header = _read(path)
+    if "space" not in header:
+        raise CheckpointError(f"{path}: the header lacks 'space'; this is not a motion space")
+    return _space_from_arrays(arrays, header["space"], path)
+
+
+def save_motion_space(path: str | Path, space: MotionSpace) -> None:
+    """Write a motion space by itself, whole or not at all."""
+    _write(Path(path), _space_arrays(space), {"space": _space_header(space)})
+
+
+def convert_published_motion_keys(
+    state: Mapping[str, Tensor], *, null_speech: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Rename the official MoDA-base state dict (flat, ``talking_head_dit.*``) to our weights.
+
+    ``null_speech`` (768,) is used if the file has no ``null_audio_feat``: a network trained on a
+    GPU by the original code was saved without it. Raises :class:`CheckpointError` naming missing
+    and unknown keys.
+    """
+    names = _published_names()
+    optional = {"null_audio_feat", "null_motion_feat", "scheduler.sigmas"}
+    _require_same_keys({key: None for key in state if key not in optional}, names, "MoDA-base file")
+    null = state.get("null_audio_feat", null_speech)
+    if null is None:
+        raise CheckpointError(
+            "the file has no null_audio_feat, which guidance needs; give null_speech"
+        )
+    if null.numel() != PRESETS["moda-base"].motion.hidden:
+        raise CheckpointError(f"null_audio_feat is {tuple(null.shape)}, expected 768 numbers")
+    converted = {"speech_embedder.null_speech": null.flatten()}
+    for published, name in names.items():
+        if name.endswith((".qkv_and_inner.weight", ".qkv_and_inner.bias")):
+            converted |= _split_one_stream(name, published, state[published])
+        else:
+            converted[name] = state[published]
+    return converted
+
+
+def _split_one_stream(name: str, published: str, rows: Tensor) -> dict[str, Tensor]:
+    """Published rows [query | key | value | inner] -> [query | inner] and [key | value]."""
+    config = PRESETS["moda-base"].motion
+    sizes = [config.hidden, 2 * config.hidden, round(config.hidden * config.mlp_ratio)]
+    if len(rows) != sum(sizes):
+        raise CheckpointError(f"{published} has {len(rows)} rows, expected {sum(sizes)}")
+    query, key_and_value, inner = torch.split(rows, sizes)
+    return {
+        name.replace("qkv_and_inner", "query_and_inner"): torch.cat((query, inner)),
+        name.replace("qkv_and_inner", "key_and_value"): key_and_value,
+    }
+
+
+def _published_names() -> dict[str, str]:
+    """Published key -> ours; ``qkv_and_inner`` stands for a matrix that we keep in two parts."""
+    config = PRESETS["moda-base"].motion
+    modules = dict(PUBLISHED_MODULES)
+    for theirs, ours, count, streams in (
+        ("blocks4", "four_stream_blocks", config.four_stream_blocks, FOUR_STREAMS),
+        ("blocks2", "two_stream_blocks", config.two_stream_blocks, TWO_STREAMS),
+    ):
+        for index, (stream, words) in product(range(count), enumerate(streams)):
+            for layer, our_layer in PUBLISHED_STREAM.items():
+                name = f"{theirs}.{index}.{layer.format(**words)}"
+                modules[name] = f"{ours}.{index}.streams.{stream}.{our_layer}"
+    for index in range(config.one_stream_blocks):
+        for theirs, ours in PUBLISHED_ONE_STREAM.items():
+            modules[f"blocks.{index}.{theirs}"] = f"one_stream_blocks.{index}.{ours}"
+    return {
+        f"talking_head_dit.{theirs}.{kind}": f"{ours}.{kind}"
+        for theirs, ours in modules.items()
+        for kind in (("weight",) if ours.endswith(WITHOUT_BIAS) else ("weight", "bias"))
+    }
+
+
+def _space_header(space: MotionSpace) -> str:
+    groups = [list(group) for group in space.groups]
+    return json.dumps(
+        {"name": space.name, "groups": groups, "pose_reference": space.pose_reference}
+    )
+
+
+def _space_arrays(space: MotionSpace) -> Arrays:
+    arrays = {key: getattr(space, key) for key in (*STATISTICS, *SURFACE_TENSORS)}
+    return {key: value for key, value in arrays.items() if value is not None}
+
+
+def _space_from_arrays(arrays: Arrays, header: str, where: Path) -> MotionSpace:
+    """Check and put together a motion space."""
+    try:
+        description = json.loads(header)
+        name, reference = description["name"], description["pose_reference"]
+        groups = tuple((str(group), int(size)) for group, size in description["groups"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{where}: the description of the motion space is damaged") from error
+    if name not in OPTIONAL_SPACE_TENSORS or reference not in ("rest", "camera"):
+        raise CheckpointError(f"{where}: unknown motion space {name!r} ({reference!r})")
+    if not all(0 < size <= MAX_GROUP_SIZE for _, size in groups):
+        raise CheckpointError(f"{where}: group sizes of the motion space are damaged: {groups}")
+    present = [key for key in OPTIONAL_SPACE_TENSORS[name] if key in arrays]
+    _require_same_keys(arrays, (*STATISTICS, *present), f"{where}: motion space")
+    space = MotionSpace(groups=groups, name=name, pose_reference=reference, **arrays)
+    shapes = {"mean": (space.size,), "std": (space.size,), "canonical_face": (NUM_LANDMARKS, 3)}
+    for key, value in arrays.items():
+        dtype = np.int32 if key == "triangles" else np.float32
+        fits = value.shape == shapes.get(key, value.shape) and value.dtype == dtype
+        if not fits or (dtype == np.float32 and not np.isfinite(value).all()):
+            raise CheckpointError(
+                f"{where}: space tensor {key!r} is {value.shape} {value.dtype}, "
+                f"expected finite {shapes.get(key, 'values')} {np.dtype(dtype)}"
+            )
+    if (space.std < 0).any():
+        raise CheckpointError(f"{where}: space tensor 'std' has negative values")
+    _require_surface_tensors(space, where)
+    return space
+
+
+def _require_surface_tensors(space: MotionSpace, where: Path) -> None:
+    """Triangles and basis of a mesh space must address the surface points."""
+    if space.triangles is not None and (
+        space.triangles.ndim != 2
+        or space.triangles.shape[1] != 3
+        or (space.triangles.size and not space.triangles.min() >= 0)
+        or (space.triangles.size and not space.triangles.max() < NUM_SURFACE)
+    ):
+        raise CheckpointError(f"{where}: space tensor 'triangles' must be (N, 3) surface points")
+    if space.basis is not None and (
+        space.basis.shape[1:] != (NUM_SURFACE, 3) or len(space.basis) > space.expression_size
+    ):
+        raise CheckpointError(
+            f"{where}: space tensor 'basis' is {space.basis.shape}, expected "
+            f"(up to {space.expression_size}, {NUM_SURFACE}, 3)"
+        )
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and name_or_path in BUILT_IN:
+        path = ASSETS / f"{name_or_path}.safetensors"
+        if not path.is_file():
+            raise CheckpointError(
+                f"the built-in checkpoint {name_or_path!r} is not in this installation "
+                f"({path} is missing); reinstall moda-talking-head or give a .safetensors file"
+            )
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint {str(name_or_path)!r}: not a file, and the built-in names are "
+            f"{', '.join(BUILT_IN)}"
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """All tensors and the header of a .safetensors file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = cast("dict[str, str]", file.metadata() or {})
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as safetensors (damaged, cut short, or another format): {error}"
+        ) from error
+
+
+def _write(path: Path, arrays: Arrays, header: dict[str, str]) -> None:
+    """Write beside the target, then rename, so that no half-written file ever has its name."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    try:
+        save_file(arrays, temporary, metadata=header)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(arrays: Arrays, header: Mapping[str, str]) -> str:
+    """SHA-256 over the header fields and over name, type, shape and bytes of every tensor."""
+    digest = hashlib.sha256()
+    for key in HEADER_KEYS:
+        digest.update(json.dumps([key, header[key]]).encode())
+    for key in sorted(arrays):
+        value = np.ascontiguousarray(arrays[key])
+        digest.update(json.dumps([key, str(value.dtype), value.shape]).encode())
+        digest.update(value.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _by_prefix(arrays: Arrays, path: Path) -> dict[str, Arrays]:
+    parts: dict[str, Arrays] = {"model": {}, "space": {}}
+    for key, value in arrays.items():
+        prefix, _, name = key.partition(".")
+        if prefix not in parts:
+            raise CheckpointError(f"{path} has an unexpected tensor {key!r}")
+        parts[prefix][name] = value
+    return parts
+
+
+def _strings(text: str) -> dict[str, str]:
+    values = json.loads(text)
+    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+        raise ValueError("metadata must be an object of strings")
+    return values
+
+
+def _require_same_motion_size(config: ModelConfig, space: MotionSpace, where: str = "") -> None:
+    if config.motion.motion_size != space.size:
+        raise CheckpointError(
+            f"{where}the model has motion size {config.motion.motion_size}, "
+            f"the {space.name} motion space has {space.size}"
+        )
+
+
+def _require_same_keys(found: Collection[str], expected: Collection[str], what: str) -> None:
+    missing = sorted(set(expected) - set(found))
+    unexpected = sorted(set(found) - set(expected))
+    faults = [
+        f"{kind}: {_list(keys)}"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected))
+        if keys
+    ]
+    if faults:
+        raise CheckpointError(f"{what} tensors do not fit; {'; '.join(faults)}")
+
+
+def _list(items: list[str], separator: str = ", ") -> str:
+    shown = separator.join(items[:MAX_LISTED])
+    return shown if len(items) <= MAX_LISTED else f"{shown} and {len(items) - MAX_LISTED} more"

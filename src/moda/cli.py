@@ -1,0 +1,412 @@
+"""The command line: ``moda generate | reenact | doctor``.
+
+Exit codes: 0 done, 2 something the user can put right (one line on standard error), 1 a bug (with
+a traceback), 130 interrupted. Heavy imports are inside the commands, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from moda import __version__
+from moda.errors import InputError, ModaError
+from moda.structures import EMOTIONS, EmotionAt, Style
+
+if TYPE_CHECKING:
+    from moda.pipeline import TalkingVideo
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+app = typer.Typer(
+    name="moda",
+    help="A portrait and a speech recording become a talking-head video.",
+    epilog="Example: moda generate portrait.jpg speech.wav -o talk.mp4",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PortraitFile = Annotated[
+    Path, typer.Argument(metavar="PORTRAIT", help="Picture with a face (jpg, png, webp, ...).")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Video to write (.mp4, .mov, .mkv); replaced.")
+]
+Rate = Annotated[float, typer.Option("--fps", help="Frames per second, 10 to 60.")]
+Size = Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 2160.")]
+FullFrame = Annotated[
+    bool, typer.Option("--full-frame/--crop", help="The whole picture, or only the head.")
+]
+HeadMotion = Annotated[float, typer.Option(help="Amount of head motion, 0 to 2.")]
+Expression = Annotated[float, typer.Option(help="Amount of expression, 0 to 2.")]
+Face = Annotated[
+    int | None,
+    typer.Option(help="Which face, from left to right from 1.", show_default="the largest"),
+]
+RendererName = Annotated[str, typer.Option("--renderer", help="How frames are made: mesh.")]
+ModelName = Annotated[str, typer.Option("--model", help="Built-in model, or a .safetensors file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+SyntheticMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--synthetic-metadata/--no-synthetic-metadata",
+        help="Whether the tags of the file say that the video is synthetic.",
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _moda(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"moda {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    epilog="Example: moda generate portrait.jpg speech.wav -o talk.mp4 --emotion happy:0.7"
+)
+def generate(
+    portrait: PortraitFile,
+    speech: Annotated[
+        Path,
+        typer.Argument(metavar="SPEECH", help="Speech (wav, flac, mp3, m4a, ogg, or a video)."),
+    ],
+    output: Output = Path("talk.mp4"),
+    emotion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:AMOUNT]", help=f"One of {', '.join(EMOTIONS)}."),
+    ] = None,
+    emotion_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SECONDS=NAME[:AMOUNT]",
+            help="Change the emotion at a time; may be given again. The name none ends it.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed moves head and eyes differently.")] = 0,
+    renderer: RendererName = "mesh",
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps of the sampler, 1 to 1000.", show_default="the model's"),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="How much motion follows speech and emotion, 1 to 10.", show_default="the model's"
+        ),
+    ] = None,
+    fps: Rate = 25.0,
+    size: Size = 512,
+    full_frame: FullFrame = True,
+    head_motion: HeadMotion = 1.0,
+    expression: Expression = 1.0,
+    blink: Annotated[bool, typer.Option("--blink/--no-blink", help="Let the eyes blink.")] = True,
+    face: Face = None,
+    model: ModelName = "moda-tiny",
+    device: Device = "auto",
+    synthetic_metadata: SyntheticMetadata = True,
+) -> None:
+    """Make a portrait speak.
+
+    Writes a video in which the face of PORTRAIT says what is heard in SPEECH.
+    """
+    started = time.perf_counter()
+    style = parse_style(emotion, emotion_at or [])
+    check_early(output, portrait, speech)
+    from moda.pipeline import TalkingHead
+
+    video = TalkingHead.from_pretrained(model, device=device).generate(
+        portrait,
+        speech,
+        style=style,
+        seed=seed,
+        num_steps=steps,
+        guidance_scale=guidance_scale,
+        frames_per_second=fps,
+        size=size,
+        full_frame=full_frame,
+        head_motion=head_motion,
+        expression=expression,
+        blink=blink,
+        face=face,
+        renderer=renderer,
+    )
+    write(video, output, synthetic_metadata=synthetic_metadata, started=started)
+
+
+@app.command(epilog="Example: moda reenact portrait.jpg driving.mp4 -o talk.mp4 --head-motion 0.5")
+def reenact(
+    portrait: PortraitFile,
+    driving: Annotated[
+        Path, typer.Argument(metavar="DRIVING", help="Video of the face whose motion is copied.")
+    ],
+    output: Output = Path("talk.mp4"),
+    renderer: RendererName = "mesh",
+    fps: Rate = 25.0,
+    size: Size = 512,
+    full_frame: FullFrame = True,
+    head_motion: HeadMotion = 1.0,
+    expression: Expression = 1.0,
+    face: Face = None,
+    model: ModelName = "moda-tiny",
+    device: Device = "auto",
+    synthetic_metadata: SyntheticMetadata = True,
+) -> None:
+    """Make a portrait move like the face in a video.
+
+    The sound of DRIVING, if it has any, becomes that of the written video.
+    """
+    started = time.perf_counter()
+    check_early(output, portrait, driving)
+    from moda.pipeline import TalkingHead
+
+    head = TalkingHead.from_pretrained(model, device=device)
+    with progress_bar("Tracking") as progress:
+        video = head.reenact(
+            portrait,
+            driving,
+            frames_per_second=fps,
+            size=size,
+            full_frame=full_frame,
+            head_motion=head_motion,
+            expression=expression,
+            face=face,
+            renderer=renderer,
+            progress=progress,
+        )
+    write(video, output, synthetic_metadata=synthetic_metadata, started=started)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation: versions, devices, models, and one rendered frame."""
+    healthy = True
+    for name, check in DOCTOR_CHECKS.items():
+        try:
+            mark, result = "ok", check()
+        except Exception as error:  # whatever is wrong, the other checks still run
+            healthy, mark, result = False, "PROBLEM", f"{type(error).__name__}: {error}"
+        typer.echo(f"{mark:<8} {name}: {' '.join(result.split())}")
+    if not healthy:
+        raise InputError("the lines marked PROBLEM say what is wrong; reinstall moda-talking-head")
+
+
+# Commands for data, training and evaluation are registered here.
+
+
+def check_early(output: Path, *inputs: Path) -> None:
+    """Find wrong file names before models are loaded.
+
+    Raises:
+        InputError, OutputError: The output cannot be written.
+        MediaError: An input is not there.
+    """
+    from moda.media import check_output_path
+
+    path = check_output_path(output)
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f"output {output} is also an input; choose another name")
+
+
+def parse_style(emotion: str | None, emotion_at: list[str]) -> Style:
+    """``happy:0.7`` from the beginning, then ``3.2=sad`` from those times on.
+
+    Raises:
+        InputError: A part is not written like that, or the emotion is unknown.
+    """
+    schedule = [] if emotion is None else [_parse_emotion(0.0, emotion)]
+    for entry in emotion_at:
+        seconds, equals, name = entry.partition("=")
+        if not equals:
+            raise InputError(f"emotion {entry!r} names no time; write it like 3.2=sad:0.5")
+        schedule.append(_parse_emotion(_parse_number(seconds, entry), name))
+    return Style(tuple(schedule))
+
+
+def _parse_emotion(seconds: float, text: str) -> EmotionAt:
+    name, colon, intensity = text.partition(":")
+    amount = _parse_number(intensity, text) if colon else 1.0
+    return EmotionAt(seconds, None if name == "none" else name, amount)
+
+
+def _parse_number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"{text!r} in emotion {whole!r} is not a number; write it like happy:0.7 or 3.2=sad"
+        ) from None
+
+
+def _versions() -> str:
+    import platform
+    from importlib.metadata import version
+
+    parts = ("torch", "numpy", "numba", "onnxruntime", "opencv-python-headless", "av", "pillow")
+    system = f"moda {__version__}, Python {platform.python_version()} on {platform.platform()}"
+    return ", ".join((system, *(f"{part} {version(part)}" for part in parts)))
+
+
+def _devices() -> str:
+    import torch
+
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    names += [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    return ", ".join(names)
+
+
+def _model_files() -> str:
+    import hashlib
+
+    from moda.checkpoints import ASSETS
+
+    files = sorted(path for path in ASSETS.iterdir() if path.suffix in (".onnx", ".safetensors"))
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
+
+
+def _motion_model() -> str:
+    from moda.checkpoints import BUILT_IN, load_checkpoint
+
+    sizes = {
+        name: sum(weight.numel() for weight in load_checkpoint(name).model.parameters())
+        for name in BUILT_IN
+    }
+    return ", ".join(
+        f"{name} with {size / 1e6:.1f} million weights" for name, size in sizes.items()
+    )
+
+
+def _kernel_cache() -> str:
+    from moda.rendering import warp
+
+    paths = {kernel.stats.cache_path for kernel in vars(warp).values() if hasattr(kernel, "stats")}
+    return ", ".join(str(path or "none: compiled again in every process") for path in paths)
+
+
+def _face_models() -> str:
+    import numpy as np
+
+    from moda.encoders.face import FaceModels
+
+    started = time.perf_counter()
+    models = FaceModels()
+    picture = np.full((256, 256, 3), 128, np.uint8)
+    faces, mask = models.find_faces(picture), models.person_mask(picture)
+    if faces or not np.isfinite(mask).all():
+        raise RuntimeError("the face models see a face in a grey picture")
+    return f"run, {time.perf_counter() - started:.2f} s with loading"
+
+
+def _rendered_frame() -> str:
+    import numpy as np
+
+    from moda.checkpoints import load_motion_space
+    from moda.landmarks import Similarity
+    from moda.rendering.mesh import MeshRenderer
+    from moda.structures import Motion, Portrait
+
+    started = time.perf_counter()
+    space = load_motion_space()
+    assert space.canonical_face is not None
+    side = 256
+    face = space.canonical_face.astype(np.float64)
+    pose = Similarity(side / 4, np.eye(3), np.array([side / 2, side / 2, 0.0]))
+    picture = np.full((side, side, 3), 128, np.uint8)
+    portrait = Portrait(
+        picture, pose.apply(face), picture, np.eye(2, 3), pose.apply(face),
+        np.ones((side, side), np.float32), pose, face, face,
+    )  # fmt: skip
+    renderer = MeshRenderer(portrait, space, size=side)
+    frames = list(renderer.render(Motion(np.zeros((1, space.size), np.float32), space)))
+    return f"{frames[0].shape[1]} x {frames[0].shape[0]}, {time.perf_counter() - started:.2f} s"
+
+
+DOCTOR_CHECKS = {
+    "versions": _versions,
+    "devices": _devices,
+    "model files": _model_files,
+    "motion model": _motion_model,
+    "compiled kernels": _kernel_cache,
+    "face models": _face_models,
+    "rendered frame": _rendered_frame,
+}
+
+
+def write(video: TalkingVideo, output: Path, *, synthetic_metadata: bool, started: float) -> None:
+    """Write a video with a progress bar, and say in one line what came of it."""
+    with progress_bar("Rendering") as progress:
+        summary = video.write(output, progress=progress, synthetic_metadata=synthetic_metadata)
+    took = time.perf_counter() - started
+    typer.echo(
+        f"{summary.num_frames} frames, {summary.seconds:.2f} s of video in {took:.1f} s "
+        f"(real-time factor {took / summary.seconds:.2f}): {summary.path}"
+    )
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; yields what takes (done, total)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point of the ``moda`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(args=arguments, prog_name="moda", standalone_mode=False)
+    except (ModaError, KeyboardInterrupt, typer.Abort) as error:
+        code = EXIT_INTERRUPTED
+        if isinstance(error, ModaError):
+            _complain(str(error))
+            code = EXIT_USER_ERROR
+    except Exception as error:
+        # What typer raises for wrong arguments has this method, in all its versions.
+        describe = getattr(error, "format_message", None)
+        if describe is None:
+            raise
+        _complain(f"{describe().rstrip('.')}; see moda --help")
+        code = EXIT_USER_ERROR
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    sys.stderr.write(f"moda: {line}\n")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that a half-written video is removed."""
+    sys.exit(EXIT_TERMINATED)

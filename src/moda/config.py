@@ -1,0 +1,290 @@
+"""Configurations: frozen dataclasses with defaults, named presets, and strict JSON both ways.
+
+A configuration describes a network and the way it is sampled, and travels inside its checkpoint.
+Reading refuses unknown keys, wrong types and impossible values with :class:`ConfigError`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from moda.errors import ConfigError
+
+C = TypeVar("C")
+
+MAX_HIDDEN = 8192
+MAX_BLOCKS = 128
+MAX_WINDOW = 1000
+"""Far above every real network: a damaged or hostile file must not claim all memory."""
+
+
+@dataclass(frozen=True)
+class SpeechFeaturesConfig:
+    """What the network is told of the sound, per frame of 25 fps.
+
+    ``log_mel``: ``stacked`` consecutive spectra of ``bands`` numbers (4 x 40 = 160), each over
+    ``window`` samples, ``hop`` samples apart. ``hubert``: the outputs of ``layers`` transformer
+    layers with ``channels`` numbers each; the spectral sizes have no meaning there.
+    """
+
+    kind: Literal["log_mel", "hubert"] = "log_mel"
+    sample_rate: int = 16_000  # Hz
+    bands: int = 40
+    window: int = 400  # samples
+    hop: int = 160  # samples
+    stacked: int = 4
+    layers: int = 12
+    channels: int = 768
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "bands", "window", "hop", "stacked", "layers", "channels"):
+            _require_range("speech", name, getattr(self, name), 1, 1_000_000)
+
+    @property
+    def size(self) -> int:
+        """Length F of one frame's flat feature vector."""
+        layers = self.layers if self.kind == "hubert" else 1
+        return layers * self.layer_size
+
+    @property
+    def layer_size(self) -> int:
+        """Length of the part of it that comes from one layer."""
+        return self.channels if self.kind == "hubert" else self.stacked * self.bands
+
+
+@dataclass(frozen=True)
+class SpeechEmbedderConfig:
+    """How speech features become one token per frame.
+
+    ``mlp``: three layers of ``width`` on each frame alone (published). ``conv``: convolutions at
+    50 Hz with ``width`` channels and residual layers of the given ``dilations``; it wants
+    ``context`` more frames on either side of the window.
+    """
+
+    kind: Literal["mlp", "conv"] = "conv"
+    width: int = 128
+    dilations: tuple[int, ...] = (1, 2, 3, 4)
+    context: int = 12  # frames
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_range("embedder", "width", self.width, 1, MAX_HIDDEN)
+        _require_range("embedder", "dropout", self.dropout, 0.0, 0.9)
+        if self.kind == "mlp":
+            if self.context or self.dilations or self.dropout:
+                raise ConfigError(
+                    "an mlp speech embedder sees one frame at a time: "
+                    "context, dilations and dropout must be 0, empty and 0"
+                )
+            return
+        for dilation in self.dilations:
+            _require_range("embedder", "dilations", dilation, 1, 32)
+        if not self.reach <= self.context <= MAX_WINDOW:
+            raise ConfigError(
+                f"speech context {self.context} is outside {self.reach}..{MAX_WINDOW} frames; "
+                f"less than {self.reach} would make tokens depend on where the window begins"
+            )
+
+    @property
+    def reach(self) -> int:
+        """Frames that the convolutions look at on either side of a frame."""
+        return 2 + sum(self.dilations)
+
+
+@dataclass(frozen=True)
+class MotionModelConfig:
+    """Sizes of the multi-modal diffusion transformer. Lengths are in frames of 25 fps."""
+
+    motion_size: int
+    hidden: int
+    num_heads: int
+    four_stream_blocks: int
+    two_stream_blocks: int
+    one_stream_blocks: int
+    speech: SpeechFeaturesConfig = field(default_factory=SpeechFeaturesConfig)
+    speech_embedder: SpeechEmbedderConfig = field(default_factory=SpeechEmbedderConfig)
+    identity_size: int = 63
+    mlp_ratio: float = 4.0
+    num_emotions: int = 8
+    window: int = 80
+    overlap: int = 16
+    rope_base: float = 256.0
+
+    def __post_init__(self) -> None:
+        for name in ("motion_size", "hidden", "num_heads", "identity_size", "num_emotions"):
+            _require_range("model", name, getattr(self, name), 1, MAX_HIDDEN)
+        for name in ("four_stream_blocks", "two_stream_blocks", "one_stream_blocks"):
+            _require_range("model", name, getattr(self, name), 0, MAX_BLOCKS)
+        if self.one_stream_blocks < 1:
+            raise ConfigError("one_stream_blocks must be at least 1")
+        if self.hidden % (2 * self.num_heads):
+            raise ConfigError(
+                f"hidden {self.hidden} must be a multiple of twice num_heads {self.num_heads}: "
+                "rotary positions turn pairs of channels"
+            )
+        _require_range("model", "mlp_ratio", self.mlp_ratio, 0.25, 16.0)
+        _require_range("model", "rope_base", self.rope_base, 1.0, 1e9)
+        _require_range("model", "window", self.window, 4, MAX_WINDOW)
+        _require_range("model", "overlap", self.overlap, 1, self.window // 2)
+        if self.speech_embedder.kind == "conv" and self.speech.size % 2:
+            raise ConfigError(f"a conv speech embedder halves frames; {self.speech.size} is odd")
+
+    @property
+    def none_emotion(self) -> int:
+        """Row of the emotion table that means "none"; also the unconditional label."""
+        return self.num_emotions
+
+    @property
+    def stride(self) -> int:
+        """Frames from the start of one window to the start of the next."""
+        return self.window - self.overlap
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How motion is sampled. ``schedule``: see :mod:`moda.motion.flow`."""
+
+    num_steps: int = 10
+    guidance_scale: float = 1.2
+    schedule: Literal["published", "uniform"] = "uniform"
+    drop_last_step: bool = False
+
+    def __post_init__(self) -> None:
+        _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
+        _require_range("sampler", "guidance_scale", self.guidance_scale, 1.0, 100.0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that a checkpoint has to know about itself besides its weights and motion space."""
+
+    name: str
+    motion: MotionModelConfig
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values (tuples become lists)."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def from_dict(kind: type[C], values: object, *, where: str = "") -> C:
+    """Build a configuration from JSON values.
+
+    Raises :class:`ConfigError` that names the offending key: unknown, missing, of the wrong type,
+    or out of range.
+    """
+    label = where or kind.__name__
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{label}: expected an object, got {_show(values)}")
+    assert is_dataclass(kind)
+    known = {item.name: item for item in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{label}: unknown key {key!r}; known are {', '.join(known)}")
+    for key, item in known.items():
+        has_default = item.default is not NO_DEFAULT or item.default_factory is not NO_DEFAULT
+        if key not in values and not has_default:
+            raise ConfigError(f"{label}: missing key {key!r}")
+    hints = get_type_hints(kind)
+    arguments = {
+        key: _convert(value, hints[key], f"{label}.{key}") for key, value in values.items()
+    }
+    return kind(**arguments)
+
+
+def to_json(config: Any) -> str:
+    """A configuration as readable JSON; :func:`from_json` is the inverse."""
+    return json.dumps(asdict(config), indent=2)
+
+
+def from_json(kind: type[C], text: str) -> C:
+    """Inverse of :func:`to_json`. Raises :class:`ConfigError`."""
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"{kind.__name__}: not JSON: {error}") from error
+    return from_dict(kind, values)
+
+
+def _convert(value: object, hint: Any, where: str) -> Any:
+    """One JSON value as the type of its field."""
+    if is_dataclass(hint):
+        return from_dict(hint, value, where=where)  # type: ignore[arg-type]
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value not in get_args(hint):
+            choices = ", ".join(map(repr, get_args(hint)))
+            raise ConfigError(f"{where}: expected one of {choices}, got {_show(value)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            _reject(value, "a list", where)
+        return tuple(_convert(item, get_args(hint)[0], where) for item in value)
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            _reject(value, "a number", where)
+        if not math.isfinite(value):
+            _reject(value, "a finite number", where)
+        return float(value)
+    if type(value) is not hint:
+        _reject(value, f"of type {hint.__name__}", where)
+    return value
+
+
+def _reject(value: object, expected: str, where: str) -> NoReturn:
+    raise ConfigError(f"{where}: expected {expected}, got {_show(value)}")
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _require_range(part: str, name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{part}: {name} {value} is outside {low}..{high}")
+
+
+PRESETS: Mapping[str, ModelConfig] = {
+    "moda-base": ModelConfig(
+        name="moda-base",
+        motion=MotionModelConfig(
+            motion_size=70,
+            hidden=768,
+            num_heads=12,
+            four_stream_blocks=3,
+            two_stream_blocks=6,
+            one_stream_blocks=12,
+            speech=SpeechFeaturesConfig(kind="hubert"),
+            speech_embedder=SpeechEmbedderConfig(
+                kind="mlp", width=768, dilations=(), context=0, dropout=0.0
+            ),
+        ),
+        sampler=SamplerConfig(schedule="published"),
+    ),
+    "moda-tiny": ModelConfig(
+        name="moda-tiny",
+        motion=MotionModelConfig(
+            motion_size=33,
+            hidden=128,
+            num_heads=4,
+            four_stream_blocks=1,
+            two_stream_blocks=1,
+            one_stream_blocks=2,
+        ),
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The named configuration. Raises :class:`ConfigError` with the known names."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
+    return PRESETS[name]

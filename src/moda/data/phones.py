@@ -1,0 +1,395 @@
+"""Phones as the lips see them: 17 classes, at 100 labels a second.
+
+Sounds that look alike are one class. Synthesisers and recognisers name their phones in IPA,
+ARPAbet or one of festival's sets; the functions here turn such names and times into labels.
+
+Label ``k`` is the class at ``(k + 0.5) / 100`` seconds, the centre of the 10 ms hop ``k`` of
+:mod:`moda.encoders.speech`.
+"""
+
+# ruff: noqa: RUF001 - IPA letters look like Latin ones
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.errors import InputError
+
+LABELS_PER_SECOND = 100
+SAMPLE_RATE_HZ = 16_000
+SAMPLES_PER_LABEL = SAMPLE_RATE_HZ // LABELS_PER_SECOND
+
+Labels = NDArray[np.int8]
+"""(N,) values of :class:`Phone`, 100 a second."""
+Samples = NDArray[np.int16]
+
+
+class Phone(IntEnum):
+    """The classes; the comment lists typical members in IPA."""
+
+    SILENCE = 0
+    BILABIAL = 1  # p b m
+    LABIODENTAL = 2  # f v
+    DENTAL = 3  # θ ð
+    ALVEOLAR = 4  # t d n
+    SIBILANT = 5  # s z ts
+    POSTALVEOLAR = 6  # ʃ ʒ tʃ
+    VELAR = 7  # k g ŋ x ɲ
+    GLOTTAL = 8  # h ʔ
+    RHOTIC = 9  # r ʁ
+    LATERAL = 10  # l
+    ROUNDED = 11  # w u y
+    O = 12  # noqa: E741  o ɔ ø
+    A = 13  # a æ ʌ
+    E = 14  # e ɛ
+    I = 15  # noqa: E741  i ɪ j
+    SCHWA = 16  # ə ɝ
+
+
+Classes = tuple[Phone, ...]
+"""What one symbol stands for: a class, two of a diphthong, none of an unknown symbol."""
+PhoneSet = Literal["arpabet", "italian", "finnish", "czech", "catalan", "russian", "indic"]
+
+
+class PhoneSegment(NamedTuple):
+    """One phone of an utterance. Several classes share its time in equal parts."""
+
+    symbol: str
+    start_seconds: float
+    end_seconds: float
+    phones: Classes
+
+
+def _table(rows: Mapping[Phone, str]) -> dict[str, Phone]:
+    return {symbol: phone for phone, symbols in rows.items() for symbol in symbols.split()}
+
+
+# Capitals: some voices of espeak-ng have no IPA for a phone and fall back on Kirshenbaum's ASCII.
+_IPA = _table(
+    {
+        Phone.BILABIAL: "p b m ɓ ʙ",
+        # Bilabial fricatives hiss like f and v and don't close the lips either.
+        Phone.LABIODENTAL: "f v ɱ ʋ β ɸ ⱱ",
+        Phone.DENTAL: "θ ð",
+        Phone.ALVEOLAR: "t d n ʈ ɖ ɳ ɗ ɾ ɽ",
+        Phone.SIBILANT: "s z ʦ ʣ",
+        Phone.POSTALVEOLAR: "ʃ ʒ ʂ ʐ ɕ ʑ ɧ S ʧ ʤ ʨ ʥ",
+        Phone.VELAR: "k g ɡ ŋ N X x ɣ q ɢ χ c ɟ ɲ ç ʝ ɴ ɠ ɰ ʄ",
+        Phone.GLOTTAL: "h ɦ ʔ ħ ʕ",
+        Phone.RHOTIC: "r ɹ ʁ ʀ ɻ",
+        Phone.LATERAL: "l ɫ ʎ ɭ ɬ ɮ ʟ ɺ",
+        Phone.ROUNDED: "w u ʊ y ʏ ɥ ʍ ʉ",
+        Phone.O: "o ɔ ø œ ɒ ɵ ɞ",
+        Phone.A: "a A ɑ æ ʌ ɐ ɶ",
+        Phone.E: "e ɛ ε",
+        Phone.I: "i ɪ j ɨ ɯ ᵻ",
+        Phone.SCHWA: "ə ɜ ɝ ɚ ɘ ɤ",
+    }
+)
+
+_ARPABET = _table(
+    {
+        Phone.SILENCE: "pau sil h# brth +spn+ +nsn+ #",
+        Phone.BILABIAL: "p b m em",
+        Phone.LABIODENTAL: "f v",
+        Phone.DENTAL: "th dh",
+        Phone.ALVEOLAR: "t d n dx en nx",
+        Phone.SIBILANT: "s z",
+        Phone.POSTALVEOLAR: "sh zh ch jh",
+        Phone.VELAR: "k g ng",
+        Phone.GLOTTAL: "hh hv",
+        Phone.RHOTIC: "r",
+        Phone.LATERAL: "l el",
+        Phone.ROUNDED: "w uw uh",
+        Phone.O: "ao",
+        Phone.A: "aa ae ah",
+        Phone.E: "eh",
+        Phone.I: "iy ih y",
+        Phone.SCHWA: "ax axr er ix",
+    }
+)
+_ARPABET_DIPHTHONGS: dict[str, Classes] = {
+    "ay": (Phone.A, Phone.I),
+    "aw": (Phone.A, Phone.ROUNDED),
+    "ey": (Phone.E, Phone.I),
+    "ow": (Phone.O, Phone.ROUNDED),
+    "oy": (Phone.O, Phone.I),
+}
+
+_FESTIVAL_COMMON = _table(
+    {
+        Phone.SILENCE: "pau # ## _",
+        Phone.BILABIAL: "p b m",
+        Phone.LABIODENTAL: "f v",
+        Phone.DENTAL: "T D",
+        Phone.ALVEOLAR: "t d n",
+        Phone.SIBILANT: "s z ts dz",
+        Phone.POSTALVEOLAR: "S Z tS dZ",
+        Phone.VELAR: "k g N ng J",
+        Phone.GLOTTAL: "h",
+        Phone.RHOTIC: "r rr",
+        Phone.LATERAL: "l L",
+        Phone.ROUNDED: "w u y",
+        Phone.O: "o O",
+        Phone.A: "a",
+        Phone.E: "e E",
+        Phone.I: "i j",
+        Phone.SCHWA: "ax @",
+    }
+)
+_FESTIVAL: dict[PhoneSet, dict[str, Phone]] = {
+    "italian": {"nf": Phone.LABIODENTAL},
+    "finnish": {"7": Phone.O, "@": Phone.A, "&": Phone.A},
+    "czech": _table(
+        {
+            Phone.SIBILANT: "c",
+            Phone.POSTALVEOLAR: "c~ s~ z~ dz~",
+            Phone.VELAR: "ch t~ d~ n~ n*",
+            Phone.RHOTIC: "r~ r~*",
+        }
+    ),
+    "catalan": {},
+    "russian": _table(
+        {
+            Phone.BILABIAL: "pp bb mm",
+            Phone.LABIODENTAL: "ff vv",
+            Phone.ALVEOLAR: "tt dd nn",
+            Phone.SIBILANT: "ss zz c",
+            Phone.POSTALVEOLAR: "sh zh ch sch",
+            Phone.VELAR: "kk gg h hh",
+            Phone.LATERAL: "ll",
+            Phone.ROUNDED: "uu ur",
+            Phone.O: "oo",
+            Phone.A: "aa",
+            Phone.E: "ee",
+            Phone.I: "ii y yy ay",
+            Phone.SCHWA: "ae",
+        }
+    ),
+    "indic": _table(
+        {
+            Phone.BILABIAL: "bh ph",
+            Phone.ALVEOLAR: "th dh T D N td tth ddh",
+            Phone.SIBILANT: "S",
+            Phone.POSTALVEOLAR: "sh zh ch j jh",
+            Phone.VELAR: "x kh gh",
+            Phone.RHOTIC: "R",
+            Phone.ROUNDED: "uh uw",
+            Phone.O: "oh oo",
+            Phone.A: "aa",
+            Phone.E: "eh ee",
+            Phone.I: "ih iy y",
+        }
+    ),
+}
+_FESTIVAL_PAIRS: dict[str, Classes] = {
+    "ay": (Phone.A, Phone.I),
+    "aw": (Phone.A, Phone.ROUNDED),
+    "ksh": (Phone.VELAR, Phone.POSTALVEOLAR),
+}
+
+
+def ipa_phones(symbol: str) -> Classes:
+    """Classes of one IPA symbol with any marks: ``"aɪ"`` -> A, I; ``"tʃʰ"`` -> POSTALVEOLAR.
+
+    An affricate is one class, that of its second part: its lips do not change on the way. Marks
+    (length, tone, aspiration, nasality, a tie bar) are passed over.
+    """
+    phones: list[Phone] = []
+    for character in unicodedata.normalize("NFD", symbol):
+        phone = _IPA.get(character)
+        if phone is None or phones[-1:] == [phone]:
+            continue
+        if phone in (Phone.SIBILANT, Phone.POSTALVEOLAR) and phones[-1:] == [Phone.ALVEOLAR]:
+            phones.pop()
+        phones.append(phone)
+    return tuple(phones)
+
+
+def arpabet_phones(symbol: str) -> Classes:
+    """Classes of one ARPAbet symbol of any case, with or without its stress digit."""
+    plain = symbol.lower().rstrip("0123456789")
+    if plain in _ARPABET_DIPHTHONGS:
+        return _ARPABET_DIPHTHONGS[plain]
+    return (_ARPABET[plain],) if plain in _ARPABET else ()
+
+
+def festival_phones(symbol: str, phone_set: PhoneSet) -> Classes:
+    """Classes of one phone of a festival voice; stress ``1`` and length ``:`` are passed over."""
+    if phone_set == "arpabet":
+        return arpabet_phones(symbol)
+    known = _FESTIVAL_COMMON | _FESTIVAL[phone_set]
+    for plain in (symbol, symbol.rstrip(":"), symbol.rstrip("1")):
+        if plain in known:
+            return (known[plain],)
+    return _FESTIVAL_PAIRS.get(symbol, ())
+
+
+def label_segments(segments: Sequence[PhoneSegment], num_labels: int) -> Labels:
+    """Segments in order of time -> (num_labels,) classes.
+
+    Time before the first and after the last segment is silence; a segment without classes (an
+    unknown symbol) prolongs the one before it.
+    """
+    starts, phones = [-np.inf], [Phone.SILENCE]
+    for segment in segments:
+        span = segment.end_seconds - segment.start_seconds
+        for part, phone in enumerate(segment.phones):
+            starts.append(segment.start_seconds + span * part / len(segment.phones))
+            phones.append(phone)
+    if segments:
+        starts.append(segments[-1].end_seconds)
+        phones.append(Phone.SILENCE)
+    centres = (np.arange(num_labels) + 0.5) / LABELS_PER_SECOND
+    return np.array(phones, np.int8)[np.searchsorted(starts, centres, side="right") - 1]
+
+
+VOICELESS_STOPS = "ptkcqʈ"
+LONGEST_CLOSURE_SECONDS = 0.09
+CLOSURE_IN_PAUSE_SECONDS = 0.05
+"""A closure cannot be heard in a pause; this is what speakers usually take for it."""
+SHORTEST_PHONE_SECONDS = 0.02
+_BLOCK_SECONDS = 0.005
+_QUIET_FRACTION = 0.025
+"""Near-silence: this much of the loud parts' mean amplitude, -32 dB."""
+
+
+def restore_closures(
+    segments: Sequence[PhoneSegment], samples: NDArray[np.generic], sample_rate_hz: int
+) -> list[PhoneSegment]:
+    """Move the start of p, t, k from the burst back to where the mouth closed.
+
+    espeak-ng reports voiceless stops (and affricates) at their burst; the silent closure before it
+    would belong to the previous phone, and lips would close late. The start moves back over
+    near-silence, at most 90 ms, and leaves the phone before it at least 20 ms.
+
+    Args:
+        segments: IPA symbols in order of time.
+        samples: (N,) waveform of these segments, any amplitude.
+        sample_rate_hz: Of the waveform.
+    """
+    levels = _block_levels(samples, sample_rate_hz)
+    quiet = levels < _QUIET_FRACTION * np.percentile(levels, 95) if len(levels) else levels < 0
+    restored: list[PhoneSegment] = []
+    for segment in segments:
+        if restored and segment.symbol[:1] and segment.symbol[0] in VOICELESS_STOPS:
+            before = restored[-1]
+            earliest = min(before.start_seconds + SHORTEST_PHONE_SECONDS, segment.start_seconds)
+            if before.phones == (Phone.SILENCE,):
+                earliest = max(earliest, segment.start_seconds - CLOSURE_IN_PAUSE_SECONDS)
+            start = max(earliest, _quiet_since(quiet, segment.start_seconds))
+            restored[-1] = before._replace(end_seconds=start)
+            segment = segment._replace(start_seconds=start)
+        restored.append(segment)
+    return restored
+
+
+def _block_levels(samples: NDArray[np.generic], sample_rate_hz: int) -> NDArray[np.float64]:
+    """Mean amplitude of blocks of 5 ms."""
+    block = round(_BLOCK_SECONDS * sample_rate_hz)
+    whole = samples[: len(samples) // block * block].astype(np.float64)
+    levels: NDArray[np.float64] = np.abs(whole).reshape(-1, block).mean(1)
+    return levels
+
+
+def _quiet_since(quiet: NDArray[np.bool_], seconds: float) -> float:
+    """Where the near-silence that ends at a time began, at most 90 ms earlier."""
+    block = min(int(seconds / _BLOCK_SECONDS + 1e-6), len(quiet))
+    last = max(0, block - round(LONGEST_CLOSURE_SECONDS / _BLOCK_SECONDS))
+    first = block
+    while first > last and quiet[first - 1]:
+        first -= 1
+    return seconds if first == block else first * _BLOCK_SECONDS
+
+
+@dataclass(frozen=True)
+class PhoneCorpus:
+    """Utterances with their phones, one after the other. Item i is hops offsets[i]:offsets[i+1]."""
+
+    samples: Samples
+    """(160 N,) mono, 16 kHz"""
+    labels: Labels
+    """(N,)"""
+    offsets: NDArray[np.int64]
+    """(items + 1,) in labels, from 0 to N; 160 times as many samples"""
+    names: NDArray[np.str_]
+    """(items,) file name of a recording, running number of a synthesised utterance"""
+    voices: NDArray[np.str_]
+    """(items,) who speaks, as "engine:voice" """
+    held_out: NDArray[np.bool_]
+    """(items,) kept for tests: no item of these voices is trained on"""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def hours(self) -> float:
+        return len(self.labels) / LABELS_PER_SECOND / 3600
+
+    def item(self, index: int) -> tuple[Samples, Labels]:
+        """Samples (160 n,) and labels (n,) of one utterance."""
+        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        samples = self.samples[start * SAMPLES_PER_LABEL : end * SAMPLES_PER_LABEL]
+        return samples, self.labels[start:end]
+
+    def write(self, path: str | Path) -> None:
+        """Write an ``.npz`` file; an existing one is replaced only when the new one is whole."""
+        path = Path(path)
+        unfinished = path.with_suffix(".part.npz")
+        np.savez(
+            unfinished,
+            samples=self.samples,
+            labels=self.labels,
+            offsets=self.offsets,
+            names=self.names,
+            voices=self.voices,
+            held_out=self.held_out,
+        )
+        unfinished.replace(path)
+
+
+def read_phone_corpus(path: str | Path) -> PhoneCorpus:
+    """Read what :meth:`PhoneCorpus.write` wrote.
+
+    Raises:
+        InputError: The file is missing, or is no such corpus.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            fields = {name: arrays[name] for name in PhoneCorpus.__dataclass_fields__}
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a phone corpus ({error}); scripts/synthesize_speech.py makes one"
+        ) from error
+    return PhoneCorpus(**fields)
+
+
+class Utterance(NamedTuple):
+    """One item of a corpus that is being made."""
+
+    samples: Samples  # (160 n,)
+    labels: Labels  # (n,)
+    name: str
+    voice: str
+    held_out: bool
+
+
+def join_utterances(utterances: Sequence[Utterance]) -> PhoneCorpus:
+    """Put utterances one after the other, in order."""
+    lengths = [len(utterance.labels) for utterance in utterances]
+    return PhoneCorpus(
+        samples=np.concatenate([np.zeros(0, np.int16), *(u.samples for u in utterances)]),
+        labels=np.concatenate([np.zeros(0, np.int8), *(u.labels for u in utterances)]),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        names=np.array([u.name for u in utterances], np.str_),
+        voices=np.array([u.voice for u in utterances], np.str_),
+        held_out=np.array([u.held_out for u in utterances], np.bool_),
+    )

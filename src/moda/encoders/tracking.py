@@ -1,0 +1,331 @@
+"""Landmarks of a driving video to motion in the mesh space.
+
+The pose is fitted on points that expression hardly moves, relative to the clip's own rest pose.
+The expression is what differs from the clip's own neutral face after the pose is removed, projected
+on the basis of the motion space with extra weight on the lips, and on the lip gap itself: a closed
+mouth must come out closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.signal import savgol_filter
+
+from moda.encoders.face import FaceModels, FaceTracker
+from moda.errors import FaceError
+from moda.landmarks import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    LEFT_EYE_LOWER,
+    LEFT_EYE_UPPER,
+    LEFT_IRIS,
+    LIPS,
+    MOUTH_CORNERS,
+    NUM_LANDMARKS,
+    NUM_SURFACE,
+    RIGHT_EYE_LOWER,
+    RIGHT_EYE_UPPER,
+    RIGHT_IRIS,
+    STABLE,
+    Array,
+    euler_from_rotation,
+    fit_similarity,
+    lip_gap,
+    lip_width,
+)
+from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture
+
+INNER_LIP_WEIGHT, LIP_WEIGHT, GAP_WEIGHT, DEPTH_WEIGHT = 6.0, 3.0, 10.0, 0.3
+"""How much more a point of the lips, and the lip gap, counts than a point of the cheek."""
+
+TRACKING_NOISE = 0.003
+"""Usual error of a landmark in canonical units: what the fit need not explain."""
+
+EYE_CLOSED_SHARE = 0.3
+"""Lid opening of a closed eye as the tracker sees it, as a share of the clip's open eye."""
+
+NECK_PIVOT = np.array([0.0, 1.25, 0.6])
+"""Centre of head rotation in canonical units: below the chin line, inside the neck."""
+
+
+@dataclass(frozen=True)
+class LandmarkTrack:
+    """Landmarks of one face over a video at a constant rate."""
+
+    landmarks: NDArray[np.float32]  # (T, 478, 3) pixels
+    found: NDArray[np.bool_]  # (T,); landmarks are interpolated where the face was not found
+    frames_per_second: float = FRAMES_PER_SECOND
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+def resample_track(
+    landmarks: NDArray[np.float32], times: Array, num_frames: int, *, start_seconds: float = 0.0
+) -> LandmarkTrack:
+    """Landmarks (N, 478, 3) at their own times in seconds to ``num_frames`` at 25 fps.
+
+    Frames without a face hold NaN; they are bridged, and marked in ``found``. Monotone cubic
+    interpolation keeps the peaks that linear interpolation of 30 fps clips would cut.
+
+    Raises:
+        FaceError: fewer than two frames show a face.
+    """
+    seen = np.isfinite(landmarks[:, 0, 0])
+    if seen.sum() < 2:
+        raise FaceError("the video shows a face in fewer than 2 frames; use one with a visible face")
+    grid = start_seconds + np.arange(num_frames) / FRAMES_PER_SECOND
+    known_times, known = times[seen], landmarks[seen].astype(np.float64)
+    known_times, first = np.unique(known_times, return_index=True)
+    curve = PchipInterpolator(known_times, known[first], axis=0)
+    result = curve(np.clip(grid, known_times[0], known_times[-1]))
+    nearest = np.abs(grid[:, None] - known_times[None]).min(1)
+    return LandmarkTrack(result.astype(np.float32), nearest < 1.5 / FRAMES_PER_SECOND)
+
+
+def track_landmarks(
+    pictures: Iterable[tuple[float, Picture]], models: FaceModels
+) -> LandmarkTrack:
+    """Follow the face through pictures with their times in seconds; landmarks on the 25 fps grid.
+
+    Frame 0 is time 0. Memory is that of the landmarks, not of the pictures.
+
+    Raises:
+        FaceError: fewer than two pictures show a face.
+    """
+    tracker = FaceTracker(models)
+    times, landmarks = [], []
+    missing = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
+    for seconds, picture in pictures:
+        face = tracker.track(picture)
+        times.append(seconds)
+        landmarks.append(missing if face is None else face.points.astype(np.float32))
+    if not times:
+        raise FaceError("the video has no pictures; use one with a visible face")
+    end = times[-1] + (times[-1] - times[0]) / max(len(times) - 1, 1)
+    num_frames = max(1, round(end * FRAMES_PER_SECOND))
+    return resample_track(np.stack(landmarks), np.array(times), num_frames)
+
+
+class TrackedMotion(NamedTuple):
+    """Motion of a driving video."""
+
+    motion: Motion
+    found: NDArray[np.bool_]
+    """(T,) whether the face was seen; elsewhere the motion is interpolated"""
+    neutral: Array
+    """(478, 3) the neutral face that the expression is relative to, canonical units"""
+
+
+def track_motion(
+    pictures: Iterable[tuple[float, Picture]], models: FaceModels, space: MotionSpace
+) -> TrackedMotion:
+    """Track a video, pictures with their times in seconds, into motion at 25 fps.
+
+    Raises:
+        FaceError: fewer than two pictures show a face, or the space is not that of a mesh.
+    """
+    track = track_landmarks(pictures, models)
+    motion, neutral = motion_from_landmarks(track, space)
+    return TrackedMotion(motion, track.found, neutral)
+
+
+def remove_pose(landmarks: Array, reference: Array) -> tuple[Array, Array, Array, Array]:
+    """Pose-free faces and their poses, fitted on the stable points.
+
+    Args:
+        landmarks: (T, 478, 3) pixels.
+        reference: (478, 3) face in canonical units.
+
+    Returns:
+        Faces (T, 478, 3) in canonical units, scales (T,), rotations (T, 3, 3), translations (T, 3).
+    """
+    stable = list(STABLE)
+    fits = [fit_similarity(reference[stable], frame[stable]) for frame in landmarks]
+    faces = np.stack([fit.invert(frame) for fit, frame in zip(fits, landmarks, strict=True)])
+    return (
+        faces,
+        np.array([fit.scale for fit in fits]),
+        np.stack([fit.rotation for fit in fits]),
+        np.stack([fit.translation for fit in fits]),
+    )
+
+
+def estimate_neutral(faces: Array, openness: Array) -> Array:
+    """Neutral face (478, 3) of a clip: mouth closed and of usual width, eyes normally open.
+
+    Args:
+        faces: (T, 478, 3) pose-free.
+        openness: (T,) lid opening, see :func:`lid_openness`.
+    """
+    gap, width = lip_gap(faces), lip_width(faces)
+    distance = (
+        gap / 0.02
+        + np.abs(openness - np.percentile(openness, 70)) / 0.08
+        + np.abs(width - np.median(width)) / 0.05
+    )
+    chosen = np.argsort(distance, kind="stable")[: max(3, len(faces) // 20)]
+    neutral: Array = faces[chosen].mean(0)
+    return neutral
+
+
+def lid_openness(faces: Array) -> Array:
+    """Mean lid distance over eye width, (T, 2) for the right and the left eye."""
+
+    def ratio(upper: tuple[int, ...], lower: tuple[int, ...]) -> Array:
+        height = np.linalg.norm(faces[:, upper[3:6]] - faces[:, lower[3:6]], axis=-1).mean(1)
+        result: Array = height / np.linalg.norm(faces[:, upper[0]] - faces[:, upper[-1]], axis=-1)
+        return result
+
+    return np.stack(
+        [ratio(RIGHT_EYE_UPPER, RIGHT_EYE_LOWER), ratio(LEFT_EYE_UPPER, LEFT_EYE_LOWER)], axis=1
+    )
+
+
+def gaze_offsets(faces: Array) -> Array:
+    """Iris centre against the middle of the eye corners, mean of both eyes, (T, 2) canonical."""
+
+    def offset(iris: int, outer: int, inner: int) -> Array:
+        result: Array = faces[:, iris] - 0.5 * (faces[:, outer] + faces[:, inner])
+        return result
+
+    both = offset(RIGHT_IRIS[0], 33, 133) + offset(LEFT_IRIS[0], 263, 362)
+    result: Array = 0.5 * both[:, :2]
+    return result
+
+
+def vertex_weights() -> Array:
+    """(468, 3) weights of the least-squares fit of an expression."""
+    weights = np.ones(NUM_SURFACE)
+    weights[list(LIPS)] = LIP_WEIGHT
+    weights[list(INNER_LIP_UPPER + INNER_LIP_LOWER)] = INNER_LIP_WEIGHT
+    return weights[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
+
+
+def lip_gaps(faces: Array) -> Array:
+    """Vertical inner-lip gaps at the nine columns between the corners, (..., 9)."""
+    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
+    result: Array = faces[..., lower, 1] - faces[..., upper, 1]
+    return result
+
+
+class ExpressionFit:
+    """Projection of faces on the basis of a mesh space: offsets to parameters."""
+
+    def __init__(self, space: MotionSpace) -> None:
+        if space.basis is None:
+            raise FaceError(f"the {space.name} motion space has no vertex basis to fit faces on")
+        basis = space.basis.astype(np.float64)
+        self._weights = vertex_weights()
+        rows = np.concatenate(
+            [(basis * self._weights).reshape(len(basis), -1), GAP_WEIGHT * lip_gaps(basis)], axis=1
+        )
+        spread = np.maximum(space.std[: len(basis)].astype(np.float64), 1e-6)
+        ridge = np.diag((TRACKING_NOISE / spread) ** 2)
+        self._solve = np.linalg.solve(rows @ rows.T + ridge, rows)
+
+    def __call__(self, offsets: Array, gaps: Array) -> Array:
+        """Vertex offsets (T, 468, 3) and lip gaps (T, 9), canonical, to parameters (T, B)."""
+        targets = np.concatenate(
+            [(offsets * self._weights).reshape(len(offsets), -1), GAP_WEIGHT * gaps], axis=1
+        )
+        result: Array = targets @ self._solve.T
+        return result
+
+
+def mouth_width_ratio(neutral: Array, canonical_face: Array) -> float:
+    """Mouth width of a face over that of the mean face, limited to 0.75..1.3."""
+    right, left = MOUTH_CORNERS
+    ratio = np.linalg.norm(neutral[right] - neutral[left]) / np.linalg.norm(
+        canonical_face[right] - canonical_face[left]
+    )
+    return float(np.clip(ratio, 0.75, 1.3))
+
+
+def motion_from_landmarks(
+    track: LandmarkTrack, space: MotionSpace, *, smooth: bool = True
+) -> tuple[Motion, Array]:
+    """Motion of a tracked clip, and the neutral face (478, 3) it is relative to.
+
+    The rest pose is the clip's median pose. With ``smooth`` the tracker's noise is taken out by
+    Savitzky-Golay filters: 5 frames on the mouth, 7 on the rest of the face, 13 on the pose.
+
+    Raises:
+        FaceError: the space has no vertex basis.
+    """
+    if space.canonical_face is None:
+        raise FaceError(f"the {space.name} motion space has no canonical face")
+    canonical = space.canonical_face.astype(np.float64)
+    landmarks = track.landmarks.astype(np.float64)
+    faces, _, _, _ = remove_pose(landmarks, canonical)
+    person = np.median(faces, axis=0)  # fitting on the own face removes identity from the pose
+    faces, scales, rotations, translations = remove_pose(landmarks, person)
+    openness = lid_openness(faces)
+    neutral = estimate_neutral(faces, openness.mean(1))
+
+    ratio = mouth_width_ratio(neutral, canonical)
+    offsets = (faces - neutral)[:, :NUM_SURFACE] / ratio
+    expression = ExpressionFit(space)(offsets, lip_gaps(faces) / ratio)
+    values = np.zeros((len(track), space.size), np.float32)
+    smoother = _smoother if smooth else _unchanged
+    mouth = space.slice("mouth")
+    values[:, mouth] = smoother(expression[:, mouth], 5)
+    values[:, mouth.stop : expression.shape[1]] = smoother(expression[:, mouth.stop :], 7)
+    values[:, space.slice("blink")] = blink_from_openness(openness)
+    gaze = gaze_offsets(faces)
+    values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze, 0), 7)
+    values[:, space.slice("pose")] = smoother(
+        relative_pose(scales, rotations, translations), 13
+    )
+    return Motion(values, space), neutral
+
+
+def blink_from_openness(openness: Array) -> Floats:
+    """Lid opening (T, 2) to blink (T, 2): 0 the clip's usual open eye, 1 closed."""
+    opened = np.percentile(openness, 75, axis=0)
+    closed = EYE_CLOSED_SHARE * opened
+    blink: Floats = np.clip((opened - openness) / (opened - closed), 0.0, 1.0).astype(np.float32)
+    return blink
+
+
+def relative_pose(scales: Array, rotations: Array, translations: Array) -> Array:
+    """Poses relative to the clip's median pose: (T, 7) scale, translation (3), pitch, yaw, roll.
+
+    Translations are those of the neck pivot's surroundings in canonical units, seen from the rest
+    pose: ``screen = rest(rotation @ (x - pivot) * scale + pivot + translation)``.
+    """
+    rest_rotation = _mean_rotation(rotations)
+    rest_scale = float(np.median(scales))
+    relative = np.einsum("ji,tjk->tik", rest_rotation, rotations)
+    angles = np.array([euler_from_rotation(rotation) for rotation in relative])
+    scale = scales / rest_scale
+    pivots = scales[:, None] * np.einsum("tij,j->ti", rotations, NECK_PIVOT) + translations
+    rest_pivot = np.median(pivots, axis=0)
+    moved = (pivots - rest_pivot) @ rest_rotation / rest_scale
+    return np.concatenate([scale[:, None], moved, angles], axis=1)
+
+
+def _mean_rotation(rotations: Array) -> Array:
+    """Chordal mean of rotations (T, 3, 3), taken over the median half to ignore outliers."""
+    left, _, right = np.linalg.svd(np.median(rotations, axis=0))
+    mean: Array = (left * np.array([1.0, 1.0, np.linalg.det(left @ right)])) @ right
+    return mean
+
+
+def _smoother(values: Array, window: int) -> Array:
+    if len(values) < window:
+        return values
+    smooth: Array = savgol_filter(values, window, 2, axis=0)
+    return smooth
+
+
+def _unchanged(values: Array, window: int) -> Array:
+    return values
+
+

@@ -1,0 +1,20 @@
+"""Pictures, sound and video in and out: the only part that knows PyAV and Pillow.
+
+Files are untrusted: size, duration, pixels and formats are limited before anything is decoded,
+only local files are opened, and everything is streamed except the one portrait.
+"""
+
+from moda.media.audio import AudioReader
+from moda.media.images import read_image
+from moda.media.video import VideoReader
+from moda.media.writer import OUTPUT_SUFFIXES, VideoWriter, check_output_path, exact_rate
+
+__all__ = [
+    "OUTPUT_SUFFIXES",
+    "AudioReader",
+    "VideoReader",
+    "VideoWriter",
+    "check_output_path",
+    "exact_rate",
+    "read_image",
+]

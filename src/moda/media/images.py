@@ -1,0 +1,116 @@
+"""Pictures in: any common format to 8-bit RGB."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from moda.errors import MediaError
+from moda.media.containers import check_file
+from moda.structures import Picture
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+MAX_FILE_BYTES = 512 * 2**20
+MAX_PIXELS = 60_000_000
+MIN_SIDE_PX = 64
+BACKGROUND = (128, 128, 128)
+"""What shows through where a picture is transparent."""
+
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
+                   IndexError, KeyError, TypeError, OverflowError, NotImplementedError)  # fmt: skip
+"""What Pillow's decoders raise for damaged content."""
+
+
+def read_image(path: str | Path) -> Picture:
+    """Read a picture upright, as 8-bit sRGB, transparency on neutral grey.
+
+    Returns:
+        (H, W, 3), RGB.
+
+    Raises:
+        MediaError: The file is missing, damaged, in another format, or outside the limits.
+    """
+    path = check_file(Path(path), "picture", MAX_FILE_BYTES)
+    try:
+        with warnings.catch_warnings():
+            # Size is checked below; Pillow's own warnings would reach the user unasked.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                _check_size(path, image.size)
+                image.load()
+                return _to_rgb(image)
+    except Image.DecompressionBombError:
+        raise MediaError(
+            f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels, the limit; "
+            "make it smaller"
+        ) from None
+    except UnidentifiedImageError:
+        raise MediaError(
+            f"{path} is not a picture that can be read; use JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF"
+        ) from None
+    except DECODING_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MediaError(f"{path} is damaged ({reason}); save the picture again") from None
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise MediaError(
+            f"{path} has {width} x {height} pixels, more than the limit of "
+            f"{MAX_PIXELS // 1_000_000} million; make it smaller"
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise MediaError(
+            f"{path} has {width} x {height} pixels, a side is below the limit of "
+            f"{MIN_SIDE_PX}; use a larger picture"
+        )
+
+
+def _to_rgb(image: Image.Image) -> Picture:
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _grey_from_deep(np.asarray(image), image.mode)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        image = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image.alpha_composite(layered)
+        image = image.convert("RGB")
+    image = _to_srgb(image, profile)
+    return np.asarray(image.convert("RGB")).copy()
+
+
+def _grey_from_deep(values: np.ndarray, mode: str) -> Picture:
+    """Grey of more than 8 bits (H, W) to (H, W) of 8 bits, scaled, not clipped."""
+    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    brightest = values.max(initial=0.0)
+    if mode == "F" and brightest <= 1.0:
+        white = 1.0
+    elif mode in ("I", "F") and brightest <= 255.0:
+        white = 255.0
+    else:
+        white = max(65535.0, brightest)
+    grey: Picture = np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8)
+    return grey
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Apply an embedded colour profile (phones write Display P3); ignore a broken one."""
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image
+    try:
+        converted = ImageCms.profileToProfile(
+            image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )  # fmt: skip
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    return converted if converted is not None else image

@@ -1,0 +1,154 @@
+"""Video in: any video file to pictures at a constant rate, in constant memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av.container
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from moda.errors import MediaError
+from moda.media.containers import check_seconds, decode, open_media, stream_seconds, stream_start
+from moda.structures import Picture
+
+MAX_PIXELS = 8192 * 4352
+MIN_SIDE_PX = 64
+
+
+class TimedFrame(NamedTuple):
+    """A decoded picture and when it is shown."""
+
+    start: Fraction
+    """seconds after the first sample of sound"""
+    end: Fraction
+    frame: VideoFrame
+
+
+class VideoReader:
+    """Upright RGB pictures of a video at a constant rate.
+
+    Time 0 is the first sample of the sound, where there is sound: that is where a copied sound
+    track starts. The picture at time n / ``frames_per_second`` is the one shown then, give or
+    take half a picture's duration, so jittering time stamps neither repeat nor drop pictures and
+    a variable rate becomes a constant one.
+
+    Args:
+        path: Any video file that FFmpeg opens.
+        frames_per_second: Of the pictures, not of the file.
+
+    Raises:
+        MediaError: The file is missing or damaged, has no pictures, or is outside the limits.
+    """
+
+    def __init__(self, path: str | Path, frames_per_second: float = 25.0) -> None:
+        self.path = Path(path)
+        self.frames_per_second = frames_per_second
+        with open_media(self.path, "video") as container:
+            stream = _video_stream(container, self.path)
+            first = next(_timed_frames(container, stream, self.path), None)
+            if first is None:
+                raise MediaError(f"{self.path} has no pictures; give a video of a talking face")
+            zero = _time_zero(container, stream)
+            length = stream_seconds(container, stream) or float(first.end - first.start)
+            seconds = float(stream_start(stream) - zero) + length
+            check_seconds(self.path, seconds)
+            self.native_rate = float(stream.average_rate or stream.guessed_rate or 25)
+            self._quarter_turns = round(first.frame.rotation / 90) % 4
+            self._size = _square_pixel_size(stream, first.frame)
+            self.has_sound = bool(container.streams.audio)
+            self.duration_seconds = max(seconds, 0.0)
+            """What the header claims; only reading everything tells the truth."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures, upright, in square pixels."""
+        width, height = self._size
+        return (height, width) if self._quarter_turns % 2 else (width, height)
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield pictures (H, W, 3) from the start, each time anew.
+
+        A picture that is shown longer than one frame is the same array again: do not write to it.
+        """
+        step = 1 / Fraction(self.frames_per_second).limit_denominator(100_000)
+        with open_media(self.path, "video") as container:
+            stream = _video_stream(container, self.path)
+            index, current, picture = 0, None, None
+            for upcoming in _timed_frames(container, stream, self.path):
+                while current and index * step + step / 2 < upcoming.start:
+                    picture = self._picture(current) if picture is None else picture
+                    yield picture
+                    index += 1
+                current, picture = upcoming, None
+            # A last picture shorter than half a step is still shown if none was since.
+            while current and index * step + min(step, current.end - current.start) / 2 < (
+                current.end
+            ):
+                picture = self._picture(current) if picture is None else picture
+                yield picture
+                index += 1
+
+    def timed_pictures(self) -> Iterator[tuple[float, Picture]]:
+        """Yield every picture of the file once, with its time in seconds, at the file's own rate."""
+        with open_media(self.path, "video") as container:
+            stream = _video_stream(container, self.path)
+            for timed in _timed_frames(container, stream, self.path):
+                yield float(timed.start), self._picture(timed)
+
+    def _picture(self, timed: TimedFrame) -> Picture:
+        width, height = self._size
+        picture = timed.frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, self._quarter_turns)).astype(np.uint8)
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> VideoStream:
+    streams = container.streams.video
+    if not streams:
+        raise MediaError(f"{path} has no video track; give a video of a talking face")
+    stream = streams[0]
+    if stream.width * stream.height > MAX_PIXELS:
+        raise MediaError(
+            f"{path} has {stream.width} x {stream.height} pixels, more than the limit of "
+            f"{MAX_PIXELS / 1e6:.0f} million; make it smaller"
+        )
+    if min(stream.width, stream.height) < MIN_SIDE_PX:
+        raise MediaError(
+            f"{path} has {stream.width} x {stream.height} pixels, a side is below the limit of "
+            f"{MIN_SIDE_PX}; use a larger video"
+        )
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _time_zero(container: av.container.InputContainer, stream: VideoStream) -> Fraction:
+    return stream_start(container.streams.audio[0] if container.streams.audio else stream)
+
+
+def _timed_frames(
+    container: av.container.InputContainer, stream: VideoStream, path: Path
+) -> Iterator[TimedFrame]:
+    """Decode pictures in the order of their time, each with the time it is shown."""
+    zero = _time_zero(container, stream)
+    usual = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
+    end = stream_start(stream) - zero
+    for frame in decode(container.demux(stream), stream.decode, path, "video"):
+        start = end
+        if frame.pts is not None and frame.time_base is not None:
+            start = frame.pts * Fraction(frame.time_base) - zero
+        duration = Fraction(frame.duration * (frame.time_base or 0)) if frame.duration else usual
+        end = start + duration
+        check_seconds(path, float(end))
+        yield TimedFrame(start, end, frame)
+
+
+def _square_pixel_size(stream: VideoStream, frame: VideoFrame) -> tuple[int, int]:
+    ratio = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, 4) <= ratio <= 4:
+        ratio = Fraction(1)
+    return max(MIN_SIDE_PX, math.floor(frame.width * ratio + Fraction(1, 2))), frame.height

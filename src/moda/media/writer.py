@@ -1,0 +1,300 @@
+"""Video out: pictures and a copy of a sound track, encoded while later pictures are rendered."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import av.container
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+
+from moda.errors import InputError, OutputError
+from moda.media.audio import Resampler, SoundTrack
+from moda.media.containers import open_media
+from moda.structures import Floats, Metadata, Picture
+
+OUTPUT_SUFFIXES = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Name endings of a target and the containers they mean."""
+QUEUE_FRAMES = 8
+X264_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "4"}
+"""The number of threads is fixed because the bytes depend on it."""
+KEPT_SOUND_RATES_HZ = (44_100, 48_000)
+OTHER_SOUND_RATE_HZ = 48_000
+SOUND_BITS_PER_SECOND = {1: 128_000, 2: 192_000}
+BT709 = 1
+
+
+def check_output_path(path: str | Path) -> Path:
+    """Find out before any work whether a video can be written there.
+
+    Raises:
+        InputError: The name does not end in one of :data:`OUTPUT_SUFFIXES`.
+        OutputError: The folder is missing or not writable, or the target is no plain file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in OUTPUT_SUFFIXES:
+        known = ", ".join(OUTPUT_SUFFIXES)
+        raise InputError(f"output {path} ends in {path.suffix!r}; choose a name ending in {known}")
+    try:
+        if path.is_dir():
+            raise OutputError(f"output {path} is a folder; give the name of a file in it")
+        if not path.parent.is_dir():
+            raise OutputError(f"folder {path.parent} does not exist; create it or choose another")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"output {path} is not a plain file; choose another name")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"output {path} cannot be used ({error}); choose another") from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"folder {path.parent} is not writable; choose another")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(f"output {path} is write-protected; choose another name")
+    return path
+
+
+class VideoWriter:
+    """Write a video file that appears whole or not at all.
+
+    Use as a context manager; leaving it normally finishes the file and puts it in place, leaving
+    it with an exception removes every trace. Encoding runs in a thread with a short queue. The
+    same pictures and sound give the same bytes.
+
+    Args:
+        path: Target, replaced if it exists; see :data:`OUTPUT_SUFFIXES`.
+        size: (width, height) of the pictures, both even.
+        frames_per_second: Constant rate.
+        sound: File whose first sound track is copied, cut or filled with silence to the length
+            of the pictures; None for a silent video.
+        metadata: Tags of the file.
+
+    Raises:
+        OutputError: The file cannot be written, at any time until the context is left.
+        MediaError: The sound cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        frames_per_second: float = 25.0,
+        *,
+        sound: str | Path | None = None,
+        metadata: Metadata | None = None,
+    ) -> None:
+        self.path = check_output_path(path)
+        self.num_frames = 0
+        self._size = size
+        self._rate = exact_rate(frames_per_second)
+        self._sound = None if sound is None else Path(sound)
+        self._metadata = dict(metadata or {})
+        target = self.path.resolve()
+        self._target = target
+        self._temporary = target.with_name(f".moda-{secrets.token_hex(6)}.part")
+        self._frames: queue.Queue[VideoFrame | None] = queue.Queue(QUEUE_FRAMES)
+        self._error: BaseException | None = None
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="moda-encoder", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def write(self, frame: Picture) -> None:
+        """Hand over one picture (H, W, 3); it may be reused by the caller afterwards."""
+        width, height = self._size
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not ({height}, {width}, 3)")
+        video_frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+        video_frame.pts, video_frame.time_base = self.num_frames, 1 / self._rate
+        self._put(video_frame)
+        self.num_frames += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is not None:
+                self._cancelled.set()
+                self._thread.join()
+                return
+            self._put(None)
+            self._thread.join()
+            self._raise_error()
+            self._put_in_place()
+        except BaseException:
+            self._cancelled.set()
+            self._thread.join()
+            raise
+        finally:
+            with suppress(OSError):
+                self._temporary.unlink()
+
+    def _put(self, frame: VideoFrame | None) -> None:
+        while True:
+            self._raise_error()
+            try:
+                return self._frames.put(frame, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def _raise_error(self) -> None:
+        if isinstance(self._error, FFmpegError | OSError):
+            raise self._output_error(self._error) from self._error
+        if self._error is not None:
+            raise self._error
+
+    def _output_error(self, error: FFmpegError | OSError) -> OutputError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space or choose another folder" if full else "choose another folder"
+        return OutputError(f"{self.path} cannot be written ({error.strerror}); {remedy}")
+
+    def _put_in_place(self) -> None:
+        if self.num_frames == 0:
+            raise OutputError(f"{self.path} was not written: there are no frames to write")
+        try:
+            with self._temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            self._temporary.replace(self._target)
+        except OSError as error:
+            raise self._output_error(error) from error
+
+    def _run(self) -> None:
+        """Body of the encoding thread."""
+        try:
+            self._encode()
+        except BaseException as error:  # handed to the caller's thread by _raise_error
+            self._error = error
+
+    def _encode(self) -> None:
+        with ExitStack() as stack:
+            sound = None
+            if self._sound is not None:
+                source = stack.enter_context(open_media(self._sound, "sound"))
+                sound = SoundTrack.of(source, self._sound)
+            container = stack.enter_context(
+                av.open(
+                    str(self._temporary),
+                    "w",
+                    format=OUTPUT_SUFFIXES[self.path.suffix.lower()],
+                    container_options=_muxer_options(self.path.suffix.lower()),
+                )
+            )
+            container.metadata.update(self._metadata)
+            video_stream = self._add_video(container)
+            sound_copy = None if sound is None else SoundCopy(sound, container)
+            for count, frame in enumerate(self._queued(), start=1):
+                if sound_copy is not None:
+                    sound_copy.write_until(count / self._rate)
+                yuv = frame.reformat(
+                    format="yuv420p",
+                    dst_colorspace=Colorspace.ITU709,
+                    src_color_range=ColorRange.JPEG,
+                    dst_color_range=ColorRange.MPEG,
+                )
+                yuv.pts, yuv.time_base = frame.pts, frame.time_base
+                container.mux(video_stream.encode(yuv))
+            if self._cancelled.is_set():
+                return
+            if sound_copy is not None:
+                sound_copy.finish()
+            container.mux(video_stream.encode(None))
+
+    def _add_video(self, container: av.container.OutputContainer) -> VideoStream:
+        stream = container.add_stream("libx264", rate=self._rate, options=dict(X264_OPTIONS))
+        stream.width, stream.height = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = 1 / self._rate
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = ColorRange.MPEG
+        return stream
+
+    def _queued(self) -> Iterator[VideoFrame]:
+        while not self._cancelled.is_set():
+            try:
+                frame = self._frames.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if frame is None:
+                return
+            yield frame
+
+
+class SoundCopy:
+    """Encodes a sound track step by step, in time with the pictures."""
+
+    def __init__(self, track: SoundTrack, container: av.container.OutputContainer) -> None:
+        self._container = container
+        kept = track.rate_hz in KEPT_SOUND_RATES_HZ
+        self._rate_hz = track.rate_hz if kept else OTHER_SOUND_RATE_HZ
+        self._num_channels = track.num_channels
+        self._stream: AudioStream = container.add_stream("aac", rate=self._rate_hz)
+        self._stream.layout = self._layout
+        self._stream.bit_rate = SOUND_BITS_PER_SECOND[self._num_channels]
+        self._blocks = self._resampled(track)
+        self._ready = np.zeros((self._num_channels, 0), np.float32)
+        self._written = 0
+
+    @property
+    def _layout(self) -> str:
+        return "stereo" if self._num_channels == 2 else "mono"
+
+    def write_until(self, seconds: Fraction) -> None:
+        """Encode up to a time; silence once the track has ended."""
+        missing = round(seconds * self._rate_hz) - self._written
+        while self._ready.shape[1] < missing:
+            block = next(self._blocks, None)
+            if block is None:
+                block = np.zeros((self._num_channels, missing), np.float32)
+            self._ready = np.concatenate([self._ready, block], axis=1)
+        samples, self._ready = self._ready[:, :missing], self._ready[:, missing:]
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", self._layout)
+        frame.sample_rate = self._rate_hz
+        frame.pts, frame.time_base = self._written, Fraction(1, self._rate_hz)
+        self._written += missing
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Encode what the encoder still holds."""
+        self._container.mux(self._stream.encode(None))
+
+    def _resampled(self, track: SoundTrack) -> Iterator[Floats]:
+        resampler = Resampler(track.rate_hz, self._rate_hz, num_channels=self._num_channels)
+        for block in track.blocks():
+            yield resampler.push(block)
+        yield resampler.finish()
+
+
+def exact_rate(frames_per_second: float) -> Fraction:
+    """The rate as a fraction; 29.97, 23.976 and 59.94 mean the television rates."""
+    television = Fraction(round(frames_per_second) * 1000, 1001)
+    if abs(float(television) - frames_per_second) < 0.005:
+        return television
+    return Fraction(frames_per_second).limit_denominator(1001)
+
+
+def _muxer_options(suffix: str) -> dict[str, str]:
+    # bitexact: no version, no random identifier; use_metadata_tags: keys of our own are kept;
+    # faststart: plays before it is loaded whole.
+    options = {"fflags": "+bitexact"}
+    if suffix != ".mkv":
+        options["movflags"] = "+faststart+use_metadata_tags"
+    return options

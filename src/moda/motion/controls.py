@@ -1,0 +1,58 @@
+"""From sampled motion to the motion that is shown: rest, blinks, and the user's amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from moda.motion.idle import BlinkRule, LipRest
+from moda.structures import Motion, Speech
+
+GATE_STEP = 1.0 / 3.0
+"""The mouth needs three frames from rest to speech and back."""
+
+
+def shape_motion(
+    pairs: Iterable[tuple[Motion, Speech]],
+    *,
+    seed: int,
+    blink: bool = True,
+    head_motion: float = 1.0,
+    expression: float = 1.0,
+) -> Iterator[Motion]:
+    """Let lips rest in silence, let eyes blink, and apply the user's amounts, as a stream.
+
+    Args:
+        pairs: consecutive stretches of motion, each with the speech of the same frames.
+        seed: decides the blinks.
+        blink: whether to blink at all.
+        head_motion: factor on the head's deviation from rest; 0 holds it still.
+        expression: factor on mouth, brows and cheeks.
+    """
+    blinks = BlinkRule(seed)
+    rest: LipRest | None = None
+    gate = 0.0
+    for motion, speech in pairs:
+        rest = rest or LipRest(motion.space)
+        values = motion.values.copy()
+        lids = np.zeros(len(values), np.float32)
+        for index, activity in enumerate(speech.activity):
+            gate += float(np.clip(activity - gate, -GATE_STEP, GATE_STEP))
+            rest(values[index], gate)
+            lids[index] = blinks.next(float(activity)) if blink else 0.0
+        values[:, motion.space.slice("blink")] = lids[:, None]
+        yield scale_motion(
+            Motion(values, motion.space), head_motion=head_motion, expression=expression
+        )
+
+
+def scale_motion(motion: Motion, *, head_motion: float = 1.0, expression: float = 1.0) -> Motion:
+    """Multiply the head's deviation from its rest pose, and the expression, by factors."""
+    space, values = motion.space, motion.values.copy()
+    for group in ("mouth", "brows", "cheeks"):
+        values[:, space.slice(group)] *= expression
+    rest_pose = np.array([1, 0, 0, 0, 0, 0, 0], np.float32)
+    pose = space.slice("pose")
+    values[:, pose] = rest_pose + head_motion * (values[:, pose] - rest_pose)
+    return Motion(values, space)

@@ -1,0 +1,84 @@
+"""The mathematics of the motion flow (rectified flow, arXiv 2209.03003), in one place.
+
+Direction of time: ``sigma`` 1 is noise, 0 is motion. Formulas with x the motion, e the noise:
+``x_sigma = (1 - sigma) x + sigma e`` and ``velocity = d x_sigma / d sigma = e - x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000
+"""Factor between ``sigma`` and the time step at the network's door."""
+
+
+def interpolate(motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Noisy motion ``(1 - sigma) x + sigma e``; ``sigma`` broadcasts against (B, T, D)."""
+    return (1 - sigma) * motion + sigma * noise
+
+
+def velocity(motion: Tensor, noise: Tensor) -> Tensor:
+    """What the network learns to predict: ``e - x``."""
+    return noise - motion
+
+
+def estimate_motion(noisy_motion: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """The motion at the end of a straight path: ``x_sigma - sigma v``."""
+    return noisy_motion - sigma * velocity
+
+
+def estimate_noise(noisy_motion: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """The noise at the start of a straight path: ``x_sigma + (1 - sigma) v``."""
+    return noisy_motion + (1 - sigma) * velocity
+
+
+def timestep_of(sigma: Tensor) -> Tensor:
+    """``1000 sigma`` as float32, rounded once (0.889 gives 889, not 888.99994)."""
+    return (sigma.double() * TIMESTEPS).float()
+
+
+def published_schedule(num_steps: int = 10, *, drop_last_step: bool = False) -> Tensor:
+    """Steps (N, 2) from sigma to the next sigma, as the released sampler takes them.
+
+    The N noise levels are evenly spaced from 1 to 0.001 and the last step goes from there to 0, so
+    it costs as much as the others and moves the result by a thousandth of the velocity.
+    ``drop_last_step`` leaves it out: the last but one step then goes all the way to 0.
+    """
+    if num_steps == 1:
+        return torch.tensor([[1.0, 0.0]])
+    sigma = torch.linspace(TIMESTEPS, 1, num_steps) / TIMESTEPS
+    following = sigma - (1 - 1 / TIMESTEPS) / (num_steps - 1)
+    following[-1] = 0.0
+    if drop_last_step:
+        sigma, following = sigma[:-1], following[:-1]
+        following[-1] = 0.0
+    return torch.stack((sigma, following), dim=1)
+
+
+def uniform_schedule(num_steps: int) -> Tensor:
+    """Steps (N, 2) of equal length 1/N from 1 to 0."""
+    sigma = torch.linspace(1, 0, num_steps + 1)
+    return torch.stack((sigma[:-1], sigma[1:]), dim=1)
+
+
+def guide(unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> Tensor:
+    """Classifier-free guidance ``v_u + s (v_c - v_u)`` (arXiv 2207.12598, eq. 6 with s = 1 + w)."""
+    return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def sample_euler(
+    velocity_at: Callable[[Tensor, Tensor], Tensor], noise: Tensor, schedule: Tensor
+) -> Tensor:
+    """Follow the velocity field from noise (B, T, D) to motion with Euler's method.
+
+    ``velocity_at(noisy_motion, sigma)`` with sigma a scalar tensor; ``schedule`` (N, 2) holds
+    (sigma, next sigma) of every step.
+    """
+    noisy_motion = noise
+    for sigma, next_sigma in schedule.to(noise.device):
+        slope = velocity_at(noisy_motion, sigma)
+        noisy_motion = noisy_motion + (next_sigma - sigma) * slope
+    return noisy_motion

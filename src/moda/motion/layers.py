@@ -1,0 +1,323 @@
+"""Parts of the motion transformer: rotary positions, modulation, attention, blocks, embedders.
+
+Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig
+
+BLOCK_NORM_EPS = 1e-6
+HEAD_NORM_EPS = 1e-5
+NUM_TIME_FREQUENCIES = 128
+MAX_TIME_PERIOD = 10_000.0
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of the rotary angle of every token, each (N, d/2)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary_positions(
+    num_frames: int, head_size: int, base: float, *, device: torch.device
+) -> Rotary:
+    """Angles ``p * base^(-2i/d)`` for frames p = 0..T-1 (RoFormer, arXiv 2104.09864, eq. 15)."""
+    exponent = torch.arange(0, head_size, 2, dtype=torch.float32, device=device) / head_size
+    frame = torch.arange(num_frames, dtype=torch.float32, device=device)
+    angle = torch.outer(frame, base**-exponent)
+    return Rotary(angle.cos(), angle.sin())
+
+
+def no_positions(num_tokens: int, head_size: int, *, device: torch.device) -> Rotary:
+    """Angle 0: these tokens are not turned."""
+    angle = torch.zeros(num_tokens, head_size // 2, device=device)
+    return Rotary(angle.cos(), angle.sin())
+
+
+def concat_rotary(*parts: Rotary) -> Rotary:
+    """Angles of several streams one after the other."""
+    return Rotary(torch.cat([part.cos for part in parts]), torch.cat([part.sin for part in parts]))
+
+
+def rotate(heads: Tensor, rotary: Rotary) -> Tensor:
+    """Turn adjacent channel pairs (2i, 2i+1) of (B, H, N, d) by the tokens' angles."""
+    even, odd = rearrange(heads.float(), "... (pair two) -> two ... pair", two=2)
+    cos, sin = rotary
+    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+    return turned.flatten(-2).type_as(heads)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention of (B, H, N, d); ``key_bias`` (N,) is added to every logit row.
+
+    Returns (B, N_query, H*d). A bias of ln n on one key counts that key n times, exactly.
+    """
+    mask = None if key_bias is None else key_bias.to(query.dtype).expand(query.shape[2], -1)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return rearrange(attended, "batch head token channel -> batch token (head channel)")
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """What the conditioning vector does to one residual branch; each (B, 1, C)."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Shift and scale normalised tokens (adaLN, DiT, arXiv 2212.09748, section 3.2)."""
+        return torch.addcmul(self.shift, tokens, 1 + self.scale)
+
+
+class ModulationHead(nn.Module):
+    """Conditioning vector (B, C), after its SiLU, -> one :class:`Modulation` per branch."""
+
+    def __init__(self, hidden: int, num_branches: int) -> None:
+        super().__init__()
+        self.num_branches = num_branches
+        self.linear = nn.Linear(hidden, 3 * num_branches * hidden)
+
+    def forward(self, condition: Tensor) -> list[Modulation]:
+        chunks = self.linear(condition).unsqueeze(1).chunk(3 * self.num_branches, dim=-1)
+        return [Modulation(*chunks[3 * i : 3 * i + 3]) for i in range(self.num_branches)]
+
+
+def block_norm(tokens: Tensor) -> Tensor:
+    """RMS norm without weights over the channels."""
+    return F.rms_norm(tokens, tokens.shape[-1:], eps=BLOCK_NORM_EPS)
+
+
+class MLP(nn.Module):
+    """Linear, GELU (tanh form), Linear."""
+
+    def __init__(self, hidden: int, inner: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(hidden, inner)
+        self.second = nn.Linear(inner, hidden)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        result: Tensor = self.second(F.gelu(self.first(tokens), approximate="tanh"))
+        return result
+
+
+class Stream(nn.Module):
+    """The weights that one token stream has in a joint block."""
+
+    def __init__(self, hidden: int, num_heads: int, inner: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.modulation = ModulationHead(hidden, num_branches=2)
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.query_norm = nn.RMSNorm(hidden // num_heads, eps=HEAD_NORM_EPS)
+        self.key_norm = nn.RMSNorm(hidden // num_heads, eps=HEAD_NORM_EPS)
+        self.projection = nn.Linear(hidden, hidden)
+        self.mlp = MLP(hidden, inner)
+
+    def heads(self, tokens: Tensor, modulation: Modulation) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value (B, H, N, d) of tokens (B, N, C), not yet rotated."""
+        query, key, value = rearrange(
+            self.qkv(modulation(block_norm(tokens))),
+            "batch token (part head channel) -> part batch head token channel",
+            part=3,
+            head=self.num_heads,
+        )
+        return self.query_norm(query), self.key_norm(key), value
+
+    def update(self, tokens: Tensor, attended: Tensor, modulations: list[Modulation]) -> Tensor:
+        """Add both branches to the residual stream (B, N, C)."""
+        attention, mlp = modulations
+        tokens = tokens + attention.gate * self.projection(attended)
+        updated: Tensor = tokens + mlp.gate * self.mlp(mlp(block_norm(tokens)))
+        return updated
+
+
+class JointBlock(nn.Module):
+    """Streams with their own weights that meet in one attention (four-stream, two-stream)."""
+
+    def __init__(self, num_streams: int, hidden: int, num_heads: int, inner: int) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(Stream(hidden, num_heads, inner) for _ in range(num_streams))
+
+    def forward(
+        self,
+        tokens: Sequence[Tensor],
+        condition: Tensor,
+        rotary: Rotary,
+        key_bias: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Streams of (B, N_i, C), condition (B, C), rotary angles and bias of all N tokens."""
+        streams = cast("list[Stream]", list(self.streams))
+        modulations = [stream.modulation(condition) for stream in streams]
+        heads = [
+            stream.heads(part, modulation[0])
+            for stream, part, modulation in zip(streams, tokens, modulations, strict=True)
+        ]
+        query, key, value = (torch.cat(parts, dim=2) for parts in zip(*heads, strict=True))
+        attended = attend(rotate(query, rotary), rotate(key, rotary), value, key_bias)
+        parts = torch.split(attended, [part.shape[1] for part in tokens], dim=1)
+        return [
+            stream.update(*arguments)
+            for stream, *arguments in zip(streams, tokens, parts, modulations, strict=True)
+        ]
+
+
+class OneStreamBlock(nn.Module):
+    """All tokens with one set of weights; attention and MLP side by side."""
+
+    def __init__(self, hidden: int, num_heads: int, inner: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.sizes = [hidden, inner]
+        self.modulation = ModulationHead(hidden, num_branches=1)
+        self.query_and_inner = nn.Linear(hidden, hidden + inner)
+        self.key_and_value = nn.Linear(hidden, 2 * hidden)
+        self.query_norm = nn.RMSNorm(hidden // num_heads, eps=HEAD_NORM_EPS)
+        self.key_norm = nn.RMSNorm(hidden // num_heads, eps=HEAD_NORM_EPS)
+        self.output = nn.Linear(hidden + inner, hidden)
+
+    def forward(
+        self, tokens: Tensor, condition: Tensor, rotary: Rotary, num_outputs: int | None = None
+    ) -> Tensor:
+        """(B, N, C) -> (B, num_outputs, C): only the first tokens are computed, seeing all."""
+        (modulation,) = self.modulation(condition)
+        modulated = modulation(block_norm(tokens))
+        first = slice(num_outputs)
+        query, inner = torch.split(self.query_and_inner(modulated[:, first]), self.sizes, dim=-1)
+        key, value = rearrange(
+            self.key_and_value(modulated),
+            "batch token (part head channel) -> part batch head token channel",
+            part=2,
+            head=self.num_heads,
+        )
+        query = rearrange(query, "batch token (head c) -> batch head token c", head=self.num_heads)
+        query = rotate(self.query_norm(query), Rotary(rotary.cos[first], rotary.sin[first]))
+        attended = attend(query, rotate(self.key_norm(key), rotary), value)
+        branch = torch.cat((attended, F.gelu(inner, approximate="tanh")), dim=-1)
+        result: Tensor = tokens[:, first] + modulation.gate * self.output(branch)
+        return result
+
+
+class FinalLayer(nn.Module):
+    """Tokens (B, T, C) -> velocity (B, T, D)."""
+
+    def __init__(self, hidden: int, motion_size: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(hidden, 2 * hidden)
+        self.linear = nn.Linear(hidden, motion_size)
+
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
+        velocity: Tensor = self.linear(torch.addcmul(shift, block_norm(tokens), 1 + scale))
+        return velocity
+
+
+class Embedder(nn.Module):
+    """Linear, SiLU, Linear on the last axis."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(size, hidden)
+        self.second = nn.Linear(hidden, hidden)
+
+    def forward(self, values: Tensor) -> Tensor:
+        embedding: Tensor = self.second(F.silu(self.first(values)))
+        return embedding
+
+
+def time_frequencies(timestep: Tensor) -> Tensor:
+    """Sinusoids (B, 256) of time steps (B,) in 1..1000: first cosines, then sines."""
+    index = torch.arange(NUM_TIME_FREQUENCIES, dtype=torch.float32, device=timestep.device)
+    frequency = torch.exp(-math.log(MAX_TIME_PERIOD) * index / NUM_TIME_FREQUENCIES)
+    angle = timestep.float()[:, None] * frequency
+    return torch.cat((angle.cos(), angle.sin()), dim=-1)
+
+
+class SpeechMLP(nn.Module):
+    """Published speech embedder: every frame alone through three layers and an RMS norm."""
+
+    def __init__(self, config: SpeechFeaturesConfig, width: int, hidden: int) -> None:
+        super().__init__()
+        size, null_size = config.size, config.layer_size
+        self.layers = nn.ModuleList(
+            (nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width, hidden))
+        )
+        self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
+        self.null_speech = nn.Parameter(torch.randn(null_size))
+        self.repeats = size // null_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, ...) features of F numbers per frame -> (B, T, C)."""
+        first, second, third = self.layers
+        inner = F.relu(second(F.relu(first(features.flatten(2)))))
+        tokens: Tensor = self.norm(third(inner))
+        return tokens
+
+    def null_token(self) -> Tensor:
+        """(C,) what an unknown sound gives: one learned feature, the same in all layers."""
+        token: Tensor = self(self.null_speech.repeat(self.repeats)[None, None])
+        return token[0, 0]
+
+
+class ConvNorm(nn.Module):
+    """Convolution over time, batch norm, GELU: (B, C, L) -> the same."""
+
+    def __init__(self, channels_in: int, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels_in, channels, 5, dilation=dilation, padding="same")
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        return F.gelu(self.norm(self.conv(sound)))
+
+
+class SpeechConv(nn.Module):
+    """Speech embedder of the small model: convolutions at 50 Hz, then half the rate.
+
+    A token depends on its frame and ``context`` frames around it and on nothing else, so it is the
+    same whichever window it is computed in.
+    """
+
+    def __init__(self, size: int, hidden: int, config: SpeechEmbedderConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.context = config.context
+        self.dropout = nn.Dropout(config.dropout)
+        self.first = ConvNorm(size // 2, width, dilation=1)
+        self.residual = nn.ModuleList(ConvNorm(width, width, d) for d in config.dilations)
+        self.halve = nn.Conv1d(width, width, 4, stride=2, padding=1)
+        self.linear = nn.Linear(width, hidden)
+        self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
+        self.null_speech = nn.Parameter(torch.randn(hidden))
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """(B, L, F) at 25 Hz -> (B, width, 2 L) at 50 Hz: what phone classes are read from."""
+        halves = rearrange(features, "batch time (half band) -> batch band (time half)", half=2)
+        sound: Tensor = self.first(halves)
+        for layer in self.residual:
+            sound = sound + self.dropout(layer(sound))
+        return sound
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T + 2 * context, F) at 25 Hz -> (B, T, C)."""
+        sound = self.hidden(features)
+        frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
+        frames = frames[:, self.context : frames.shape[1] - self.context]
+        tokens: Tensor = self.norm(self.linear(frames))
+        return tokens
+
+    def null_token(self) -> Tensor:
+        """(C,) learned token that stands for an unknown sound."""
+        return self.null_speech

@@ -1,0 +1,189 @@
+"""The multi-modal diffusion transformer of MoDA (arXiv 2507.03256): coarse-to-fine fusion.
+
+    motion ----.
+    speech ----+- four-stream blocks -> motion     -+- two-stream -> all -> one-stream -> velocity
+    emotion ---+  (own weights each)    conditions -'  blocks               blocks
+    identity --'
+
+One class for every size. Axis letters: B batch, T frames, C hidden channels, D motion.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moda.config import MotionModelConfig
+from moda.motion.layers import (
+    NUM_TIME_FREQUENCIES,
+    Embedder,
+    FinalLayer,
+    JointBlock,
+    ModulationHead,
+    OneStreamBlock,
+    Rotary,
+    SpeechConv,
+    SpeechMLP,
+    concat_rotary,
+    no_positions,
+    rotary_positions,
+    time_frequencies,
+)
+
+
+class Conditions(NamedTuple):
+    """What does not change while one window is sampled, embedded."""
+
+    speech: Tensor  # (B, T, C)
+    emotion: Tensor  # (B, C)
+    identity: Tensor  # (B, C)
+
+
+class MotionTransformer(nn.Module):
+    """Velocity field of the motion flow.
+
+    ``exact_shortcuts`` leaves out work that cannot change the result: T equal copies of the emotion
+    and identity tokens become one token with ln T on its attention logit, and the last block
+    computes its motion tokens only. False computes the figure literally; tests compare the two.
+    """
+
+    def __init__(self, config: MotionModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.exact_shortcuts = True
+        hidden, inner = config.hidden, round(config.hidden * config.mlp_ratio)
+        block_sizes = (hidden, config.num_heads, inner)
+        self.motion_embedder = Embedder(2 * config.motion_size, hidden)
+        self.identity_embedder = Embedder(config.identity_size, hidden)
+        self.time_embedder = Embedder(2 * NUM_TIME_FREQUENCIES, hidden)
+        self.emotion_embedder = nn.Embedding(config.num_emotions + 1, hidden)
+        self.speech_embedder: SpeechMLP | SpeechConv
+        if config.speech_embedder.kind == "mlp":
+            self.speech_embedder = SpeechMLP(config.speech, config.speech_embedder.width, hidden)
+        else:
+            self.speech_embedder = SpeechConv(config.speech.size, hidden, config.speech_embedder)
+        self.four_stream_blocks = nn.ModuleList(
+            JointBlock(4, *block_sizes) for _ in range(config.four_stream_blocks)
+        )
+        self.two_stream_blocks = nn.ModuleList(
+            JointBlock(2, *block_sizes) for _ in range(config.two_stream_blocks)
+        )
+        self.one_stream_blocks = nn.ModuleList(
+            OneStreamBlock(*block_sizes) for _ in range(config.one_stream_blocks)
+        )
+        self.final_layer = FinalLayer(hidden, config.motion_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start of training: every block is the identity and the velocity is zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.emotion_embedder.weight, std=0.02)
+        heads = [module for module in self.modules() if isinstance(module, ModulationHead)]
+        for linear in (*(head.linear for head in heads), self.final_layer.modulation):
+            nn.init.zeros_(linear.weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
+
+    def encode_conditions(
+        self,
+        speech: Tensor,
+        emotion: Tensor,
+        identity: Tensor,
+        *,
+        intensity: Tensor | None = None,
+        null_speech: Tensor | None = None,
+    ) -> Conditions:
+        """Embed what a window is conditioned on.
+
+        ``speech`` (B, T + 2 * context, F), the context being that of the speech embedder's
+        configuration; ``emotion`` (B,) integers, ``identity`` (B, 63). ``intensity`` (B,) in 0..1
+        moves the emotion towards "none" (default 1). ``null_speech`` (B,) booleans: these samples
+        are not told the speech.
+        """
+        tokens: Tensor = self.speech_embedder(speech)
+        if null_speech is not None:
+            tokens = torch.where(null_speech[:, None, None], self._null_tokens(tokens), tokens)
+        return Conditions(
+            tokens, self._embed_emotion(emotion, intensity), self.identity_embedder(identity)
+        )
+
+    def without_speech_and_emotion(self, conditions: Conditions) -> Conditions:
+        """The unconditional half of guidance: null speech, no emotion, the same identity."""
+        none = self.emotion_embedder.weight[self.config.none_emotion]
+        return Conditions(
+            self._null_tokens(conditions.speech),
+            none.expand_as(conditions.emotion),
+            conditions.identity,
+        )
+
+    def forward(
+        self,
+        noisy_motion: Tensor,
+        previous_motion: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+    ) -> Tensor:
+        """Velocity (B, T, D) of ``noisy_motion`` (B, T, D) at ``timestep`` (B,) in 1..1000.
+
+        ``previous_motion`` (B, 1, D) is the frame before the window, told to every frame of it
+        ((B, T, D) tells each frame its own). Motion is normalised.
+        """
+        num_frames = noisy_motion.shape[1]
+        copies = 1 if self.exact_shortcuts else num_frames
+        rotary, joint_rotary, key_bias = self._positions(num_frames, copies, noisy_motion.device)
+        condition = F.silu(self.time_embedder(time_frequencies(timestep)) + conditions.emotion)
+
+        previous = previous_motion.expand_as(noisy_motion)
+        motion = self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
+        emotion = conditions.emotion[:, None].expand(-1, copies, -1)
+        identity = conditions.identity[:, None].expand(-1, copies, -1)
+
+        streams = [motion, conditions.speech, emotion, identity]
+        for block in self.four_stream_blocks:
+            streams = block(streams, condition, joint_rotary, key_bias)
+
+        motion, *others = streams
+        streams = [motion, torch.cat([part.expand_as(motion) for part in others], dim=1)]
+        for block in self.two_stream_blocks:
+            streams = block(streams, condition, rotary)
+
+        tokens = torch.cat(streams, dim=1)
+        for block in self.one_stream_blocks[:-1]:
+            tokens = block(tokens, condition, rotary)
+        num_outputs = num_frames if self.exact_shortcuts else None
+        tokens = self.one_stream_blocks[-1](tokens, condition, rotary, num_outputs)
+
+        velocity: Tensor = self.final_layer(tokens[:, :num_frames], condition)
+        return velocity
+
+    def _positions(
+        self, num_frames: int, copies: int, device: torch.device
+    ) -> tuple[Rotary, Rotary, Tensor | None]:
+        """Angles of all 4T tokens; angles and key bias inside the four-stream blocks.
+
+        There, emotion and identity carry no positions and each is ``copies`` tokens standing for T.
+        """
+        head_size = self.config.hidden // self.config.num_heads
+        frames = rotary_positions(num_frames, head_size, self.config.rope_base, device=device)
+        plain = no_positions(2 * copies, head_size, device=device)
+        key_bias = None
+        if copies != num_frames:
+            key_bias = torch.zeros(2 * num_frames + 2 * copies, device=device)
+            key_bias[2 * num_frames :] = math.log(num_frames / copies)
+        return concat_rotary(*[frames] * 4), concat_rotary(frames, frames, plain), key_bias
+
+    def _null_tokens(self, tokens: Tensor) -> Tensor:
+        return self.speech_embedder.null_token().to(tokens.dtype).expand_as(tokens)
+
+    def _embed_emotion(self, emotion: Tensor, intensity: Tensor | None) -> Tensor:
+        embedding: Tensor = self.emotion_embedder(emotion)
+        if intensity is None:
+            return embedding
+        none = self.emotion_embedder.weight[self.config.none_emotion].expand_as(embedding)
+        return torch.lerp(none, embedding, intensity[:, None].to(embedding.dtype))

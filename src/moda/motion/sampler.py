@@ -1,0 +1,287 @@
+"""Speech of any length to motion, window by window, as the speech arrives.
+
+Windows of 80 frames begin every 64. Each is sampled from noise given the frame before it, smoothed
+in pose, and fused with the 16 frames it shares with the one before. Motion is handed out as soon
+as no later window can change it; memory does not grow with the length.
+
+Axis letters: T frames, F speech features, D motion. Motion is normalised until it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moda.config import MotionModelConfig
+from moda.errors import InputError
+from moda.motion.flow import guide, published_schedule, sample_euler, timestep_of, uniform_schedule
+from moda.motion.model import Conditions, MotionTransformer
+from moda.structures import EMOTIONS, FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Speech, Style
+
+
+class SpeechWindow(NamedTuple):
+    """What one window is told of the speech."""
+
+    features: Floats  # (window + 2 * context, F), zeros outside the recording
+    start: int
+    """Frame of the recording at which the window begins."""
+    num_frames: int
+    """Frames of the window inside the recording; the rest is padding."""
+    is_last: bool
+
+
+def sample_motion(
+    model: MotionTransformer,
+    space: MotionSpace,
+    speech: Iterable[Speech],
+    *,
+    identity: Floats,
+    style: Style | None = None,
+    generator: torch.Generator | int,
+    num_steps: int = 10,
+    guidance_scale: float = 1.2,
+    schedule: Literal["published", "uniform"] = "uniform",
+    drop_last_step: bool = False,
+    initial_motion: Floats | None = None,
+    noise_scale: Floats | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[Motion]:
+    """Yield consecutive stretches of motion, as many frames in all as there is speech.
+
+    ``speech`` may come in pieces of any length; a stretch (63 frames, then 64 each, then the rest)
+    is yielded when the speech has reached 16 frames and the embedder's context beyond it.
+    ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
+    (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension;
+    ``guidance_scale`` 1 asks the model without guidance. The emotion of a window is the one in
+    force at its middle. ``generator`` is a seed, or the source of all randomness; the same one
+    gives the same motion, bit for bit on a CPU. ``device`` moves the model first.
+
+    Raises :class:`InputError` for values that don't fit the model, and when there is no speech.
+    """
+    config = model.config
+    if model.training:
+        raise InputError("the model is in training mode; call model.eval() first")
+    if space.size != config.motion_size:
+        raise InputError(f"motion space has size {space.size}, the model {config.motion_size}")
+    if guidance_scale < 1.0 or num_steps < 1:
+        raise InputError(
+            f"guidance scale {guidance_scale} and steps {num_steps} must both be at least 1"
+        )
+    if isinstance(generator, int):
+        generator = torch.Generator().manual_seed(generator)
+    if schedule == "published":
+        steps = published_schedule(num_steps, drop_last_step=drop_last_step)
+    else:
+        steps = uniform_schedule(num_steps)
+    stretches = sample_windows(
+        model.to(device) if device is not None else model,
+        speech_windows(speech, config),
+        identity=_row(identity, config.identity_size, "identity"),
+        style=style or Style(),
+        noise=_noise(generator, config, noise_scale),
+        schedule=steps,
+        guidance_scale=guidance_scale,
+        initial_motion=_row(initial_motion, config.motion_size, "initial motion"),
+        pose=space.slice("pose"),
+    )
+    return (Motion(space.denormalize(values), space) for values in stretches)
+
+
+def sample_windows(
+    model: MotionTransformer,
+    windows: Iterable[SpeechWindow],
+    *,
+    identity: Floats,
+    style: Style,
+    noise: Iterator[Tensor],
+    schedule: Tensor,
+    guidance_scale: float,
+    initial_motion: Floats,
+    pose: slice,
+) -> Iterator[Floats]:
+    """The long-audio rule of MoDA: stretches (n, D) of normalised motion from speech windows.
+
+    ``noise`` gives the starting noise (1, window, D) of each window in turn.
+    """
+    stride = model.config.stride
+    joiner = WindowJoiner(model.config.overlap, pose)
+    previous = initial_motion
+    for window in windows:
+        sampled = sample_window(
+            model,
+            _encode(model, window, identity, style),
+            torch.from_numpy(previous)[None, None],
+            next(noise),
+            schedule=schedule,
+            guidance_scale=guidance_scale,
+        )
+        smooth = smooth_pose(sampled[0].cpu().numpy(), pose)
+        previous = smooth[stride - 1]
+        yield joiner.push(smooth[: window.num_frames], is_last=window.is_last)
+
+
+@torch.inference_mode()
+def sample_window(
+    model: MotionTransformer,
+    conditions: Conditions,
+    previous_motion: Tensor,
+    noise: Tensor,
+    *,
+    schedule: Tensor,
+    guidance_scale: float = 1.0,
+) -> Tensor:
+    """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
+
+    With a guidance scale above 1, both halves of the guidance run as one batch.
+    """
+    device = conditions.speech.device
+    previous_motion, noise = previous_motion.to(device), noise.to(device)
+    guided = guidance_scale > 1.0
+    if guided:
+        halves = zip(model.without_speech_and_emotion(conditions), conditions, strict=True)
+        conditions = Conditions(*(torch.cat(half) for half in halves))
+    batch = len(conditions.speech)
+
+    def velocity_at(noisy_motion: Tensor, sigma: Tensor) -> Tensor:
+        velocity: Tensor = model(
+            noisy_motion.expand(batch, -1, -1),
+            previous_motion.expand(batch, -1, -1),
+            timestep_of(sigma).expand(batch),
+            conditions,
+        )
+        if not guided:
+            return velocity
+        unconditional, conditional = velocity.chunk(2)
+        return guide(unconditional, conditional, guidance_scale)
+
+    return sample_euler(velocity_at, noise, schedule)
+
+
+def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[SpeechWindow]:
+    """Cut a stream of speech in overlapping windows, holding no more than one of them.
+
+    A recording of T frames has 1 window if T <= 80, else ceil((T - 80) / 64) + 1. Raises
+    :class:`InputError` if there is no speech or its features have another size.
+    """
+    length, context = config.window, config.speech_embedder.context
+    pieces = _pieces(speech, config)
+    held = np.zeros((context, config.speech.size), np.float32)
+    start, ended = 0, False
+    while True:
+        while len(held) < length + context + max(context, 1) and not ended:
+            piece = next(pieces, None)
+            ended = piece is None
+            if piece is not None:
+                held = np.concatenate((held, piece))
+        remaining = len(held) - context
+        if remaining == 0:
+            raise InputError("there is no speech: the recording has less than one frame (40 ms)")
+        features = np.zeros((length + 2 * context, held.shape[1]), np.float32)
+        known = held[: len(features)]
+        features[: len(known)] = known
+        is_last = ended and remaining <= length
+        yield SpeechWindow(features, start, min(remaining, length), is_last)
+        if is_last:
+            return
+        held = held[config.stride :].copy()
+        start += config.stride
+
+
+class WindowJoiner:
+    """Fuses overlapping windows and smooths the pose of the whole, giving out what is final."""
+
+    def __init__(self, overlap: int, pose: slice) -> None:
+        self.overlap = overlap
+        self.pose = pose
+        self.held: Floats | None = None
+        """Fused, not smoothed: the frame before those not given out yet, one more, the overlap."""
+
+    def push(self, window: Floats, *, is_last: bool) -> Floats:
+        """Take the next window (n, D); return the frames (m, D) that it makes final."""
+        first = self.held is None
+        joined = window if self.held is None else fuse(self.held, window, self.overlap)
+        smooth = smooth_pose(joined, self.pose)
+        begin = 0 if first else 1
+        end = len(joined) if is_last else len(joined) - self.overlap - 1
+        self.held = joined[end - 1 :].copy()
+        return smooth[begin:end]
+
+
+def fuse(before: Floats, after: Floats, overlap: int) -> Floats:
+    """Join (n, D) and (m, D) that share ``overlap`` frames: ``old (1 - k/16) + new k/16``."""
+    weight = (np.arange(overlap, dtype=np.float32) / np.float32(overlap))[:, None]
+    shared = before[-overlap:] * (1 - weight) + after[:overlap] * weight
+    return np.concatenate((before[:-overlap], shared, after[overlap:]))
+
+
+def smooth_pose(values: Floats, pose: slice) -> Floats:
+    """Moving average over 3 frames (2 at the ends) of the pose; expression is untouched."""
+    part = values[:, pose]
+    total, count = part.copy(), np.ones((len(part), 1), np.float32)
+    total[1:] += part[:-1]
+    total[:-1] += part[1:]
+    count[1:] += 1
+    count[:-1] += 1
+    smooth = values.copy()
+    smooth[:, pose] = total / count
+    return smooth
+
+
+@torch.inference_mode()
+def _encode(
+    model: MotionTransformer, window: SpeechWindow, identity: Floats, style: Style
+) -> Conditions:
+    """Conditions (batch 1) of a window, on the model's device."""
+    device = next(model.parameters()).device
+    entry = style.at((window.start + window.num_frames / 2) / FRAMES_PER_SECOND)
+    known = entry.emotion is not None
+    emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
+    return model.encode_conditions(
+        torch.from_numpy(window.features)[None].to(device),
+        torch.tensor([emotion], device=device),
+        torch.from_numpy(identity)[None].to(device),
+        intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
+    )
+
+
+def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Floats]:
+    """Features (n, F) in pieces of no more than one stride."""
+    for stretch in speech:
+        features = np.asarray(stretch.features, dtype=np.float32)
+        if features.ndim != 2 or features.shape[1] != config.speech.size:
+            raise InputError(
+                f"speech features have shape {features.shape}; "
+                f"the model needs (T, {config.speech.size})"
+            )
+        for begin in range(0, len(features), config.stride):
+            yield features[begin : begin + config.stride]
+
+
+def _noise(
+    generator: torch.Generator, config: MotionModelConfig, noise_scale: Floats | None
+) -> Iterator[Tensor]:
+    """Starting noise (1, window, D) of one window after the other."""
+    scale = torch.ones(config.motion_size)
+    if noise_scale is not None:
+        scale = torch.from_numpy(_row(noise_scale, config.motion_size, "noise scale"))
+    shape = (1, config.window, config.motion_size)
+
+    def draw() -> Iterator[Tensor]:
+        while True:
+            yield torch.randn(shape, generator=generator, device=generator.device).cpu() * scale
+
+    return draw()
+
+
+def _row(values: Floats | None, size: int, name: str) -> Floats:
+    """A checked float32 vector (size,); zeros if there is none."""
+    if values is None:
+        return np.zeros(size, np.float32)
+    row = np.array(values, dtype=np.float32).reshape(-1)
+    if row.shape != (size,) or not np.isfinite(row).all():
+        raise InputError(f"{name} has shape {np.shape(values)}; expected {size} finite numbers")
+    return row

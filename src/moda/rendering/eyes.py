@@ -1,0 +1,561 @@
+"""Eyes: the ball seen through the lids, the lid's skin, and the lashes that travel with it.
+
+Three layers are cut out of the photograph once per eye: a sclera with the iris taken away, the iris
+completed under the lids, and the lid's skin without lashes. While an eye closes, the skin is
+stretched by the mesh warp; the lashes are not, they ride on the lid's edge and fold down. With open
+eyes and straight gaze the layers add up to the photograph again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.landmarks import (
+    LEFT_EYE_LOWER,
+    LEFT_EYE_UPPER,
+    LEFT_IRIS,
+    NUM_SURFACE,
+    RIGHT_EYE_LOWER,
+    RIGHT_EYE_UPPER,
+    RIGHT_IRIS,
+    Array,
+)
+from moda.rendering.compositing import Box, Plate, blur, polygon_mask
+from moda.rendering.geometry import Head
+from moda.rendering.rig import Rig, smoothstep
+from moda.rendering.warp import (
+    TEXTURE_ZOOM,
+    Bounds,
+    WarpBuffers,
+    bounds_around,
+    compiled,
+    enlarge_texture,
+)
+from moda.structures import Picture
+
+F32 = NDArray[np.float32]
+
+LID_REGION = (
+    *RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_EYE_UPPER, *LEFT_EYE_LOWER,
+    247, 30, 29, 27, 28, 56, 190, 243, 112, 26, 22, 23, 24, 110, 25, 130, 226, 31, 228, 229, 230,
+    231, 232, 233, 244, 467, 260, 259, 257, 258, 286, 414, 463, 341, 256, 252, 253, 254, 339, 255,
+    359, 446, 261, 448, 449, 450, 451, 452, 453, 464,
+)  # fmt: skip
+"""Points of the lids and their surroundings, which the blink moves rather than the expression."""
+
+LASH_LENGTH = 0.075
+"""Height of the band above the lid's edge that counts as lashes; eye distances, as all here."""
+LASH_ROWS, LASH_COLUMNS = 24, 64
+LASH_OVERHANG = 0.12
+"""The lash map goes on beyond the corners by this share of the eye's width."""
+LINE_WIDTH = 0.013
+CURVE_SAMPLES = 65
+DRAWN_MARGIN = 0.15
+
+
+class EyeLayers(NamedTuple):
+    """Pictures of one eye over its region of interest (h, w) in texels, as float32 0..255."""
+
+    sclera: F32  # (h, w, 3)
+    iris: F32
+    """(h, w, 4): what to add over the sclera, and how much of the sclera it hides"""
+    lid: F32  # (h, w, 3) skin without lashes
+    lashes: F32
+    """(LASH_ROWS, LASH_COLUMNS, 3) share of light left by the lashes, from the lid's edge up"""
+    line: F32  # (LASH_COLUMNS, 3) the same on the very edge
+
+
+class EyeFrame(NamedTuple):
+    """One eye in one frame: numbers for the kernel, pixels of the box."""
+
+    origin_x: float
+    origin_y: float
+    axis_x: float
+    axis_y: float
+    width: float
+    upper: F32  # (CURVE_SAMPLES,) height of the lid lines along the axis from corner to corner
+    lower: F32
+    unit: float
+    closing: float
+    outward: float
+    """-1 where the outer corner is the first one, else 1"""
+    ball_from_box: Array  # (2, 3) affine, pixels of the box -> texels of the layers
+    gaze_x: float  # texels
+    gaze_y: float
+    roi_x: float
+    """Texels of the box at which the layers begin"""
+    roi_y: float
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """Lid lines of one eye in the texels of its region, along and across the line of corners."""
+
+    upper: Array  # (9, 2)
+    lower: Array
+    along: F32  # (h, w) position along the corners, 0..1 between them
+    above: F32  # (h, w) texels above the upper lid line, negative below
+    below: F32  # (h, w) texels below the lower lid line
+    width: float
+    unit: float  # texels of an eye distance
+
+
+class EyePair:
+    """Both eyes of one portrait."""
+
+    def __init__(self, plate: Plate, rig: Rig) -> None:
+        self._eyes = [
+            eye
+            for side in range(2)
+            if (eye := _Eye.from_plate(plate, rig, side)) is not None
+        ]
+
+    def draw(
+        self,
+        drawn: Picture,
+        buffers: WarpBuffers,
+        screen: F32,
+        head: Head,
+        closing: Array,
+        gaze: Array,
+    ) -> None:
+        """Paint both eyes on the warped box (h, w, 3) in place.
+
+        ``screen`` (V, 3) are the vertices in pixels of the box, ``closing`` (2,) in 0..1,
+        ``gaze`` (2,) the offset of the irises in canonical units.
+        """
+        for eye in self._eyes:
+            frame = eye.frame(screen, head, float(closing[eye.side]), gaze)
+            bounds = bounds_around(
+                screen[[*eye.upper, *eye.lower]],
+                DRAWN_MARGIN * eye.unit + 2,
+                drawn.shape[0],
+                drawn.shape[1],
+            )
+            paint_eye(drawn, buffers.map_x, buffers.map_y, eye.layers, frame, bounds)
+
+
+@dataclass(frozen=True)
+class _Eye:
+    side: int
+    upper: tuple[int, ...]  # from the picture's left to its right
+    lower: tuple[int, ...]
+    layers: EyeLayers
+    centre: Array  # (3,) canonical
+    roi: Box  # pixels of the plate
+    plate_corner: Array  # (2,) of the box
+    unit: float
+    rest_rotation: Array
+
+    @classmethod
+    def from_plate(cls, plate: Plate, rig: Rig, side: int) -> _Eye | None:
+        """Cut the layers out of the plate; None where the eye is outside of the picture."""
+        upper = (RIGHT_EYE_UPPER, LEFT_EYE_UPPER)[side]
+        lower = (RIGHT_EYE_LOWER, LEFT_EYE_LOWER)[side]
+        if side == 1:  # listed from the outer corner, here from left to right
+            upper, lower = upper[::-1], lower[::-1]
+        iris = (RIGHT_IRIS, LEFT_IRIS)[side]
+        lids = plate.landmarks[[*upper, *lower], :2]
+        centre, box = lids.mean(0), plate.box
+        reach = 0.95 * float(np.linalg.norm(lids[0] - lids[8])) + 2
+        roi = Box(
+            max(box.left, int(centre[0] - reach)),
+            max(box.top, int(centre[1] - reach)),
+            min(box.right, int(centre[0] + reach) + 1),
+            min(box.bottom, int(centre[1] + reach) + 1),
+        )
+        if roi.width < 4 or roi.height < 4:
+            return None
+        layers = _cut_layers(plate, roi, upper, lower, iris)
+        opening = rig.photographed[[upper[4], lower[4]]].mean(0)
+        return cls(
+            side=side,
+            upper=upper,
+            lower=lower,
+            layers=layers,
+            centre=opening,
+            roi=roi,
+            plate_corner=np.array([box.left, box.top], np.float64),
+            unit=plate.rest.scale,
+            rest_rotation=plate.rest.rotation,
+        )
+
+    def frame(self, screen: F32, head: Head, closing: float, gaze: Array) -> EyeFrame:
+        """Where the eye is now."""
+        upper = screen[list(self.upper), :2].astype(np.float64)
+        lower = screen[list(self.lower), :2].astype(np.float64)
+        axis = upper[-1] - upper[0]
+        width = float(np.linalg.norm(axis)) + 1e-6
+        axis = axis / width
+        offset = self.unit * TEXTURE_ZOOM * (self.rest_rotation[:2, :2] @ gaze)
+        roi = (np.array([self.roi.left, self.roi.top]) - self.plate_corner) * TEXTURE_ZOOM
+        return EyeFrame(
+            origin_x=float(upper[0, 0]),
+            origin_y=float(upper[0, 1]),
+            axis_x=float(axis[0]),
+            axis_y=float(axis[1]),
+            width=width,
+            upper=_curve(upper, upper[0], axis, width),
+            lower=_curve(lower, upper[0], axis, width),
+            unit=self.unit,
+            closing=closing,
+            outward=-1.0 if self.side == 0 else 1.0,
+            ball_from_box=self._ball_from_box(head),
+            gaze_x=float(offset[0]),
+            gaze_y=float(offset[1]),
+            roi_x=float(roi[0]),
+            roi_y=float(roi[1]),
+        )
+
+    def _ball_from_box(self, head: Head) -> Array:
+        """Affine (2, 3) of the rigid eyeball: pixels of the box -> texels of the layers."""
+        frame = self.centre + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]])
+        still = head.rest.apply(frame)[:, :2] - (self.roi.left, self.roi.top)
+        moved = head.project(frame)[:, :2] - self.plate_corner
+        linear = (still[1:] - still[0]).T @ np.linalg.inv((moved[1:] - moved[0]).T)
+        shift = still[0] - linear @ moved[0]
+        result: Array = np.column_stack([linear, shift]) * TEXTURE_ZOOM
+        return result
+
+
+def _curve(points: Array, origin: Array, axis: Array, width: float) -> F32:
+    """Height (CURVE_SAMPLES,) of a lid line over the axis, pixels, positive downwards."""
+    shifted = points - origin
+    along = shifted @ axis / width
+    across = shifted @ np.array([-axis[1], axis[0]])
+    order = np.argsort(along)
+    places = np.linspace(0.0, 1.0, CURVE_SAMPLES)
+    return np.interp(places, along[order], across[order]).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------- cutting the layers
+
+
+def _cut_layers(
+    plate: Plate, roi: Box, upper: tuple[int, ...], lower: tuple[int, ...], iris: tuple[int, ...]
+) -> EyeLayers:
+    photo = enlarge_texture(np.ascontiguousarray(roi.cut(plate.image))).astype(np.float32)
+    corner = np.array([roi.left, roi.top])
+    texels = (plate.landmarks[:, :2] - corner) * TEXTURE_ZOOM
+    outline = _outline(
+        texels[list(upper)], texels[list(lower)], photo.shape, plate.rest.scale * TEXTURE_ZOOM
+    )
+    area = Box(0, 0, photo.shape[1], photo.shape[0])
+    polygon = np.concatenate([outline.upper, outline.lower[-2:0:-1]])
+    hole = polygon_mask(polygon, area)
+    centre = texels[iris[0]]
+    radius = float(np.linalg.norm(texels[list(iris[1:])] - centre, axis=1).mean())
+    rows, columns = np.mgrid[0 : area.height, 0 : area.width].astype(np.float32)
+    distance = np.hypot(columns - centre[0], rows - centre[1])
+    radius = _limbus(photo.mean(2), hole, distance, radius)
+    sclera = _sclera(photo, hole, distance > 1.12 * radius, outline.width)
+    lid = _lid_skin(photo, hole, outline)
+    lashes, line = _lashes(photo, lid, outline)
+    return EyeLayers(
+        sclera=sclera,
+        iris=_iris(photo, sclera, hole, distance, radius),
+        lid=lid,
+        lashes=lashes,
+        line=line,
+    )
+
+
+def _outline(upper: Array, lower: Array, shape: tuple[int, ...], unit: float) -> _Outline:
+    axis = upper[-1] - upper[0]
+    width = float(np.linalg.norm(axis)) + 1e-6
+    axis = axis / width
+    normal = np.array([-axis[1], axis[0]])
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    along = ((columns - upper[0, 0]) * axis[0] + (rows - upper[0, 1]) * axis[1]) / width
+    across = (columns - upper[0, 0]) * normal[0] + (rows - upper[0, 1]) * normal[1]
+    places = np.linspace(0, 1, CURVE_SAMPLES)
+    high = np.interp(along, places, _curve(upper, upper[0], axis, width))
+    low = np.interp(along, places, _curve(lower, upper[0], axis, width))
+    return _Outline(
+        upper=upper,
+        lower=lower,
+        along=along.astype(np.float32),
+        above=(high - across).astype(np.float32),
+        below=(across - low).astype(np.float32),
+        width=width,
+        unit=unit,
+    )
+
+
+def _sclera(photo: F32, hole: F32, outside_iris: NDArray[np.bool_], width: float) -> F32:
+    """The white of the eye, filled in under the iris and the lids from what is seen of it."""
+    seen = ((hole > 0.5) & outside_iris).astype(np.float32)
+    luma = photo.mean(2)
+    visible = photo[seen > 0]
+    if len(visible) > 8:
+        brightness = visible.mean(1)
+        colour = visible[brightness >= np.percentile(brightness, 50)].mean(0)
+        seen = np.where(
+            (seen > 0) & (luma < np.percentile(brightness, 25)), 0.05, seen
+        ).astype(np.float32)
+    else:
+        colour = photo.reshape(-1, 3).mean(0)
+    sigma = 0.10 * width
+    weighted = blur(photo * seen[..., None], sigma) + 0.02 * colour
+    filled = weighted / (blur(seen, sigma) + np.float32(0.02))[..., None]
+    keep = np.maximum(hole, 0) * outside_iris
+    keep = np.minimum(blur(keep.astype(np.float32), 1.6), keep)[..., None]
+    result: F32 = (photo * keep + filled * (1 - keep)).astype(np.float32)
+    return result
+
+
+def _limbus(luma: F32, hole: F32, distance: F32, radius: float) -> float:
+    """Radius in texels at which dark turns to white, near that of the landmarks.
+
+    Painted and drawn irises are often larger than the landmarks say.
+    """
+    radii = np.arange(max(1, int(0.85 * radius)), int(1.55 * radius) + 2)
+    seen = hole > 0.8
+    profile = np.full(len(radii), np.nan)
+    for k, ring in enumerate(radii):
+        inside = seen & (np.abs(distance - ring) < 1.0)
+        if int(inside.sum()) >= 6:
+            profile[k] = luma[inside].mean()
+    step = max(1, round(0.1 * radius))
+    rise = profile[2 * step :] - profile[: -2 * step]
+    if not np.isfinite(rise).any() or np.nanmax(rise) < 12.0:
+        return radius
+    return float(radii[int(np.nanargmax(rise)) + step])
+
+
+def _iris(photo: F32, sclera: F32, hole: F32, distance: F32, radius: float) -> F32:
+    """(h, w, 4): over the sclera it gives back the photograph exactly where the eye is open."""
+    visible = hole > 0.9
+    count = int(1.5 * radius) + 3
+    rings = np.zeros((count, 3), np.float32)
+    for ring in range(count):
+        inside = visible & (np.abs(distance - ring) < 1.5)
+        if int(inside.sum()) > 3:
+            rings[ring] = np.median(photo[inside], axis=0)
+        else:
+            rings[ring] = rings[ring - 1] if ring else sclera.mean((0, 1)) * 0.3
+    completed = rings[np.clip(distance, 0, count - 1).astype(np.intp)]
+    alpha = np.clip((1.03 * radius - distance) / (0.12 * radius + 1.6) + 0.5, 0, 1)[..., None]
+    shown = blur((hole > 0.8).astype(np.float32), 1.5)[..., None]
+    whole = photo * shown + (completed * alpha + sclera * (1 - alpha)) * (1 - shown)
+    near = (1 - smoothstep(1.15 * radius, 1.3 * radius, distance))[..., None]
+    added = (whole - sclera * (1 - alpha)) * near
+    return np.concatenate([added, alpha * near], axis=2).astype(np.float32)
+
+
+def _lid_skin(photo: F32, hole: F32, outline: _Outline) -> F32:
+    """Skin of the upper lid without lashes: smooth shade from around, grain from the cheek."""
+    unit = outline.unit
+    band = 0.13 * unit * float(np.clip(outline.width / (0.34 * unit), 0.7, 1.2))
+    luma = photo.mean(2)
+    weight = _clear_skin(luma, outline, band)
+    sigma = 0.10 * unit
+    smooth = blur(photo * weight[..., None], sigma) / (blur(weight, sigma) + 1e-4)[..., None]
+    size = max(3, int(0.05 * unit) | 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    eye = cv2.dilate((hole > 0.1).astype(np.uint8), np.ones((3, 3), np.uint8))
+    eyeless = cv2.inpaint(photo.astype(np.uint8), eye, 3, cv2.INPAINT_TELEA)
+    closed = cv2.morphologyEx(eyeless, cv2.MORPH_CLOSE, kernel).astype(np.float32)
+    closed = blur(closed, max(1.0, 0.014 * unit))
+    rise = np.clip((outline.above / band), 0, 1)
+    shade = (0.95 + 0.06 * np.sin(np.pi * rise))[..., None]
+    skin = (0.35 * smooth + 0.65 * closed) * shade + _grain(photo, unit)
+    height = 1 - smoothstep(0.9 * band, 1.15 * band, outline.above)
+    inside = smoothstep(-0.02 * unit, 0.01 * unit, -outline.below)
+    beside = smoothstep(-0.14, -0.03, outline.along) * (
+        1 - smoothstep(1.03, 1.14, outline.along)
+    )
+    dark = smoothstep(0.02, 0.12, 1 - luma / np.maximum(skin.mean(2), 1))
+    near = 1 - smoothstep(0.5 * LASH_LENGTH * unit, LASH_LENGTH * unit, outline.above)
+    amount = height * inside * beside * np.maximum(near, 0.45 + 0.3 * dark)
+    amount = blur(amount.astype(np.float32), max(1.0, 0.012 * unit))[..., None]
+    result: F32 = np.clip(photo * (1 - amount) + skin * amount, 0, 255).astype(np.float32)
+    return result
+
+
+def _clear_skin(luma: F32, outline: _Outline, band: float) -> F32:
+    """Weight (h, w) of the skin around the eye from which the lid takes its shade."""
+    unit = outline.unit
+    weight = np.zeros(luma.shape, np.float32)
+    over = (outline.above > band) & (outline.above < band + 0.07 * unit)
+    under = (outline.below > 0.045 * unit) & (outline.below < 0.11 * unit)
+    weight[over] = 1.0
+    weight[under] = 0.35
+    for area in (over, under):
+        if int(area.sum()) > 10:
+            weight[area & (luma < np.percentile(luma[area], 35))] *= 0.1
+    return weight
+
+
+def _grain(photo: F32, unit: float) -> F32:
+    """Fine structure of the skin under the eye, moved up to the lid."""
+    fine = photo - blur(photo, max(1.2, 0.012 * unit))
+    shift = round(0.26 * unit)
+    rows = np.arange(len(photo)) + shift
+    rows = np.where(rows < len(photo), rows, 2 * (len(photo) - 1) - rows)
+    limit = 2.0 * float(np.median(np.abs(fine))) + 1.0
+    result: F32 = np.clip(fine[np.clip(rows, 0, len(photo) - 1)], -limit, limit)
+    return result
+
+
+def _lashes(photo: F32, lid: F32, outline: _Outline) -> tuple[F32, F32]:
+    """Lashes unrolled along the lid's edge, as the share of light they leave."""
+    ratio = np.clip((photo + 2) / (np.maximum(lid, 1) + 2), 0.10, 1.0)
+    along = np.linspace(-LASH_OVERHANG, 1 + LASH_OVERHANG, LASH_COLUMNS)
+    above = np.linspace(0, LASH_LENGTH, LASH_ROWS) * outline.unit
+    axis = (outline.upper[-1] - outline.upper[0]) / outline.width
+    curve = _curve(outline.upper, outline.upper[0], axis, outline.width)
+    height = np.interp(along, np.linspace(0, 1, CURVE_SAMPLES), curve)
+    across = height[None] - above[:, None]
+    x = outline.upper[0, 0] + along[None] * outline.width * axis[0] - across * axis[1]
+    y = outline.upper[0, 1] + along[None] * outline.width * axis[1] + across * axis[0]
+    lashes = cv2.remap(
+        ratio.astype(np.float32),
+        x.astype(np.float32),
+        y.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    ends = smoothstep(-LASH_OVERHANG, 0.02, along) * (1 - smoothstep(0.98, 1 + LASH_OVERHANG, along))
+    fade = (1 - smoothstep(0.6, 1.0, np.linspace(0, 1, LASH_ROWS)))[:, None] * ends[None]
+    lashes = (1 - (1 - lashes) * fade[..., None]).astype(np.float32)
+    root = max(2, round(LASH_ROWS * LINE_WIDTH * 1.3 / LASH_LENGTH))
+    line = lashes[:root].min(0)
+    return np.ascontiguousarray(lashes), np.ascontiguousarray(blur(line[None], 1.0)[0])
+
+
+# ---------------------------------------------------------------------------- painting
+
+
+@compiled
+def bilinear(picture: F32, x: float, y: float, out: F32) -> None:
+    """Sample all channels into ``out``; coordinates are clamped to the picture."""
+    height, width, channels = picture.shape
+    x = min(max(x, 0.0), width - 1.001)
+    y = min(max(y, 0.0), height - 1.001)
+    column, row = int(x), int(y)
+    right, down = np.float32(x - column), np.float32(y - row)
+    one = np.float32(1)
+    for channel in range(channels):
+        top = picture[row, column, channel] * (one - right)
+        top += picture[row, column + 1, channel] * right
+        low = picture[row + 1, column, channel] * (one - right)
+        low += picture[row + 1, column + 1, channel] * right
+        out[channel] = top * (one - down) + low * down
+
+
+@compiled
+def ease(low: float, high: float, value: float) -> float:
+    """Smoothstep."""
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+@compiled
+def light_through_lashes(
+    layers: EyeLayers, frame: EyeFrame, along: float, above: float, lash: F32, light: F32
+) -> None:
+    """Share of light (3,) that lashes leave at a point ``above`` the lid's edge (eye distances).
+
+    Open lashes stand up; as the lid goes down they foreshorten, and then point to the cheek.
+    ``lash`` (3,) is scratch.
+    """
+    closing = frame.closing
+    light[:] = 1.0
+    column = (along + LASH_OVERHANG) / (1 + 2 * LASH_OVERHANG) * (LASH_COLUMNS - 1)
+    width = LINE_WIDTH * (0.8 + 0.5 * closing)
+    if column < 0 or column > LASH_COLUMNS - 1 or abs(above) > LASH_LENGTH:
+        return
+    if abs(above) < 3 * width:
+        nearest = min(int(column), LASH_COLUMNS - 2)
+        part = column - nearest
+        ends = ease(0.0, 0.2, along) * (1 - ease(0.8, 1.0, along))
+        thicker = 1 - 0.25 * ease(0.1, 0.7, closing) * ends
+        near = np.exp(-((above / width) ** 2))
+        for channel in range(3):
+            line = layers.line[nearest, channel] * (1 - part)
+            line += layers.line[nearest + 1, channel] * part
+            light[channel] = 1.0 - (1.0 - line * thicker) * near
+    if above > 0:
+        length, strength = max(0.0, 1 - 1.3 * closing), 1.0
+        strength = ease(0.08, 0.35, length)
+    else:
+        length = 0.75 * ease(0.35, 1.0, closing)
+        strength = 0.8 * ease(0.05, 0.3, length)
+        column += frame.outward * above * 60.0
+    row_scale = (LASH_ROWS - 1) / LASH_LENGTH
+    if strength > 0 and abs(above) * row_scale < (LASH_ROWS - 1) * length:
+        bilinear(layers.lashes, column, abs(above) / length * row_scale, lash)
+        for channel in range(3):
+            light[channel] = min(light[channel], 1 - (1 - lash[channel]) * strength)
+
+
+@compiled
+def ball_colour(
+    layers: EyeLayers, frame: EyeFrame, x: int, y: int, iris: F32, ball: F32
+) -> None:
+    """Colour (3,) of the eyeball at a pixel of the box; ``iris`` (4,) is scratch."""
+    affine = frame.ball_from_box
+    ball_x = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]
+    ball_y = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
+    bilinear(layers.sclera, ball_x, ball_y, ball)
+    bilinear(layers.iris, ball_x - frame.gaze_x, ball_y - frame.gaze_y, iris)
+    for channel in range(3):
+        ball[channel] = ball[channel] * (1 - iris[3]) + iris[channel]
+
+
+@compiled
+def paint_eye(
+    drawn: Picture,
+    map_x: F32,
+    map_y: F32,
+    layers: EyeLayers,
+    frame: EyeFrame,
+    bounds: Bounds,
+) -> None:
+    """Lid skin, eyeball and lashes of one eye, on the warped box in place.
+
+    ``bounds`` are the rows and columns to paint: top, bottom, left, right.
+    """
+    skin_share = ease(0.02, 0.22, frame.closing)
+    height, width = layers.lid.shape[:2]
+    skin, ball, iris = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(4, np.float32)
+    lash, light = np.zeros(3, np.float32), np.ones(3, np.float32)
+    top, bottom, left, right = bounds
+    for y in range(top, bottom):
+        for x in range(left, right):
+            dx, dy = x - frame.origin_x, y - frame.origin_y
+            along = (dx * frame.axis_x + dy * frame.axis_y) / frame.width
+            across = dy * frame.axis_x - dx * frame.axis_y
+            place = min(max(along, 0.0), 1.0) * (CURVE_SAMPLES - 1)
+            nearest = min(int(place), CURVE_SAMPLES - 2)
+            part = place - nearest
+            inside = across - (frame.upper[nearest] * (1 - part) + frame.upper[nearest + 1] * part)
+            over = frame.lower[nearest] * (1 - part) + frame.lower[nearest + 1] * part - across
+            cover = min(max(inside + 0.5, 0.0), 1.0) + min(max(over + 0.5, 0.0), 1.0) - 1.0
+            if along <= 0.0 or along >= 1.0:
+                cover = 0.0
+            cover = max(cover, 0.0)
+            if skin_share == 0.0 and cover == 0.0:
+                continue
+            u, v = map_x[y, x] - frame.roi_x, map_y[y, x] - frame.roi_y
+            skin_here = 0.0
+            if skin_share > 0:
+                light_through_lashes(layers, frame, along, -inside / frame.unit, lash, light)
+                if cover < 1 and 0 <= u < width - 1 and 0 <= v < height - 1:
+                    skin_here = skin_share
+                    bilinear(layers.lid, u, v, skin)
+            shadow = 0.0
+            if cover > 0:
+                ball_colour(layers, frame, x, y, iris, ball)
+                shadow = 0.4 * frame.closing * np.exp(-max(inside, 0.0) / (0.035 * frame.unit))
+            for channel in range(3):
+                value = drawn[y, x, channel] * (1 - skin_here) + skin[channel] * skin_here
+                value = value * (1 - cover) + ball[channel] * ((1 - shadow) * cover)
+                value *= 1 - (1 - light[channel]) * skin_share
+                drawn[y, x, channel] = int(min(max(value, 0.0), 255.0) + 0.5)

@@ -1,0 +1,269 @@
+"""The embedded renderer: the photograph itself, warped as a face mesh. No network, CPU only.
+
+Frame i depends on row i of the motion alone; the same row gives the same pixels, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.errors import InputError
+from moda.landmarks import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    LEFT_BROW,
+    MOUTH_CORNERS,
+    NUM_SURFACE,
+    RIGHT_BROW,
+    Array,
+    euler_from_rotation,
+    lip_width,
+    rotation_from_euler,
+)
+from moda.rendering.compositing import Plate, make_plate
+from moda.rendering.eyes import LID_REGION, EyePair
+from moda.rendering.geometry import FrameGeometry, Head
+from moda.rendering.mouth import MouthInterior
+from moda.rendering.rig import OVAL, Rig, build_rig, smoothstep
+from moda.rendering.warp import (
+    TEXTURE_ZOOM,
+    WarpBuffers,
+    bounds_around,
+    enlarge_texture,
+    keep_edge_lengths,
+    make_buffers,
+    warp_texture,
+)
+from moda.structures import Floats, Motion, MotionSpace, Picture, Portrait
+
+FOLDING_MARGIN = 0.25
+"""Folds of the mesh end this far outside of the face's outline, in eye distances."""
+UPPER_FACE_SHARE = 0.8
+LID_SHARE = 0.25
+"""Of the expression's own motion of the lids: blinks are a procedure of their own."""
+EXPRESSION_LIMIT = 3.5
+"""Soft limit of each expression parameter, in standard deviations."""
+MOUTH_WIDENING_LIMIT = 1.28
+"""Widest mouth, in widths of the mean face's: a smile on top of a smile saturates."""
+LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
+"""Lip gaps below the first are closed; the second is where a gap is itself again."""
+GAZE_LIMIT = (0.055, 0.03)
+LID_FOLLOWS_GAZE = 0.6
+YAW_LIMIT, PITCH_LIMIT, ROLL_LIMIT = 8.0, 8.0, 6.0
+FRONTAL_BONUS = 4.0
+TOWARDS_CAMERA_LIMIT = 6.0
+"""Turning a three-quarter face back to the camera stretches its far cheek."""
+TRANSLATION_LIMIT = 0.15
+SCALE_LIMIT = 0.08
+
+UPPER_LIP, LOWER_LIP = np.array(INNER_LIP_UPPER), np.array(INNER_LIP_LOWER)
+
+
+def soft_limit(value: Array | float, limit: Array | float) -> Array:
+    """Follow ``value`` while it is small and approach ``+-limit`` smoothly: v / (1+|v/l|^4)^1/4."""
+    ratio = np.abs(np.asarray(value, np.float64) / limit)
+    result: Array = np.asarray(value) / (1.0 + ratio**4) ** 0.25
+    return result
+
+
+class MeshRenderer:
+    """Renders one portrait; see :class:`moda.structures.Renderer`.
+
+    ``size`` is the longer side of the frame in pixels, even. ``full_frame`` renders the whole
+    photograph, otherwise only the square around the head. Preparation takes about half a second.
+    """
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        space: MotionSpace,
+        *,
+        size: int = 512,
+        full_frame: bool = True,
+    ) -> None:
+        if space.canonical_face is None or space.triangles is None or space.basis is None:
+            raise InputError(
+                f"the {space.name} motion space has no face mesh; the mesh renderer needs one"
+            )
+        self._space = space
+        self._plate = make_plate(portrait, size=size, full_frame=full_frame)
+        canonical_face = space.canonical_face.astype(np.float64)
+        closing = portrait.neutral_keypoints - portrait.canonical_keypoints
+        self._rig = build_rig(
+            self._plate, closing[:NUM_SURFACE], canonical_face, space.triangles
+        )
+        self._retargeting = Retargeting(space, self._rig, self._plate)
+        plate = self._plate
+        self._mouth = MouthInterior(plate.image, plate.landmarks, portrait, plate.rest)
+        base = self._mouth.base_texture()
+        self._texture = enlarge_texture(np.ascontiguousarray(plate.box.cut(base)))
+        corner = np.array([plate.box.left, plate.box.top], np.float32)
+        self._texels = ((self._rig.pixels - corner) * TEXTURE_ZOOM).astype(np.float32)
+        self._eyes = EyePair(plate, self._rig)
+
+    @property
+    def space(self) -> MotionSpace:
+        return self._space
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(width, height) of the frames, both even."""
+        height, width = self._plate.image.shape[:2]
+        return width, height
+
+    def render(self, motion: Motion) -> Iterator[Picture]:
+        """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for."""
+        if motion.space.groups != self._space.groups or motion.space.name != self._space.name:
+            raise InputError(
+                f"this is motion of the {motion.space.name} space; "
+                f"the renderer needs the {self._space.name} space it was made for"
+            )
+        return self._frames(motion)
+
+    def _frames(self, motion: Motion) -> Iterator[Picture]:
+        box = self._plate.box
+        buffers = make_buffers(box.height, box.width)
+        for row in motion.values:
+            yield self._draw(row, buffers)
+
+    def _draw(self, row: Floats, buffers: WarpBuffers) -> Picture:
+        plate, rig = self._plate, self._rig
+        geometry, closing, gaze = self._retargeting.geometry(row)
+        screen = geometry.screen.copy()
+        screen[:, :2] -= (plate.box.left, plate.box.top)
+        folding = bounds_around(
+            screen[OVAL], FOLDING_MARGIN * plate.rest.scale, plate.box.height, plate.box.width
+        )
+        drawn = warp_texture(
+            self._texture, screen, self._texels, rig.triangles, folding, buffers
+        )
+        self._eyes.draw(drawn, buffers, screen, geometry.head, closing, gaze)
+        frame = plate.image.copy()
+        plate.box.cut(frame)[:] = drawn
+        self._mouth.draw(frame, geometry)
+        return frame
+
+
+class Retargeting:
+    """From a row of the motion to this portrait's face, within what a warp can show.
+
+    Mouth offsets scale with the portrait's mouth, those of the upper face are damped, brows move as
+    one piece each, and everything saturates softly, so that a smooth motion stays smooth.
+    """
+
+    def __init__(self, space: MotionSpace, rig: Rig, plate: Plate) -> None:
+        assert space.basis is not None
+        assert space.canonical_face is not None
+        self._space = space
+        self._rig = rig
+        self._plate = plate
+        self._basis = _fit_basis(
+            space.basis.astype(np.float64), space.canonical_face.astype(np.float64), rig.neutral
+        )
+        self._deviation = space.std[: len(space.basis)].astype(np.float64) + 1e-6
+        width = float(lip_width(space.canonical_face.astype(np.float64)))
+        right, left = MOUTH_CORNERS
+        self._own_width = float(rig.neutral[left, 0] - rig.neutral[right, 0])
+        widest = max(MOUTH_WIDENING_LIMIT * width, self._own_width + 0.02)
+        self._widening_room = widest - self._own_width
+        self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
+        self._limits = _pose_limits(plate)
+
+    def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
+        """Face geometry, closing of the eyes (2,) in 0..1, iris offset (2,) canonical units."""
+        parts = {
+            name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
+        }
+        gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
+        closing = np.clip(parts["blink"], 0.0, 1.0)
+        opening = np.array([blink.gap for blink in self._rig.blinks])
+        lowered = np.clip(LID_FOLLOWS_GAZE * max(gaze[1], 0.0) / opening, 0.0, 0.4)
+        closing = closing + (1.0 - closing) * lowered
+        shape = self._shape(row[: len(self._basis)].astype(np.float64))
+        for blink, amount in zip(self._rig.blinks, closing, strict=True):
+            blink.apply(shape, float(amount))
+        head = self._head(row)
+        return FrameGeometry(shape, self._rig.project(shape, head), head), closing, gaze
+
+    def _shape(self, parameters: Array) -> Array:
+        """Face (468, 3) with expression, lips never crossing and closed when nearly so."""
+        parameters = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
+        offset = np.tensordot(parameters, self._basis, 1)
+        self._saturate_width(offset)
+        shape: Array = self._rig.neutral + offset
+        keep_edge_lengths(
+            shape,
+            self._rig.photographed,
+            self._rig.jaw_edges,
+            self._rig.jaw_mobility,
+            0.35,
+            6,
+            0.7,
+        )
+        _touch_lips(shape)
+        return shape
+
+    def _saturate_width(self, offset: Array) -> None:
+        right, left = MOUTH_CORNERS
+        widening = float(offset[left, 0] - offset[right, 0])
+        if widening > 0.0:
+            kept = float(soft_limit(widening, self._widening_room)) / widening
+            offset[:, 0] *= 1.0 - (1.0 - kept) * self._lower_face
+
+    def _head(self, row: Floats) -> Head:
+        pose = row[self._space.slice("pose")].astype(np.float64)
+        limits = np.where(pose[4:7] > 0, self._limits[1], self._limits[0])
+        pitch, yaw, roll = soft_limit(pose[4:7], limits)
+        return Head(
+            rest=self._plate.rest,
+            pivot=self._rig.pivot,
+            rotation=rotation_from_euler(pitch, yaw, roll),
+            translation=soft_limit(pose[1:4], TRANSLATION_LIMIT),
+            scale=1.0 + float(soft_limit(pose[0] - 1.0, SCALE_LIMIT)),
+        )
+
+
+def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
+    """The expression basis (B, 468, 3) for this portrait: all retargeting is linear."""
+    mouth_scale = np.clip(lip_width(neutral) / lip_width(canonical_face), 0.75, 1.2)
+    lower_face = smoothstep(0.25, 0.55, canonical_face[:NUM_SURFACE, 1])
+    share = lower_face * mouth_scale + (1 - lower_face) * UPPER_FACE_SHARE
+    lids = np.zeros(NUM_SURFACE, bool)
+    lids[list(LID_REGION)] = True
+    share = np.where(lids, LID_SHARE, share)
+    fitted = basis.copy()
+    for brow in (list(RIGHT_BROW), list(LEFT_BROW)):
+        places = canonical_face[brow, 0] - canonical_face[brow, 0].mean()
+        tilt = (basis[:, brow] * places[:, None]).sum(1) / (places**2).sum()
+        fitted[:, brow] = basis[:, brow].mean(1)[:, None] + places[:, None] * tilt[:, None]
+    fitted *= share[:, None]
+    return fitted
+
+
+def _touch_lips(shape: Array) -> None:
+    """Keep lips from crossing; close gaps below ``LIP_CONTACT`` exactly, in place."""
+    upper, lower = UPPER_LIP[1:-1], LOWER_LIP[1:-1]
+    gap = shape[lower, 1] - shape[upper, 1]
+    eased = np.maximum(0.0, gap - LIP_CONTACT) * LIP_RELEASE / (LIP_RELEASE - LIP_CONTACT)
+    wanted = np.where(gap < LIP_RELEASE, eased, gap)
+    middle = 0.5 * (shape[lower, 1] + shape[upper, 1])
+    shape[upper, 1] = middle - 0.5 * wanted
+    shape[lower, 1] = middle + 0.5 * wanted
+
+
+def _pose_limits(plate: Plate) -> NDArray[np.float64]:
+    """Degrees (2, 3): how far pitch, yaw and roll may go in the negative and positive direction.
+
+    Frontal portraits may turn further; a face that looks aside may come back less.
+    """
+    _, rest_yaw, _ = euler_from_rotation(plate.rest.rotation)
+    frontal = float(1 - smoothstep(5.0, 15.0, abs(rest_yaw)))
+    aside = float(smoothstep(10.0, 25.0, abs(rest_yaw)))
+    away = YAW_LIMIT + FRONTAL_BONUS * frontal
+    towards = away + (TOWARDS_CAMERA_LIMIT - away) * aside
+    negative, positive = (towards, away) if rest_yaw > 0 else (away, towards)
+    pitch = PITCH_LIMIT + FRONTAL_BONUS * frontal
+    return np.array([[pitch, negative, ROLL_LIMIT], [pitch, positive, ROLL_LIMIT]])

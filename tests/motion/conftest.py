@@ -1,0 +1,56 @@
+"""The published network, filled by the rule of the golden data, and the golden data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from motion_networks import published_shapes, published_weight
+
+from moda.checkpoints import convert_published_motion_keys, load_weights
+from moda.config import preset
+from moda.motion.model import MotionTransformer
+
+GOLDEN = Path(__file__).parents[1] / "data" / "published"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; runs only with -m slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, torch.Tensor]]:
+    def load(name: str) -> dict[str, torch.Tensor]:
+        with np.load(GOLDEN / f"{name}.npz") as file:
+            return {key: torch.from_numpy(file[key]) for key in file}
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def published_model() -> MotionTransformer:
+    """MoDA-base at full size; 1.5 GB."""
+    state = {key: published_weight(key, shape) for key, shape in published_shapes().items()}
+    with torch.device("meta"):
+        model = MotionTransformer(preset("moda-base").motion)
+    load_weights(model, convert_published_motion_keys(state))
+    return model.eval()

@@ -1,0 +1,275 @@
+"""Windows, seams and streams: the sampler against a whole-clip version written separately."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from motion_networks import SPACE, small_model
+
+from moda.errors import InputError
+from moda.motion.flow import uniform_schedule
+from moda.motion.model import MotionTransformer
+from moda.motion.sampler import sample_motion, sample_window, speech_windows
+from moda.structures import EmotionAt, Floats, Speech, Style
+
+IDENTITY = np.linspace(-1, 1, 63, dtype=np.float32)
+POSE = slice(3, 10)
+LENGTHS = (1, 2, 79, 80, 81, 144, 145, 1000)
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionTransformer:
+    return small_model()
+
+
+def features(frames: int, size: int = 24) -> Floats:
+    return np.random.default_rng(7).normal(size=(frames, size)).astype(np.float32)
+
+
+def speech_of(values: Floats) -> Speech:
+    return Speech(values, np.ones(len(values), np.float32))
+
+
+def pieces(values: Floats, length: int) -> Iterator[Speech]:
+    for start in range(0, len(values), length):
+        yield speech_of(values[start : start + length])
+
+
+def sampled(model: MotionTransformer, speech: Any, **options: Any) -> Floats:
+    options = {"identity": IDENTITY, "generator": 3, "num_steps": 2} | options
+    return np.concatenate([part.values for part in sample_motion(model, SPACE, speech, **options)])
+
+
+def moving_average(values: Floats) -> Floats:
+    """Pose channels averaged frame by frame."""
+    result = values.copy()
+    for frame in range(len(values)):
+        near = values[max(frame - 1, 0) : frame + 2, POSE]
+        total = near[0] if len(near) == 1 else near[0] + near[1]
+        if len(near) == 3:  # the order of the sum decides the last bit: centre, left, right
+            total = (near[1] + near[0]) + near[2]
+        result[frame, POSE] = total / np.float32(len(near))
+    return result
+
+
+def whole_clip(model: MotionTransformer, values: Floats) -> Floats:
+    """The long-audio rule on a list of whole windows, from the description."""
+    frames = len(values)
+    count = 1 if frames <= 80 else math.ceil((frames - 80) / 64) + 1
+    padded = np.zeros((12 + 80 + 64 * (count - 1) + 12, values.shape[1]), np.float32)
+    padded[12 : 12 + frames] = values
+    generator = torch.Generator().manual_seed(3)
+    previous = np.zeros(SPACE.size, np.float32)
+    motion = np.zeros((0, SPACE.size), np.float32)
+    for index in range(count):
+        noise = torch.randn((1, 80, SPACE.size), generator=generator)
+        with torch.inference_mode():
+            conditions = model.encode_conditions(
+                torch.from_numpy(padded[64 * index : 64 * index + 104])[None],
+                torch.tensor([8]),
+                torch.from_numpy(IDENTITY)[None],
+            )
+        window = sample_window(
+            model,
+            conditions,
+            torch.from_numpy(previous)[None, None],
+            noise,
+            schedule=uniform_schedule(2),
+            guidance_scale=1.2,
+        )
+        smooth = moving_average(window[0].numpy())
+        previous = smooth[63]
+        new = smooth[: frames - 64 * index] if index == count - 1 else smooth
+        if index == 0:
+            motion = new
+            continue
+        for k in range(16):
+            a = np.float32(k / 16)
+            motion[k - 16] = motion[k - 16] * (1 - a) + new[k] * a
+        motion = np.concatenate((motion, new[16:]))
+    return SPACE.denormalize(moving_average(motion))
+
+
+@pytest.mark.parametrize("frames", LENGTHS)
+def test_stream_is_the_whole_clip_bit_for_bit(model: MotionTransformer, frames: int) -> None:
+    values = features(frames)
+    expected = whole_clip(model, values)
+    whole = sampled(model, [speech_of(values)])
+    assert whole.shape == (frames, SPACE.size)
+    assert whole.dtype == np.float32
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(sampled(model, pieces(values, 37)), whole)
+
+
+@pytest.mark.parametrize("length", [1, 12, 64, 200])
+def test_pieces_of_any_length_give_the_same_motion(model: MotionTransformer, length: int) -> None:
+    values = features(145)
+    whole = sampled(model, [speech_of(values)])
+    np.testing.assert_array_equal(sampled(model, pieces(values, length)), whole)
+
+
+@pytest.mark.parametrize("frames", LENGTHS)
+def test_windows_cover_the_recording(model: MotionTransformer, frames: int) -> None:
+    values = features(frames)
+    windows = list(speech_windows(pieces(values, 50), model.config))
+    assert len(windows) == (1 if frames <= 80 else math.ceil((frames - 80) / 64) + 1)
+    assert [window.start for window in windows] == [64 * i for i in range(len(windows))]
+    assert [window.is_last for window in windows] == [False] * (len(windows) - 1) + [True]
+    assert windows[-1].start + windows[-1].num_frames == frames
+    for window in windows:
+        assert window.features.shape == (104, 24)
+        for row, frame in zip(window.features, range(window.start - 12, frames), strict=False):
+            expected = values[frame] if frame >= 0 else np.zeros(24, np.float32)
+            np.testing.assert_array_equal(row, expected)
+        assert not window.features[frames - window.start + 12 :].any()
+
+
+def test_motion_comes_before_the_speech_has_ended(model: MotionTransformer) -> None:
+    asked = 0
+
+    def endless() -> Iterator[Speech]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield speech_of(features(1))
+
+    stream = sample_motion(
+        model, SPACE, endless(), identity=IDENTITY, generator=0, num_steps=1, guidance_scale=1.0
+    )
+    lengths, needed = [], []
+    for _ in range(4):
+        lengths.append(len(next(stream)))
+        needed.append(asked)
+    assert lengths == [63, 64, 64, 64]
+    assert needed == [92, 156, 220, 284]
+
+
+def test_memory_does_not_grow_with_the_length(model: MotionTransformer) -> None:
+    alive: list[weakref.ref[Floats]] = []
+
+    def stream(frames: int) -> Iterator[Speech]:
+        for _ in range(frames // 10):
+            values = features(10)
+            alive.append(weakref.ref(values))
+            yield speech_of(values)
+
+    def peak(frames: int) -> int:
+        tracemalloc.start()
+        options = {"identity": IDENTITY, "generator": 0, "num_steps": 1, "guidance_scale": 1.0}
+        for part in sample_motion(model, SPACE, stream(frames), **options):  # type: ignore[arg-type]
+            assert len(part) <= 64 + 17
+            assert sum(values() is not None for values in alive[-100:]) <= 3
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(200)  # warm
+    assert peak(3000) < 1.2 * peak(600)
+
+
+def test_the_same_seed_gives_the_same_motion(model: MotionTransformer) -> None:
+    values = [speech_of(features(100))]
+    first = sampled(model, values)
+    np.testing.assert_array_equal(first, sampled(model, values))
+    generator = torch.Generator().manual_seed(3)
+    np.testing.assert_array_equal(first, sampled(model, values, generator=generator))
+    assert not np.array_equal(first, sampled(model, values, generator=4))
+
+
+def test_guidance_scale_1_is_the_conditional_model_alone(model: MotionTransformer) -> None:
+    batches: list[int] = []
+    handle = model.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
+    values = [speech_of(features(60))]
+    plain = sampled(model, values, guidance_scale=1.0)
+    guided = sampled(model, values, guidance_scale=1.0 + 1e-6)
+    strong = sampled(model, values, guidance_scale=3.0)
+    handle.remove()
+    assert batches == [1, 1, 2, 2, 2, 2]
+    np.testing.assert_allclose(plain, guided, atol=1e-4)
+    assert np.abs(plain - strong).max() > 1e-2
+
+
+def test_emotion_of_a_window_is_the_one_at_its_middle(model: MotionTransformer) -> None:
+    labels: list[tuple[int, float]] = []
+    original = model.encode_conditions
+
+    def spy(*given: Any, **named: Any) -> Any:
+        labels.append((int(given[1]), float(named["intensity"])))
+        return original(*given, **named)
+
+    style = Style((EmotionAt(1.6, "happy", 0.5), EmotionAt(4.2, None), EmotionAt(6.0, "sad")))
+    model.encode_conditions = spy  # type: ignore[method-assign]
+    try:
+        sampled(model, [speech_of(features(230))], style=style, num_steps=1)
+    finally:
+        del model.encode_conditions
+    # middles: 1.6 s, 4.16 s, 6.72 s, and of the 38 frames left 8.44 s
+    assert labels == [(4, 0.5), (4, 0.5), (6, 1.0), (6, 1.0)]
+
+
+def test_the_start_and_the_noise_can_be_set(model: MotionTransformer) -> None:
+    values = [speech_of(features(30))]
+    plain = sampled(model, values)
+    zeros = np.zeros(SPACE.size, np.float32)
+    np.testing.assert_array_equal(plain, sampled(model, values, initial_motion=zeros))
+    np.testing.assert_array_equal(plain, sampled(model, values, noise_scale=zeros + 1))
+    assert not np.array_equal(plain, sampled(model, values, initial_motion=zeros + 1))
+    quiet = [sampled(model, values, noise_scale=zeros, generator=seed) for seed in (0, 1)]
+    np.testing.assert_array_equal(*quiet)
+
+
+def test_schedules(model: MotionTransformer) -> None:
+    values = [speech_of(features(20))]
+    published = sampled(model, values, schedule="published", num_steps=10)
+    short = sampled(model, values, schedule="published", num_steps=10, drop_last_step=True)
+    assert 0 < np.abs(published - short).max() < 0.05
+    assert not np.array_equal(published, sampled(model, values, num_steps=10))
+
+
+def test_the_published_embedder_needs_no_context() -> None:
+    model = small_model("mlp")
+    values = features(100, size=24)
+    motion = sampled(model, pieces(values, 9))
+    assert motion.shape == (100, SPACE.size)
+    asked = [len(window.features) for window in speech_windows(pieces(values, 9), model.config)]
+    assert asked == [80, 80]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"speech": []}, "no speech"),
+        ({"speech": [speech_of(features(5, size=3))]}, r"\(5, 3\).*\(T, 24\)"),
+        ({"identity": np.zeros(62, np.float32)}, "identity.*63"),
+        ({"identity": np.full(63, np.nan, np.float32)}, "finite"),
+        ({"initial_motion": np.zeros(11, np.float32)}, "initial motion.*10"),
+        ({"noise_scale": np.zeros(9, np.float32)}, "noise scale.*10"),
+        ({"guidance_scale": 0.5}, "0.5"),
+        ({"num_steps": 0}, "steps 0"),
+    ],
+)
+def test_unusable_values_are_refused(
+    model: MotionTransformer, options: dict[str, Any], message: str
+) -> None:
+    speech = options.pop("speech", [speech_of(features(5))])
+    with pytest.raises(InputError, match=message):
+        sampled(model, speech, **options)
+
+
+def test_a_model_in_training_is_refused() -> None:
+    with pytest.raises(InputError, match="eval"):
+        sampled(small_model().train(), [speech_of(features(5))])
+
+
+def test_the_callers_code_does_not_run_in_inference_mode(model: MotionTransformer) -> None:
+    options = {"identity": IDENTITY, "generator": 0, "num_steps": 1}
+    for _ in sample_motion(model, SPACE, pieces(features(100), 10), **options):  # type: ignore[arg-type]
+        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from moda.errors import MediaError
+from moda.media import read_image
+
+
+def gradient(width: int = 96, height: int = 80) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns * 2, rows * 3, np.full_like(rows, 90)], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
+def test_lossless_formats_are_read_exactly(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(gradient()).save(path, **options)
+    picture = read_image(path)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, gradient())
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "gif", "avif"])
+def test_lossy_formats_are_read_nearly(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(gradient()).save(path, quality=95)
+    difference = np.abs(read_image(path).astype(int) - gradient())
+    assert difference.mean() < 6.0
+
+
+def test_content_decides_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    Image.fromarray(gradient()).save(path, format="PNG")
+    np.testing.assert_array_equal(read_image(path), gradient())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path: Path, orientation: int) -> None:
+    upright = gradient()
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: np.rot90(upright, 2),
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    np.testing.assert_array_equal(read_image(path), upright)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_shows_neutral_grey(tmp_path: Path, mode: str) -> None:
+    alpha = np.zeros((80, 96), np.uint8)
+    alpha[:, 48:] = 255
+    image = Image.fromarray(np.dstack([np.full((80, 96, 3), 200, np.uint8), alpha]))
+    path = tmp_path / "picture.png"
+    image.convert("P" if mode == "PA" else mode).save(path)
+    picture = read_image(path)
+    assert np.abs(picture[:, :48].astype(int) - 128).max() <= 2
+    assert np.abs(picture[:, 48:].astype(int) - 200).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB"])
+def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(np.full((80, 96, 3), 255, np.uint8))
+    white = Image.new("LAB", (96, 80), (255, 128, 128)) if mode == "LAB" else image.convert(mode)
+    path = tmp_path / "picture.tiff"
+    white.save(path)
+    picture = read_image(path)
+    assert picture.shape == (80, 96, 3)
+    assert picture.min() >= 250
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    ramp = np.linspace(0, 65535, 96).astype(np.uint16)
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(np.tile(ramp, (80, 1))).save(path)
+    expected = np.rint(ramp / 257.0)
+    picture = read_image(path)
+    np.testing.assert_allclose(picture[0], np.repeat(expected[:, None], 3, 1), atol=1)
+
+
+def png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
+    """A PNG file from its rows, without Pillow."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_sixteen_bit_colour(tmp_path: Path) -> None:
+    values = (gradient().astype(">u2") * 257).reshape(80, -1)
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(96, 80, 16, 2, b"".join(b"\0" + row.tobytes() for row in values)))
+    np.testing.assert_array_equal(read_image(path), gradient())
+
+
+def test_floating_point_grey(tmp_path: Path) -> None:
+    path = tmp_path / "picture.tiff"
+    Image.fromarray(np.tile(np.linspace(0, 1, 96, dtype=np.float32), (80, 1))).save(path)
+    picture = read_image(path)
+    assert (picture.min(), picture.max()) == (0, 255)
+
+
+def test_colour_profile_is_applied_and_a_broken_one_ignored(tmp_path: Path) -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (lab, b"no profile at all"):
+        path = tmp_path / "picture.png"
+        Image.fromarray(gradient()).save(path, icc_profile=profile)
+        difference = np.abs(read_image(path).astype(int) - gradient())
+        assert difference.max() <= 3
+
+
+def test_first_picture_of_an_animation(tmp_path: Path) -> None:
+    path = tmp_path / "picture.gif"
+    first, second = (Image.new("RGB", (96, 80), (level,) * 3) for level in (200, 20))
+    first.save(path, save_all=True, append_images=[second])
+    assert read_image(path).min() > 190
+
+
+def make_bad_files(folder: Path) -> dict[str, Path]:
+    whole = folder / "whole.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)).save(whole)
+    files = {
+        "does not exist": folder / "nothing.png",
+        "is a folder": folder,
+        "0 bytes": folder / "empty.jpg",
+        "not a picture": folder / "text.jpg",
+        "damaged": folder / "truncated.png",
+        "below the limit": folder / "tiny.png",
+        "million": folder / "bomb.png",
+    }
+    files["0 bytes"].write_bytes(b"")
+    files["not a picture"].write_text("this is no picture\n" * 100)
+    files["damaged"].write_bytes(whole.read_bytes()[:5000])
+    Image.new("RGB", (63, 200)).save(files["below the limit"])
+    files["million"].write_bytes(png(30_000, 30_000, 8, 2, bytes(1000)))
+    return files
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "does not exist",
+        "is a folder",
+        "0 bytes",
+        "not a picture",
+        "damaged",
+        "below the limit",
+        "million",
+    ],
+)
+def test_bad_pictures_get_one_clear_line(tmp_path: Path, problem: str) -> None:
+    path = make_bad_files(tmp_path)[problem]
+    with pytest.raises(MediaError, match=problem) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert ";" in message, "the message names a remedy"
+
+
+def test_formats_outside_the_list_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(gradient()).save(path, format="ICO", sizes=[(96, 80)])
+    with pytest.raises(MediaError, match="not a picture"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("length", [1, 50, 300, 900, 2000])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "gif", "avif", "bmp"])
+def test_truncation_anywhere_is_one_error(tmp_path: Path, suffix: str, length: int) -> None:
+    whole = tmp_path / f"whole.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(whole)
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(whole.read_bytes()[:length])
+    with pytest.raises(MediaError):
+        read_image(path)
