@@ -15,7 +15,9 @@ Three engines that Debian has (each is left out with one line where it is not in
 
 Texts are the sentences below, random words of Debian's lists, names from the CLDR (through Babel)
 and numbers. Each engine writes one file, see :class:`moda.data.phones.PhoneCorpus`. Attempt k of an
-engine depends on the seed and k alone; a run that was cut off goes on where it last saved.
+engine has a text, voice and speed that depend on the seed and k alone; a run that was cut off goes
+on where it last saved. Only espeak-ng carries something over from one utterance to the next (noise,
+flutter, some lengths), so there a resumed run has the same utterances but not the same samples.
 """
 
 from __future__ import annotations
@@ -93,8 +95,8 @@ class Engine(Protocol):
     unknown: Counter[str]
     """Phones that have no class, and how often they came."""
 
-    def speak(self, generator: Generator) -> list[Utterance]:
-        """One attempt: some utterances of one voice, or none."""
+    def speak(self, attempt: int, generator: Generator) -> list[Utterance]:
+        """Some utterances of one voice, or none; the same words for the same arguments."""
         ...
 
 
@@ -144,6 +146,8 @@ class Espeak:
     SYNCHRONOUS, PHONEME_EVENTS, PHONEME_IPA, UTF8 = 2, 1, 2, 1
     RATE, PITCH, RANGE = 1, 3, 4
     LIST_TERMINATED, PHONEME = 0, 7
+    MARKS = ("ʲ", "ᵑ", "ⁿ", "ᵐ")
+    """Events of their own that belong to the phone before."""
 
     def __init__(self) -> None:
         try:
@@ -159,7 +163,7 @@ class Espeak:
         self._sources: dict[str, TextSource] = {}
         self.unknown: Counter[str] = Counter()
 
-    def speak(self, generator: Generator) -> list[Utterance]:
+    def speak(self, attempt: int, generator: Generator) -> list[Utterance]:
         kind = generator.random()
         others = self.OTHER_LANGUAGES if kind < 0.45 else self.COMMON_LANGUAGES
         language = one_of(("en-us", "en") if kind < 0.2 else others, generator)
@@ -208,7 +212,7 @@ class Espeak:
                 phones = (Phone.SILENCE,)
             else:
                 phones = ipa_phones(symbol)
-                if not phones:
+                if not phones and symbol not in self.MARKS:
                     self.unknown[symbol] += 1
             if phones:
                 segments.append(PhoneSegment(symbol, start, stop, phones))
@@ -241,7 +245,7 @@ class Flite:
         self._folder = tempfile.TemporaryDirectory()
         self.unknown: Counter[str] = Counter()
 
-    def speak(self, generator: Generator) -> list[Utterance]:
+    def speak(self, attempt: int, generator: Generator) -> list[Utterance]:
         voice = one_of(self.VOICES, generator)
         wave = Path(self._folder.name) / "speech.wav"
         stretch = f"duration_stretch={generator.uniform(0.8, 1.35):.2f}"
@@ -296,7 +300,7 @@ class Festival:
         FestivalVoice("marathi_NSK_diphone", "mr", "indic", "utf-8", "\u0900-\u0963"),
     )
     HELD_OUT = ("pc_diphone", "czech_ph")
-    BATCH = 12
+    BATCH = 8
     """Utterances per start of festival."""
 
     def __init__(self) -> None:
@@ -309,8 +313,8 @@ class Festival:
         self._sources: dict[str, TextSource] = {}
         self.unknown: Counter[str] = Counter()
 
-    def speak(self, generator: Generator) -> list[Utterance]:
-        voice = self._voices[int(generator.integers(len(self._voices)))]
+    def speak(self, attempt: int, generator: Generator) -> list[Utterance]:
+        voice = self._voices[attempt % len(self._voices)]
         if voice.language not in self._sources:
             english = voice.language == "en"
             source = TextSource(voice.language, letters=voice.letters, numbers=english)
@@ -371,7 +375,7 @@ def attempts(engine: Engine, number: int, seed: int, first: int) -> Iterator[lis
     """Utterances of attempt ``first`` and the following, named ``attempt.index``."""
     attempt = first
     while True:
-        spoken = engine.speak(np.random.default_rng([seed, number, attempt]))
+        spoken = engine.speak(attempt, np.random.default_rng([seed, number, attempt]))
         yield [u._replace(name=f"{attempt:06d}.{index}") for index, u in enumerate(spoken)]
         attempt += 1
 

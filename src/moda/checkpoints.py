@@ -281,7 +281,7 @@ def _space_from_arrays(arrays: Arrays, header: str, where: Path) -> MotionSpace:
         groups = tuple((str(group), int(size)) for group, size in description["groups"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{where}: the description of the motion space is damaged") from error
-    if name not in OPTIONAL_SPACE_TENSORS or reference not in ("rest", "camera"):
+    if name not in tuple(OPTIONAL_SPACE_TENSORS) or reference not in ("rest", "camera"):
         raise CheckpointError(f"{where}: unknown motion space {name!r} ({reference!r})")
     if not all(0 < size <= MAX_GROUP_SIZE for _, size in groups):
         raise CheckpointError(f"{where}: group sizes of the motion space are damaged: {groups}")
@@ -353,7 +353,7 @@ def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
 def _write(path: Path, arrays: Arrays, header: dict[str, str]) -> None:
     """Write beside the target, then rename, so that no half-written file ever has its name."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     try:
         save_file(arrays, temporary, metadata=header)
         temporary.replace(path)
@@ -369,7 +369,7 @@ def _digest(arrays: Arrays, header: Mapping[str, str]) -> str:
     for key in HEADER_KEYS:
         digest.update(json.dumps([key, header[key]]).encode())
     for key in sorted(arrays):
-        value = np.ascontiguousarray(arrays[key])
+        value = np.asarray(arrays[key], order="C")
         digest.update(json.dumps([key, str(value.dtype), value.shape]).encode())
         digest.update(value.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

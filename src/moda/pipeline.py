@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +36,7 @@ from moda.media import (
     exact_rate,
     read_image,
 )
-from moda.motion.idle import ActivityTap, shape_motion
+from moda.motion.controls import scale_motion, shape_motion
 from moda.motion.sampler import sample_motion
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import (
@@ -45,6 +46,7 @@ from moda.structures import (
     MotionSpace,
     Picture,
     Renderer,
+    Speech,
     Style,
 )
 
@@ -220,11 +222,11 @@ class TalkingHead:
 
         def speak() -> TimedMotion:
             chunks = CountedSamples(sound)
-            heard = ActivityTap(encode_speech(chunks))
+            heard = HeardSpeech(encode_speech(chunks))
             sampled = sample_motion(
                 self.checkpoint.model,
                 self.space,
-                heard.speech(),
+                heard,
                 identity=identity,
                 style=style,
                 generator=torch.Generator().manual_seed(seed),
@@ -233,13 +235,9 @@ class TalkingHead:
                 schedule=sampler.schedule,
                 drop_last_step=sampler.drop_last_step,
             )
+            pairs = ((motion, heard.recall(len(motion))) for motion in sampled)
             shaped = shape_motion(
-                sampled,
-                heard.activity(),
-                seed=seed,
-                head_motion=head_motion,
-                expression=expression,
-                blink=blink,
+                pairs, seed=seed, blink=blink, head_motion=head_motion, expression=expression
             )
             return TimedMotion(shaped, chunks.seconds)
 
@@ -278,7 +276,7 @@ class TalkingHead:
         )
         mesh, _ = self._render(portrait, size, full_frame, face)
         tracked = track_motion(_reported(video, progress), self.models, self.space)
-        motion = _scaled(tracked.motion, head_motion, expression)
+        motion = scale_motion(tracked.motion, head_motion=head_motion, expression=expression)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return TalkingVideo(
             mesh,
@@ -298,6 +296,34 @@ class TalkingHead:
         return MeshRenderer(
             encoded, self.space, size=size // 2 * 2, full_frame=full_frame
         ), encoded.identity
+
+
+class HeardSpeech:
+    """Passes speech on and remembers what has not been recalled yet, to go with its motion."""
+
+    def __init__(self, speech: Iterable[Speech]) -> None:
+        self._speech = speech
+        self._remembered: deque[Speech] = deque()
+
+    def __iter__(self) -> Iterator[Speech]:
+        for stretch in self._speech:
+            self._remembered.append(stretch)
+            yield stretch
+
+    def recall(self, num_frames: int) -> Speech:
+        """The next ``num_frames`` frames of what has been passed on."""
+        parts: list[Speech] = []
+        while num_frames > 0:
+            stretch = self._remembered.popleft()
+            parts.append(Speech(stretch.features[:num_frames], stretch.activity[:num_frames]))
+            if len(stretch) > num_frames:
+                rest = Speech(stretch.features[num_frames:], stretch.activity[num_frames:])
+                self._remembered.appendleft(rest)
+            num_frames -= len(parts[-1])
+        return Speech(
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.activity for part in parts]),
+        )
 
 
 class CountedSamples:
@@ -392,17 +418,6 @@ def choose_device(name: str) -> str:
     return name
 
 
-def _scaled(motion: Motion, head_motion: float, expression: float) -> Motion:
-    """Motion with the head's deviation from rest and the expression made smaller or larger."""
-    values, space = motion.values.copy(), motion.space
-    rest = np.array([1, 0, 0, 0, 0, 0, 0], np.float32)
-    pose = space.slice("pose")
-    values[:, pose] = rest + np.float32(head_motion) * (values[:, pose] - rest)
-    for group in ("mouth", "brows", "cheeks"):
-        values[:, space.slice(group)] *= np.float32(expression)
-    return Motion(values, space)
-
-
 def _check_video_options(frames_per_second: float, size: int, renderer: str) -> None:
     _check_range("frames per second", frames_per_second, 10, 60)
     _check_range("size in pixels", size, 64, 2160)
@@ -430,9 +445,7 @@ def _files(portrait: str | Path | Picture) -> tuple[Path, ...]:
     return () if isinstance(portrait, np.ndarray) else (Path(portrait),)
 
 
-def _reported(
-    video: VideoReader, progress: Progress | None
-) -> Iterator[tuple[float, Picture]]:
+def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[float, Picture]]:
     expected = _frames_in(video.duration_seconds, video.native_rate)
     for count, timed_picture in enumerate(video.timed_pictures(), start=1):
         if progress is not None:

@@ -46,7 +46,7 @@ class MotionSpace:
     canonical_face: Floats | None = None
     """Mean face (478, 3) in canonical units; only in the mesh space."""
     triangles: NDArray[np.int32] | None = None
-    """(N, 3) indices into the 468 surface points, without eyes and mouth; only in the mesh space."""
+    """(N, 3) indices of surface points, eyes and mouth left open; only in the mesh space."""
     basis: Floats | None = None
     """(B, 468, 3): vertex offsets in canonical units of the first B expression parameters."""
 
@@ -60,7 +60,7 @@ class MotionSpace:
         return self.expression_size + 7
 
     def slice(self, name: str) -> slice:
-        """Where a group of the expression, or ``scale``, ``translation``, ... lies in the vector."""
+        """Where a group of the expression, or a part of the pose, lies in the vector."""
         pose = (("scale", 1), ("translation", 3), ("pitch", 1), ("yaw", 1), ("roll", 1))
         start = 0
         for part, size in (*self.groups, *pose):

@@ -39,9 +39,7 @@ from moda.structures import MotionSpace
 GROUPS = (("mouth", 16), ("brows", 4), ("cheeks", 2), ("blink", 2), ("gaze", 2))
 
 
-def fit_mesh_space(
-    tracks: Sequence[LandmarkTrack], triangles: NDArray[np.int32]
-) -> MotionSpace:
+def fit_mesh_space(tracks: Sequence[LandmarkTrack], triangles: NDArray[np.int32]) -> MotionSpace:
     """Mean face, mirrored-symmetric expression basis and motion statistics of tracked clips.
 
     Args:

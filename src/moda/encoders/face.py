@@ -31,7 +31,7 @@ MASK_SIZE_PX = (256, 144)
 """(width, height): the network takes the whole picture, stretched."""
 
 DETECTION_THRESHOLD = 0.5
-TILE_DETECTION_THRESHOLD = 0.65
+TILE_DETECTION_THRESHOLD = 0.75
 """Stricter than in the whole picture: among hundreds of tiles one or another looks like a face."""
 PRESENCE_THRESHOLD = 0.5
 OVERLAP_THRESHOLD = 0.3
@@ -51,12 +51,15 @@ DETECTOR_LANDMARKS = (468, 473, 1, 13)
 
 SEARCH_LEVELS = (1.0, 0.5, 2.0, 4.0, 8.0)
 """Parts of the picture that one look of the detector covers: its long side over these. Half a
-level is the picture with a margin, for faces that fill it."""
-LARGEST_ENLARGEMENT = 2.0
-"""Tiles of a small picture are not enlarged further than this."""
+level is the picture with a margin, for faces that fill it. Tiles are never enlarged."""
 TILE_STRIDE_PX = DETECTOR_SIZE_PX // 2
 TILES_PER_RUN = 16
 
+REGION_FOLLOWING = 0.5
+"""How much of the way to its new place the tracker's region moves per frame. All the way, as in
+MediaPipe, region and landmarks keep disturbing each other: 1 % of the face on a still picture."""
+NEIGHBOURHOOD = 2.5
+"""Side of the part in which the tracker first looks for a lost face, in sides of its region."""
 TRACKER_SEARCH_INTERVAL = 25
 """While there is no face, the tracker looks for small ones only every so many frames."""
 
@@ -267,7 +270,7 @@ class FaceModels:
         ratio = max(image.shape[:2]) / max(base.shape[:2])
         for level in SEARCH_LEVELS[:1] if search == "whole" else SEARCH_LEVELS:
             if level > 1:
-                if DETECTOR_SIZE_PX * level > LARGEST_ENLARGEMENT * max(base.shape[:2]):
+                if DETECTOR_SIZE_PX * level > max(base.shape[:2]):
                     return
                 found = self._detect_in_tiles(base, level)
             else:
@@ -339,7 +342,8 @@ class FaceTracker:
     """Follows one face through the frames of a video.
 
     It starts with the largest face. Later frames are looked at where the face was; when it is not
-    there, the frame is searched, and the face nearest to the last known place is taken.
+    there, first the neighbourhood and then the frame is searched, and of several faces the one
+    nearest to the last known place is taken.
     """
 
     def __init__(self, models: FaceModels) -> None:
@@ -348,28 +352,41 @@ class FaceTracker:
 
     def reset(self) -> None:
         """Forget the face: the next frame is the first one of another video."""
-        self._last: FaceLandmarks | None = None
-        self._is_lost = True
+        self._region: FaceRegion | None = None
         self._num_missed = 0
 
     def track(self, image: Picture) -> FaceLandmarks | None:
         """Landmarks of the face in the next frame (H, W, 3), None if it is not visible."""
-        face = None
-        if self._last and not self._is_lost:
-            face = self._models.landmarks(image, self._last.region)
-        face = face or self._find(image)
-        self._is_lost = face is None
-        self._num_missed = self._num_missed + 1 if face is None else 0
-        self._last = face or self._last
+        if self._region and not self._num_missed:
+            face = self._models.landmarks(image, self._region)
+            if face:
+                self._region = _follow(self._region, face.region)
+                return face
+        face = self._find(image)
+        self._num_missed = 0 if face else self._num_missed + 1
+        self._region = face.region if face else self._region
         return face
 
     def _find(self, image: Picture) -> FaceLandmarks | None:
+        if self._region:
+            face = self._find_nearby(image, self._region)
+            if face:
+                return face
         thorough = self._num_missed % TRACKER_SEARCH_INTERVAL == 0
         faces = self._models.find_faces(image, search="first" if thorough else "whole")
-        if self._last is None or not faces:
-            return faces[0] if faces else None
-        last = self._last
-        return min(faces, key=lambda face: _distance(face, last))
+        return _nearest(faces, self._region) if self._region else next(iter(faces), None)
+
+    def _find_nearby(self, image: Picture, region: FaceRegion) -> FaceLandmarks | None:
+        reach = 0.5 * NEIGHBOURHOOD * region.side
+        left, top = max(0, round(region.x - reach)), max(0, round(region.y - reach))
+        right, bottom = round(region.x + reach), round(region.y + reach)
+        part = image[top : max(bottom, 0), left : max(right, 0)]
+        if not part.size:
+            return None
+        offset = np.array([left, top, 0.0])
+        found = self._models.find_faces(part, search="whole")
+        faces = [FaceLandmarks(face.points + offset, face.presence) for face in found]
+        return _nearest(faces, region)
 
 
 def _load_network(name: str, device: str) -> Any:
@@ -430,13 +447,24 @@ def _overlap(box: Floats, others: Floats) -> Floats:
     return result
 
 
-def _distance(face: FaceLandmarks, other: FaceLandmarks) -> float:
-    return float(np.hypot(face.region.x - other.region.x, face.region.y - other.region.y))
+def _distance(region: FaceRegion, other: FaceRegion) -> float:
+    return float(np.hypot(region.x - other.x, region.y - other.y))
 
 
 def _is_same_face(face: FaceLandmarks, other: FaceLandmarks) -> bool:
     side = max(face.region.side, other.region.side) / REGION_MARGIN
-    return _distance(face, other) < SAME_FACE_DISTANCE * side
+    return _distance(face.region, other.region) < SAME_FACE_DISTANCE * side
+
+
+def _nearest(faces: list[FaceLandmarks], region: FaceRegion) -> FaceLandmarks | None:
+    return min(faces, key=lambda face: _distance(face.region, region), default=None)
+
+
+def _follow(region: FaceRegion, target: FaceRegion) -> FaceRegion:
+    """The region, moved towards a target; the roll takes the shorter way round."""
+    turn = (target.roll - region.roll + np.pi) % (2 * np.pi) - np.pi
+    step = np.array([target.x - region.x, target.y - region.y, target.side - region.side, turn])
+    return FaceRegion(*(np.array(region) + REGION_FOLLOWING * step).tolist())
 
 
 def _sigmoid(logits: NDArray[Any]) -> Floats:

@@ -29,9 +29,11 @@ OVAL_ASPECT = 1.15
 CROP_RISE = 0.02
 """How far the centre of the crop lies above that of the face, in sides: room for the hair."""
 
+SMALLEST_FACE_PX, SMALLEST_FACE_SHARE = 40, 0.025
+"""Height of a face that is found for sure, in pixels and of the picture's long side."""
 LARGEST_YAW_DEGREES = 60.0
 OPEN_LIP_GAP = 0.012
-"""Lips further apart, seen from the front, in units of the outer-eye distance, are an open mouth."""
+"""Lips further apart than this (seen from the front, in outer-eye distances) are an open mouth."""
 LARGEST_CLOSING = 3.0
 """Limit of each closing coefficient in standard deviations of speech: a laughing mouth is closed
 no further than mouths go, even if that leaves a small gap."""
@@ -102,7 +104,7 @@ def choose_face(image: Picture, models: FaceModels, number: int | None) -> FaceL
     faces = models.find_faces(image, search="first" if number is None else "all")
     if not faces:
         height, width = image.shape[:2]
-        smallest = max(30, round(0.02 * max(height, width)))
+        smallest = max(SMALLEST_FACE_PX, round(SMALLEST_FACE_SHARE * max(height, width)))
         raise FaceError(
             f"no face found in the picture of {width} x {height} px; use one with an upright, "
             f"uncovered face seen from the front, at least about {smallest} px high"

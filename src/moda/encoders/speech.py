@@ -220,7 +220,7 @@ def _energies(block: Floats) -> Floats:
 
 def _moving_mean(values: Floats, width: int) -> Floats:
     width = min(width, len(values))
-    means: Floats = np.convolve(values, np.full(width, 1.0 / width), mode="valid").astype(np.float32)
+    means: Floats = np.convolve(values, np.full(width, 1.0 / width), mode="valid").astype(
+        np.float32
+    )
     return means
-
-

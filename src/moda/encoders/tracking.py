@@ -79,7 +79,7 @@ def resample_track(
     """
     seen = np.isfinite(landmarks[:, 0, 0])
     if seen.sum() < 2:
-        raise FaceError("the video shows a face in fewer than 2 frames; use one with a visible face")
+        raise FaceError("fewer than 2 frames of the video show a face; use one that does")
     grid = start_seconds + np.arange(num_frames) / FRAMES_PER_SECOND
     known_times, known = times[seen], landmarks[seen].astype(np.float64)
     known_times, first = np.unique(known_times, return_index=True)
@@ -89,9 +89,7 @@ def resample_track(
     return LandmarkTrack(result.astype(np.float32), nearest < 1.5 / FRAMES_PER_SECOND)
 
 
-def track_landmarks(
-    pictures: Iterable[tuple[float, Picture]], models: FaceModels
-) -> LandmarkTrack:
+def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModels) -> LandmarkTrack:
     """Follow the face through pictures with their times in seconds; landmarks on the 25 fps grid.
 
     Frame 0 is time 0. Memory is that of the landmarks, not of the pictures.
@@ -280,9 +278,7 @@ def motion_from_landmarks(
     values[:, space.slice("blink")] = blink_from_openness(openness)
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze, 0), 7)
-    values[:, space.slice("pose")] = smoother(
-        relative_pose(scales, rotations, translations), 13
-    )
+    values[:, space.slice("pose")] = smoother(relative_pose(scales, rotations, translations), 13)
     return Motion(values, space), neutral
 
 
@@ -327,5 +323,3 @@ def _smoother(values: Array, window: int) -> Array:
 
 def _unchanged(values: Array, window: int) -> Array:
     return values
-
-

@@ -95,7 +95,7 @@ class VideoReader:
                 index += 1
 
     def timed_pictures(self) -> Iterator[tuple[float, Picture]]:
-        """Yield every picture of the file once, with its time in seconds, at the file's own rate."""
+        """Yield every picture once, with its time in seconds, at the file's own rate."""
         with open_media(self.path, "video") as container:
             stream = _video_stream(container, self.path)
             for timed in _timed_frames(container, stream, self.path):

@@ -69,9 +69,9 @@ def measure_palette(plate: Picture, landmarks: Array) -> Palette:
     variety = max(np.abs(lip_tint - skin_tint).max(), 0.7 * np.abs(sclera_tint - skin_tint).max())
     redness = float(lip[0] / max(lip[1], 1.0))
     natural = float(np.clip((variety - 0.03) / 0.07, 0.0, 1.0))
-    natural *= float(np.clip((redness - 1.08) / 0.16, 0.0, 1.0))
+    natural *= float(np.clip((redness - 1.06) / 0.12, 0.0, 1.0))
     luma, sclera_luma = float(skin.mean()), float(sclera.mean())
-    tooth_luma = min(0.60 * sclera_luma + 0.55 * luma, 1.12 * sclera_luma, 240.0)
+    tooth_luma = min(0.62 * sclera_luma + 0.57 * luma, max(1.12 * sclera_luma, 1.04 * luma), 240.0)
     tooth_luma *= 0.85 + 0.15 * natural
 
     def colour(luma: float, tint: Array) -> Floats:
@@ -129,7 +129,8 @@ def grain_of(plate: Picture, landmarks: Array, unit: float) -> Floats:
         strength = min(4.0, 1.4826 * float(np.median(np.abs(rough))))
     tile = np.random.default_rng(7).normal(0.0, 1.0, (GRAIN_SIZE, GRAIN_SIZE))
     tile = scipy.ndimage.gaussian_filter(tile, 0.6, mode="wrap")
-    return (0.8 * strength / tile.std() * tile).astype(np.float32)
+    result: Floats = (0.8 * strength / tile.std() * tile).astype(np.float32)
+    return result
 
 
 def _tint(colour: Array) -> Array:

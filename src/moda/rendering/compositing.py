@@ -59,11 +59,9 @@ class Plate:
 
     def person_at(self, points: Array) -> Array:
         """Person mask (N,) in 0..1 at points (N, 2) of the plate; the nearest inside the crop."""
-        crop_from_plate = cv2.invertAffineTransform(self.plate_from_crop)
+        crop_from_plate = _inverse(self.plate_from_crop)
         x, y = (points @ crop_from_plate[:, :2].T + crop_from_plate[:, 2]).T.astype(np.float32)
-        found = cv2.remap(
-            self.person_mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        found = cv2.remap(self.person_mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         result: Array = found.ravel().astype(np.float64)
         return result
 
@@ -75,15 +73,12 @@ def make_plate(portrait: Portrait, *, size: int, full_frame: bool) -> Plate:
     square crop, ``size`` x ``size``, with the picture's edge repeated outside of it.
     """
     if size % 2 or not MIN_SIZE <= size <= MAX_SIZE:
-        raise InputError(
-            f"frame size {size} must be an even number from {MIN_SIZE} to {MAX_SIZE}"
-        )
+        raise InputError(f"frame size {size} must be an even number from {MIN_SIZE} to {MAX_SIZE}")
     if full_frame:
         image, plate_from_image = _scaled_picture(portrait.image, size)
     else:
         image, plate_from_image = _square_crop(portrait, size)
-    image_from_crop = cv2.invertAffineTransform(portrait.crop_from_image)
-    plate_from_crop = _compose(plate_from_image, image_from_crop)
+    plate_from_crop = _compose(plate_from_image, _inverse(portrait.crop_from_image))
     side = len(portrait.crop_image)
     square = np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5
     height, width = portrait.image.shape[:2]
@@ -126,8 +121,7 @@ def polygon_mask(points: Array, box: Box) -> NDArray[np.float32]:
 
 def blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Gaussian blur of a float picture (h, w) or (h, w, C); sigma in pixels."""
-    result: NDArray[np.float32] = cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3))
-    return result
+    return cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3)).astype(np.float32, copy=False)
 
 
 def _even(length: float) -> int:
@@ -139,13 +133,10 @@ def _scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
     scale = size / max(height, width)
     new_width, new_height = _even(width * scale), _even(height * scale)
     if (new_height, new_width) == (height, width):
-        scaled = np.ascontiguousarray(image)
-    else:
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        scaled = cv2.resize(image, (new_width, new_height), interpolation=method)
-    return scaled.astype(np.uint8, copy=False), _resize_map(
-        new_width / width, new_height / height
-    )
+        return np.ascontiguousarray(image), _resize_map(1.0, 1.0)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(image, (new_width, new_height), interpolation=method)
+    return scaled.astype(np.uint8, copy=False), _resize_map(new_width / width, new_height / height)
 
 
 def _square_crop(portrait: Portrait, size: int) -> tuple[Picture, Array]:
@@ -158,7 +149,7 @@ def _square_crop(portrait: Portrait, size: int) -> tuple[Picture, Array]:
         new_size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, new_size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         shrink = _resize_map(new_size[0] / width, new_size[1] / height)
-        sampled_from = _compose(plate_from_image, cv2.invertAffineTransform(shrink))
+        sampled_from = _compose(plate_from_image, _inverse(shrink))
     cropped = cv2.warpAffine(
         image, sampled_from, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
@@ -167,15 +158,17 @@ def _square_crop(portrait: Portrait, size: int) -> tuple[Picture, Array]:
 
 def _resize_map(scale_x: float, scale_y: float) -> Array:
     """The map of pixel centres that cv2.resize uses."""
-    return np.array(
-        [[scale_x, 0.0, 0.5 * (scale_x - 1)], [0.0, scale_y, 0.5 * (scale_y - 1)]]
-    )
+    return np.array([[scale_x, 0.0, 0.5 * (scale_x - 1)], [0.0, scale_y, 0.5 * (scale_y - 1)]])
 
 
 def _compose(outer: Array, inner: Array) -> Array:
     """``outer(inner(point))`` of affine maps (2, 3)."""
     linear = outer[:, :2] @ inner[:, :2]
     return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def _inverse(affine: Array) -> Array:
+    return cv2.invertAffineTransform(affine).astype(np.float64, copy=False)
 
 
 def _transform(affine: Array, points: Array) -> Array:

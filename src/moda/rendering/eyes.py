@@ -9,7 +9,6 @@ eyes and straight gaze the layers add up to the photograph again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,26 +18,33 @@ from moda.landmarks import (
     LEFT_EYE_LOWER,
     LEFT_EYE_UPPER,
     LEFT_IRIS,
-    NUM_SURFACE,
     RIGHT_EYE_LOWER,
     RIGHT_EYE_UPPER,
     RIGHT_IRIS,
     Array,
 )
 from moda.rendering.compositing import Box, Plate, blur, polygon_mask
+from moda.rendering.eye_painting import (
+    CURVE_SAMPLES,
+    F32,
+    LASH_COLUMNS,
+    LASH_LENGTH,
+    LASH_OVERHANG,
+    LASH_ROWS,
+    LINE_WIDTH,
+    EyeFrame,
+    EyeLayers,
+    paint_eye,
+)
 from moda.rendering.geometry import Head
 from moda.rendering.rig import Rig, smoothstep
 from moda.rendering.warp import (
     TEXTURE_ZOOM,
-    Bounds,
     WarpBuffers,
     bounds_around,
-    compiled,
     enlarge_texture,
 )
 from moda.structures import Picture
-
-F32 = NDArray[np.float32]
 
 LID_REGION = (
     *RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_EYE_UPPER, *LEFT_EYE_LOWER,
@@ -48,48 +54,9 @@ LID_REGION = (
 )  # fmt: skip
 """Points of the lids and their surroundings, which the blink moves rather than the expression."""
 
-LASH_LENGTH = 0.075
-"""Height of the band above the lid's edge that counts as lashes; eye distances, as all here."""
-LASH_ROWS, LASH_COLUMNS = 24, 64
-LASH_OVERHANG = 0.12
-"""The lash map goes on beyond the corners by this share of the eye's width."""
-LINE_WIDTH = 0.013
-CURVE_SAMPLES = 65
+RIM_REACH = 1.45
+"""In radii: where pixels may still belong to an iris that is not quite round or centred."""
 DRAWN_MARGIN = 0.15
-
-
-class EyeLayers(NamedTuple):
-    """Pictures of one eye over its region of interest (h, w) in texels, as float32 0..255."""
-
-    sclera: F32  # (h, w, 3)
-    iris: F32
-    """(h, w, 4): what to add over the sclera, and how much of the sclera it hides"""
-    lid: F32  # (h, w, 3) skin without lashes
-    lashes: F32
-    """(LASH_ROWS, LASH_COLUMNS, 3) share of light left by the lashes, from the lid's edge up"""
-    line: F32  # (LASH_COLUMNS, 3) the same on the very edge
-
-
-class EyeFrame(NamedTuple):
-    """One eye in one frame: numbers for the kernel, pixels of the box."""
-
-    origin_x: float
-    origin_y: float
-    axis_x: float
-    axis_y: float
-    width: float
-    upper: F32  # (CURVE_SAMPLES,) height of the lid lines along the axis from corner to corner
-    lower: F32
-    unit: float
-    closing: float
-    outward: float
-    """-1 where the outer corner is the first one, else 1"""
-    ball_from_box: Array  # (2, 3) affine, pixels of the box -> texels of the layers
-    gaze_x: float  # texels
-    gaze_y: float
-    roi_x: float
-    """Texels of the box at which the layers begin"""
-    roi_y: float
 
 
 @dataclass(frozen=True)
@@ -110,9 +77,7 @@ class EyePair:
 
     def __init__(self, plate: Plate, rig: Rig) -> None:
         self._eyes = [
-            eye
-            for side in range(2)
-            if (eye := _Eye.from_plate(plate, rig, side)) is not None
+            eye for side in range(2) if (eye := _Eye.from_plate(plate, rig, side)) is not None
         ]
 
     def draw(
@@ -230,7 +195,8 @@ def _curve(points: Array, origin: Array, axis: Array, width: float) -> F32:
     across = shifted @ np.array([-axis[1], axis[0]])
     order = np.argsort(along)
     places = np.linspace(0.0, 1.0, CURVE_SAMPLES)
-    return np.interp(places, along[order], across[order]).astype(np.float32)
+    heights: F32 = np.interp(places, along[order], across[order]).astype(np.float32)
+    return heights
 
 
 # ---------------------------------------------------------------------------- cutting the layers
@@ -253,7 +219,8 @@ def _cut_layers(
     rows, columns = np.mgrid[0 : area.height, 0 : area.width].astype(np.float32)
     distance = np.hypot(columns - centre[0], rows - centre[1])
     radius = _limbus(photo.mean(2), hole, distance, radius)
-    sclera = _sclera(photo, hole, distance > 1.12 * radius, outline.width)
+    outside_iris = _outside_iris(photo.mean(2), hole, distance, radius)
+    sclera = _sclera(photo, hole, outside_iris, outline.width)
     lid = _lid_skin(photo, hole, outline)
     lashes, line = _lashes(photo, lid, outline)
     return EyeLayers(
@@ -295,9 +262,9 @@ def _sclera(photo: F32, hole: F32, outside_iris: NDArray[np.bool_], width: float
     if len(visible) > 8:
         brightness = visible.mean(1)
         colour = visible[brightness >= np.percentile(brightness, 50)].mean(0)
-        seen = np.where(
-            (seen > 0) & (luma < np.percentile(brightness, 25)), 0.05, seen
-        ).astype(np.float32)
+        seen = np.where((seen > 0) & (luma < np.percentile(brightness, 25)), 0.05, seen).astype(
+            np.float32
+        )
     else:
         colour = photo.reshape(-1, 3).mean(0)
     sigma = 0.10 * width
@@ -307,6 +274,19 @@ def _sclera(photo: F32, hole: F32, outside_iris: NDArray[np.bool_], width: float
     keep = np.minimum(blur(keep.astype(np.float32), 1.6), keep)[..., None]
     result: F32 = (photo * keep + filled * (1 - keep)).astype(np.float32)
     return result
+
+
+def _outside_iris(luma: F32, hole: F32, distance: F32, radius: float) -> NDArray[np.bool_]:
+    """Where the white is seen (h, w): off the iris's disc, and none of its rim next to it."""
+    outside: NDArray[np.bool_] = distance > 1.12 * radius
+    white, dark = luma[(hole > 0.8) & outside], luma[(hole > 0.8) & (distance < 0.8 * radius)]
+    if len(white) < 8 or len(dark) < 8:
+        return outside
+    between = 0.5 * (np.percentile(white, 70) + np.median(dark))
+    rim = (luma < between) & (distance < RIM_REACH * radius) & (hole > 0.5)
+    size = 1 + 2 * max(1, round(0.08 * radius))
+    widened = cv2.dilate(rim.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
+    return outside & ~widened
 
 
 def _limbus(luma: F32, hole: F32, distance: F32, radius: float) -> float:
@@ -343,7 +323,7 @@ def _iris(photo: F32, sclera: F32, hole: F32, distance: F32, radius: float) -> F
     alpha = np.clip((1.03 * radius - distance) / (0.12 * radius + 1.6) + 0.5, 0, 1)[..., None]
     shown = blur((hole > 0.8).astype(np.float32), 1.5)[..., None]
     whole = photo * shown + (completed * alpha + sclera * (1 - alpha)) * (1 - shown)
-    near = (1 - smoothstep(1.15 * radius, 1.3 * radius, distance))[..., None]
+    near = (1 - smoothstep(RIM_REACH * radius, 1.2 * RIM_REACH * radius, distance))[..., None]
     added = (whole - sclera * (1 - alpha)) * near
     return np.concatenate([added, alpha * near], axis=2).astype(np.float32)
 
@@ -358,7 +338,8 @@ def _lid_skin(photo: F32, hole: F32, outline: _Outline) -> F32:
     smooth = blur(photo * weight[..., None], sigma) / (blur(weight, sigma) + 1e-4)[..., None]
     size = max(3, int(0.05 * unit) | 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    eye = cv2.dilate((hole > 0.1).astype(np.uint8), np.ones((3, 3), np.uint8))
+    rim = 1 + 2 * max(1, round(0.025 * unit))
+    eye = cv2.dilate((hole > 0.1).astype(np.uint8), np.ones((rim, rim), np.uint8))
     eyeless = cv2.inpaint(photo.astype(np.uint8), eye, 3, cv2.INPAINT_TELEA)
     closed = cv2.morphologyEx(eyeless, cv2.MORPH_CLOSE, kernel).astype(np.float32)
     closed = blur(closed, max(1.0, 0.014 * unit))
@@ -367,14 +348,12 @@ def _lid_skin(photo: F32, hole: F32, outline: _Outline) -> F32:
     skin = (0.35 * smooth + 0.65 * closed) * shade + _grain(photo, unit)
     height = 1 - smoothstep(0.9 * band, 1.15 * band, outline.above)
     inside = smoothstep(-0.02 * unit, 0.01 * unit, -outline.below)
-    beside = smoothstep(-0.14, -0.03, outline.along) * (
-        1 - smoothstep(1.03, 1.14, outline.along)
-    )
+    beside = smoothstep(-0.14, -0.03, outline.along) * (1 - smoothstep(1.03, 1.14, outline.along))
     dark = smoothstep(0.02, 0.12, 1 - luma / np.maximum(skin.mean(2), 1))
     near = 1 - smoothstep(0.5 * LASH_LENGTH * unit, LASH_LENGTH * unit, outline.above)
     amount = height * inside * beside * np.maximum(near, 0.45 + 0.3 * dark)
-    amount = blur(amount.astype(np.float32), max(1.0, 0.012 * unit))[..., None]
-    result: F32 = np.clip(photo * (1 - amount) + skin * amount, 0, 255).astype(np.float32)
+    soft = blur(amount.astype(np.float32), max(1.0, 0.012 * unit))[..., None]
+    result: F32 = np.clip(photo * (1 - soft) + skin * soft, 0, 255).astype(np.float32)
     return result
 
 
@@ -421,141 +400,11 @@ def _lashes(photo: F32, lid: F32, outline: _Outline) -> tuple[F32, F32]:
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    ends = smoothstep(-LASH_OVERHANG, 0.02, along) * (1 - smoothstep(0.98, 1 + LASH_OVERHANG, along))
+    ends = smoothstep(-LASH_OVERHANG, 0.02, along) * (
+        1 - smoothstep(0.98, 1 + LASH_OVERHANG, along)
+    )
     fade = (1 - smoothstep(0.6, 1.0, np.linspace(0, 1, LASH_ROWS)))[:, None] * ends[None]
     lashes = (1 - (1 - lashes) * fade[..., None]).astype(np.float32)
     root = max(2, round(LASH_ROWS * LINE_WIDTH * 1.3 / LASH_LENGTH))
     line = lashes[:root].min(0)
     return np.ascontiguousarray(lashes), np.ascontiguousarray(blur(line[None], 1.0)[0])
-
-
-# ---------------------------------------------------------------------------- painting
-
-
-@compiled
-def bilinear(picture: F32, x: float, y: float, out: F32) -> None:
-    """Sample all channels into ``out``; coordinates are clamped to the picture."""
-    height, width, channels = picture.shape
-    x = min(max(x, 0.0), width - 1.001)
-    y = min(max(y, 0.0), height - 1.001)
-    column, row = int(x), int(y)
-    right, down = np.float32(x - column), np.float32(y - row)
-    one = np.float32(1)
-    for channel in range(channels):
-        top = picture[row, column, channel] * (one - right)
-        top += picture[row, column + 1, channel] * right
-        low = picture[row + 1, column, channel] * (one - right)
-        low += picture[row + 1, column + 1, channel] * right
-        out[channel] = top * (one - down) + low * down
-
-
-@compiled
-def ease(low: float, high: float, value: float) -> float:
-    """Smoothstep."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-@compiled
-def light_through_lashes(
-    layers: EyeLayers, frame: EyeFrame, along: float, above: float, lash: F32, light: F32
-) -> None:
-    """Share of light (3,) that lashes leave at a point ``above`` the lid's edge (eye distances).
-
-    Open lashes stand up; as the lid goes down they foreshorten, and then point to the cheek.
-    ``lash`` (3,) is scratch.
-    """
-    closing = frame.closing
-    light[:] = 1.0
-    column = (along + LASH_OVERHANG) / (1 + 2 * LASH_OVERHANG) * (LASH_COLUMNS - 1)
-    width = LINE_WIDTH * (0.8 + 0.5 * closing)
-    if column < 0 or column > LASH_COLUMNS - 1 or abs(above) > LASH_LENGTH:
-        return
-    if abs(above) < 3 * width:
-        nearest = min(int(column), LASH_COLUMNS - 2)
-        part = column - nearest
-        ends = ease(0.0, 0.2, along) * (1 - ease(0.8, 1.0, along))
-        thicker = 1 - 0.25 * ease(0.1, 0.7, closing) * ends
-        near = np.exp(-((above / width) ** 2))
-        for channel in range(3):
-            line = layers.line[nearest, channel] * (1 - part)
-            line += layers.line[nearest + 1, channel] * part
-            light[channel] = 1.0 - (1.0 - line * thicker) * near
-    if above > 0:
-        length, strength = max(0.0, 1 - 1.3 * closing), 1.0
-        strength = ease(0.08, 0.35, length)
-    else:
-        length = 0.75 * ease(0.35, 1.0, closing)
-        strength = 0.8 * ease(0.05, 0.3, length)
-        column += frame.outward * above * 60.0
-    row_scale = (LASH_ROWS - 1) / LASH_LENGTH
-    if strength > 0 and abs(above) * row_scale < (LASH_ROWS - 1) * length:
-        bilinear(layers.lashes, column, abs(above) / length * row_scale, lash)
-        for channel in range(3):
-            light[channel] = min(light[channel], 1 - (1 - lash[channel]) * strength)
-
-
-@compiled
-def ball_colour(
-    layers: EyeLayers, frame: EyeFrame, x: int, y: int, iris: F32, ball: F32
-) -> None:
-    """Colour (3,) of the eyeball at a pixel of the box; ``iris`` (4,) is scratch."""
-    affine = frame.ball_from_box
-    ball_x = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]
-    ball_y = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
-    bilinear(layers.sclera, ball_x, ball_y, ball)
-    bilinear(layers.iris, ball_x - frame.gaze_x, ball_y - frame.gaze_y, iris)
-    for channel in range(3):
-        ball[channel] = ball[channel] * (1 - iris[3]) + iris[channel]
-
-
-@compiled
-def paint_eye(
-    drawn: Picture,
-    map_x: F32,
-    map_y: F32,
-    layers: EyeLayers,
-    frame: EyeFrame,
-    bounds: Bounds,
-) -> None:
-    """Lid skin, eyeball and lashes of one eye, on the warped box in place.
-
-    ``bounds`` are the rows and columns to paint: top, bottom, left, right.
-    """
-    skin_share = ease(0.02, 0.22, frame.closing)
-    height, width = layers.lid.shape[:2]
-    skin, ball, iris = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(4, np.float32)
-    lash, light = np.zeros(3, np.float32), np.ones(3, np.float32)
-    top, bottom, left, right = bounds
-    for y in range(top, bottom):
-        for x in range(left, right):
-            dx, dy = x - frame.origin_x, y - frame.origin_y
-            along = (dx * frame.axis_x + dy * frame.axis_y) / frame.width
-            across = dy * frame.axis_x - dx * frame.axis_y
-            place = min(max(along, 0.0), 1.0) * (CURVE_SAMPLES - 1)
-            nearest = min(int(place), CURVE_SAMPLES - 2)
-            part = place - nearest
-            inside = across - (frame.upper[nearest] * (1 - part) + frame.upper[nearest + 1] * part)
-            over = frame.lower[nearest] * (1 - part) + frame.lower[nearest + 1] * part - across
-            cover = min(max(inside + 0.5, 0.0), 1.0) + min(max(over + 0.5, 0.0), 1.0) - 1.0
-            if along <= 0.0 or along >= 1.0:
-                cover = 0.0
-            cover = max(cover, 0.0)
-            if skin_share == 0.0 and cover == 0.0:
-                continue
-            u, v = map_x[y, x] - frame.roi_x, map_y[y, x] - frame.roi_y
-            skin_here = 0.0
-            if skin_share > 0:
-                light_through_lashes(layers, frame, along, -inside / frame.unit, lash, light)
-                if cover < 1 and 0 <= u < width - 1 and 0 <= v < height - 1:
-                    skin_here = skin_share
-                    bilinear(layers.lid, u, v, skin)
-            shadow = 0.0
-            if cover > 0:
-                ball_colour(layers, frame, x, y, iris, ball)
-                shadow = 0.4 * frame.closing * np.exp(-max(inside, 0.0) / (0.035 * frame.unit))
-            for channel in range(3):
-                value = drawn[y, x, channel] * (1 - skin_here) + skin[channel] * skin_here
-                value = value * (1 - cover) + ball[channel] * ((1 - shadow) * cover)
-                value *= 1 - (1 - light[channel]) * skin_share
-                drawn[y, x, channel] = int(min(max(value, 0.0), 255.0) + 0.5)

@@ -92,9 +92,7 @@ class MeshRenderer:
         self._plate = make_plate(portrait, size=size, full_frame=full_frame)
         canonical_face = space.canonical_face.astype(np.float64)
         closing = portrait.neutral_keypoints - portrait.canonical_keypoints
-        self._rig = build_rig(
-            self._plate, closing[:NUM_SURFACE], canonical_face, space.triangles
-        )
+        self._rig = build_rig(self._plate, closing[:NUM_SURFACE], canonical_face, space.triangles)
         self._retargeting = Retargeting(space, self._rig, self._plate)
         plate = self._plate
         self._mouth = MouthInterior(plate.image, plate.landmarks, portrait, plate.rest)
@@ -137,9 +135,7 @@ class MeshRenderer:
         folding = bounds_around(
             screen[OVAL], FOLDING_MARGIN * plate.rest.scale, plate.box.height, plate.box.width
         )
-        drawn = warp_texture(
-            self._texture, screen, self._texels, rig.triangles, folding, buffers
-        )
+        drawn = warp_texture(self._texture, screen, self._texels, rig.triangles, folding, buffers)
         self._eyes.draw(drawn, buffers, screen, geometry.head, closing, gaze)
         frame = plate.image.copy()
         plate.box.cut(frame)[:] = drawn

@@ -47,10 +47,10 @@ TEETH_SOURCE_GAP = 0.035
 AVERAGE_LIP_WIDTH = 0.55
 
 UPPER_EDGE_BELOW_LIP_LINE = 0.030
-UPPER_EDGE_MOST_BELOW_LIP = 0.098
+UPPER_EDGE_MOST_BELOW_LIP = 0.084
 """A raised lip shows at most this much tooth; beyond it the teeth go up with the lip."""
 LOWER_EDGE_BELOW_LIP_LINE = 0.004
-LOWER_TEETH_SEEN = (0.0, 0.022)
+LOWER_TEETH_SEEN = (0.002, 0.026)
 """Least and most height of the lower teeth above the lower lip."""
 
 
@@ -199,9 +199,10 @@ class MouthInterior:
         upper, lower = (upper - origin) @ turn, (lower - origin) @ turn
         start, step, edges = lip_curves(upper, lower)
         light = float(np.clip(0.70 + 4.0 * gap, 0.0, 1.0))
+        healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
         return Opening(
             float(origin[0]), float(origin[1]), float(cosine), float(sine), start, step, edges,
-            0.5 * length, unit, self._softness(unit), light,
+            0.5 * length, unit, self._softness(unit), light, healing,
         )  # fmt: skip
 
     def _real_share(self, shape: Array) -> float:

@@ -9,9 +9,12 @@ import numpy as np
 
 from moda.landmarks import Array
 from moda.rendering.complexion import Palette
+from moda.rendering.teeth import MIDLINE_MILLIMETRES, TEXELS_PER_MILLIMETRE
 from moda.structures import Floats, Picture
 
 SAMPLES_PER_SPAN = 8
+LIP_RIM = 0.015
+"""Width of the lower lip's innermost rim, canonical units."""
 
 
 class Opening(NamedTuple):
@@ -31,6 +34,8 @@ class Opening(NamedTuple):
     """Width of the lip's edge in px."""
     light: float
     """How much light falls in, 0..1."""
+    healing: float
+    """How far to replace the dark line that closed lips left on the lower lip, 0..1."""
 
 
 class ArchView(NamedTuple):
@@ -148,11 +153,13 @@ def _look_at_arch(arch: ArchView, x: float, y: float, out: Array) -> None:  # pr
     if angle < 0.0:
         along = -along
     rows, columns = arch.looks.shape[0], arch.looks.shape[1]
-    column = min(max((along + 58.0) * 6.0 - 0.5, 0.0), columns - 1.001)
+    column = min(
+        max((along + MIDLINE_MILLIMETRES) * TEXELS_PER_MILLIMETRE - 0.5, 0.0), columns - 1.001
+    )
     i = int(column)
     u = column - i
     height = arch.direction * (edge_y - point_y) / arch.millimetre
-    row_at = min(max(height * 6.0 - 0.5, 0.0), rows - 1.001)
+    row_at = min(max(height * TEXELS_PER_MILLIMETRE - 0.5, 0.0), rows - 1.001)
     j = int(row_at)
     v = row_at - j
     out[0] = height - (arch.edge[i] + (arch.edge[i + 1] - arch.edge[i]) * u)
@@ -232,6 +239,8 @@ def paint_mouth(
             up, low = opening.edges[k], opening.edges[k + 1]
             below_upper = (across - up[0] - (low[0] - up[0]) * t) * up[2]
             above_lower = (up[1] + (low[1] - up[1]) * t - across) * up[3]
+            if opening.healing > 0.0 and below_upper > 0.0:
+                _heal_lip(frame, opening, x, y, above_lower, along / opening.half_width)
             cover = min(max(0.5 + below_upper / opening.softness, 0.0), 1.0)
             cover += min(max(0.5 + above_lower / opening.softness, 0.0), 1.0) - 1.0
             if cover <= 0.0:
@@ -270,6 +279,30 @@ def paint_mouth(
 
 
 @numba.njit(cache=True, nogil=True)
+def _heal_lip(
+    frame: Picture, opening: Opening, x: int, y: int, above_lower: float, side: float
+) -> None:  # pragma: no cover
+    """Give the innermost rim of the lower lip the colour of the lip a little further out."""
+    reach = LIP_RIM * opening.unit
+    if above_lower <= -reach or above_lower > opening.softness:
+        return
+    weight = opening.healing * _ramp(-reach, -0.2 * reach, above_lower)
+    weight *= 1.0 - _ramp(0.30, 0.75, abs(side))  # near the corners the lip is too thin
+    if weight <= 0.0:
+        return
+    shift = 1.6 * reach + max(above_lower, 0.0)
+    column = int(x - opening.sine * shift + 0.5)
+    row = int(y + opening.cosine * shift + 0.5)
+    if row < 0 or column < 0 or row >= frame.shape[0] or column >= frame.shape[1]:
+        return
+    for c in range(3):
+        own, other = float(frame[y, x, c]), float(frame[row, column, c])
+        other = min(other, 1.7 * own + 4.0)
+        if other > own:
+            frame[y, x, c] = np.uint8(own + (other - own) * weight + 0.5)
+
+
+@numba.njit(cache=True, nogil=True)
 def _bounds(
     opening: Opening, width: int, height: int
 ) -> tuple[int, int, int, int]:  # pragma: no cover
@@ -283,7 +316,7 @@ def _bounds(
             y = opening.origin_y + along * opening.sine + across * opening.cosine
             low_x, high_x = min(low_x, x), max(high_x, x)
             low_y, high_y = min(low_y, y), max(high_y, y)
-    pad = opening.softness + 1.0
+    pad = opening.softness + LIP_RIM * opening.unit + 1.0
     return (
         max(0, int(low_x - pad)),
         max(0, int(low_y - pad)),

@@ -11,6 +11,7 @@ hair, ears, neck, background - which follow by three harmonic fields:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,6 +46,8 @@ NECK_PIVOT = (0.0, 1.25, HEAD_CENTRE_DEPTH)
 FOLLOW_DECAY = 0.42
 BEHIND_FACE = 0.04
 """The outer mesh lies this much behind the face, which so wins where both cover a pixel."""
+LEAST_AREA = 0.06
+"""Least area of a face triangle on the plate, in that of the mean face seen from the front."""
 UPPER_LID_SHARE = 0.88
 """Of a blink's way; the lower lid comes up for the rest."""
 
@@ -137,11 +140,12 @@ def build_rig(
 
     ``neutral_offset`` (468, 3): what closes the photographed mouth, canonical units.
     """
-    photographed = plate.rest.invert(plate.landmarks)[:NUM_SURFACE]
+    face = _unfold(plate, canonical_face, surface_triangles)
+    photographed = plate.rest.invert(face)
     neutral = photographed + neutral_offset
-    points, pinned = _outer_points(plate)
-    outer_triangles = _outer_triangles(plate.landmarks[OVAL, :2], points)
-    pixels = np.concatenate([plate.landmarks[:NUM_SURFACE, :2], points])
+    points, pinned = _outer_points(plate, face[OVAL, :2])
+    outer_triangles = _outer_triangles(face[OVAL, :2], points)
+    pixels = np.concatenate([face[:, :2], points])
     fields = _Fields(plate, pixels, outer_triangles, np.flatnonzero(pinned) + NUM_SURFACE)
     depth = fields.depth(photographed[OVAL, 2])
     triangles = np.concatenate([outer_triangles, surface_triangles, _hole_triangles()])
@@ -168,7 +172,7 @@ def build_rig(
     )
 
 
-def smoothstep(low: float, high: float, value: Array | float) -> Array:
+def smoothstep(low: float, high: float, value: NDArray[np.floating[Any]] | float) -> Array:
     """0 below ``low``, 1 above ``high``, smooth in between."""
     t = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
     result: Array = t * t * (3.0 - 2.0 * t)
@@ -178,7 +182,21 @@ def smoothstep(low: float, high: float, value: Array | float) -> Array:
 # ---------------------------------------------------------------------------- outer mesh
 
 
-def _outer_points(plate: Plate) -> tuple[Array, NDArray[np.bool_]]:
+def _unfold(plate: Plate, canonical_face: Array, triangles: NDArray[np.int32]) -> Array:
+    """Face points (468, 3) on the plate, moved so that no triangle is turned over or edge-on.
+
+    The far cheek of a three-quarter portrait hides points of the mesh. They are spread in front of
+    the outline; the whole picture is then one sheet, and turning the head opens no gaps in it.
+    """
+    face = plate.landmarks[:NUM_SURFACE].copy()
+    mobility = np.ones(NUM_SURFACE)
+    mobility[[*OPENINGS]] = 0.0
+    frontal = canonical_face[:NUM_SURFACE] * plate.rest.scale
+    keep_triangle_areas(face, frontal, triangles, mobility, LEAST_AREA, 300)
+    return face
+
+
+def _outer_points(plate: Plate, oval: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Grid over the box and a ring close around the face: points (M, 2) and which are pinned."""
     unit = plate.rest.scale
     step, padding = GRID_STEP * unit, PADDING * unit
@@ -189,7 +207,6 @@ def _outer_points(plate: Plate) -> tuple[Array, NDArray[np.bool_]]:
     columns = np.linspace(low_x, high_x, max(4, round((high_x - low_x) / step) + 1))
     rows = np.linspace(low_y, box.bottom - 1, max(4, round((box.bottom - 1 - low_y) / step) + 1))
     grid = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
-    oval = plate.landmarks[OVAL, :2]
     outside = _distance_outside(oval, grid) > 0.75 * step
     on_side = (
         ((grid[:, 0] == low_x) & ("left" not in plate.free_sides))
@@ -218,9 +235,7 @@ def _outer_points(plate: Plate) -> tuple[Array, NDArray[np.bool_]]:
 def _distance_outside(polygon: Array, points: Array) -> Array:
     """Signed distance (N,) in pixels of points from a polygon, positive outside."""
     contour = polygon.astype(np.float32).reshape(-1, 1, 2)
-    return -np.array(
-        [cv2.pointPolygonTest(contour, (float(x), float(y)), True) for x, y in points]
-    )
+    return -np.array([cv2.pointPolygonTest(contour, (float(x), float(y)), True) for x, y in points])
 
 
 def _outer_triangles(oval: Array, points: Array) -> NDArray[np.int32]:
@@ -233,7 +248,8 @@ def _outer_triangles(oval: Array, points: Array) -> NDArray[np.int32]:
     outside = _distance_outside(oval, corners.mean(1)) > 0
     found = found[(outside | ~only_oval) & (area > 1e-6)]
     index = np.concatenate([OVAL, NUM_SURFACE + np.arange(len(points))])
-    return index[found].astype(np.int32)
+    triangles: NDArray[np.int32] = index[found].astype(np.int32)
+    return triangles
 
 
 def _hole_triangles() -> NDArray[np.int32]:
@@ -314,7 +330,7 @@ class _Fields:
         """(M,) share of the head's rigid motion."""
         points = self._pixels[NUM_SURFACE:]
         landmarks, unit = self._plate.landmarks, self._unit
-        distance = _distance_outside(landmarks[OVAL, :2], points) / unit
+        distance = _distance_outside(self._pixels[OVAL], points) / unit
         chin = landmarks[152, 1]
         below = smoothstep(chin - 0.55 * unit, chin + 0.05 * unit, points[:, 1])
         head = 1 - smoothstep(0.9, 1.7, distance)

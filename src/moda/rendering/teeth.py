@@ -150,7 +150,7 @@ def _cut_hole(plate: Picture, landmarks: Array, unit: float) -> _Hole | None:
     lower_y = np.interp(x, *lower[np.argsort(lower[:, 0])].T)
     first, last = float(upper[:, 0].min()), float(upper[:, 0].max())
     inside = (y > upper_y + 0.008 * unit) & (y < lower_y - 0.008 * unit) & (x > first) & (x < last)
-    if inside.sum() < 12:
+    if inside.sum() < 12 or last - first < 6.0:
         return None
     region = plate[top:bottom, left:right].astype(np.float32)
     middle = float(upper[:, 0].mean())

@@ -146,9 +146,7 @@ def warp_texture(
         samples = buffers.sample_depth[:count]
         sample_map, edge_pixels = buffers.sample_map[:count], buffers.edge_pixels[:count]
         samples.fill(FAR)
-        scatter_samples(
-            screen, texels, triangles, buffers.slot, buffers.tiles, samples, sample_map
-        )
+        scatter_samples(screen, texels, triangles, buffers.slot, buffers.tiles, samples, sample_map)
         gather_samples(edge_pixels, samples, sample_map, drawn, texture)
         forget_edges(edge_pixels, buffers.slot, buffers.tiles)
     return drawn
@@ -173,9 +171,7 @@ def bounds_around(points: F32, margin: float, height: int, width: int) -> Bounds
 
 
 @compiled
-def rasterize(
-    screen: F32, texels: F32, triangles: I32, map_x: F32, map_y: F32, depth: F32
-) -> None:
+def rasterize(screen: F32, texels: F32, triangles: I32, map_x: F32, map_y: F32, depth: F32) -> None:
     """Write where each pixel comes from, nearest triangle first; row by row, exact spans.
 
     Barycentric weights are affine in x, so that the pixels of a row inside a triangle are one

@@ -17,11 +17,11 @@ from scipy.signal import resample_poly
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moda.data.augment import augment_features, augment_waveform
 from moda.data.phones import Phone, PhoneCorpus
 from moda.encoders.speech import FEATURE_SIZE, HOPS_PER_FRAME, encode_speech
 from moda.motion.layers import SpeechConv
 from moda.structures import Floats
-from moda.training.augment import augment_features, augment_waveform
 
 CROP_FRAMES = 104  # 4.2 s
 SYNTHETIC_PER_BATCH, NATURAL_PER_BATCH = 20, 12
@@ -91,7 +91,9 @@ def pretrain_speech_embedder(
         warm_up = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * warm_up * (1.0 - step / steps)
-        chosen = [synthetic[i] for i in generator.integers(len(synthetic), size=SYNTHETIC_PER_BATCH)]
+        chosen = [
+            synthetic[i] for i in generator.integers(len(synthetic), size=SYNTHETIC_PER_BATCH)
+        ]
         loss = _loss(embedder, head, chosen, generator)
         if natural:
             picks = generator.choice(len(natural), size=NATURAL_PER_BATCH, p=natural_share)

@@ -78,7 +78,7 @@ def mu_law(sound: np.ndarray, *, levels: int) -> np.ndarray:
 
 
 def augment_features(features: Floats, generator: np.random.Generator) -> Floats:
-    """Cheap changes of log-mel features (T, 160): level, tilt, formant shift, noise floor, masks."""
+    """Cheap changes of features (T, 160): level, tilt, formant shift, noise floor, masks."""
     bands = features.reshape(-1, NUM_BANDS).copy()
     tilt = np.linspace(-1.0, 1.0, NUM_BANDS, dtype=np.float32) * generator.uniform(-1.2, 1.2)
     bands += np.float32(generator.uniform(-1.0, 1.0)) + tilt.astype(np.float32)

@@ -1,0 +1,217 @@
+"""Prepared clips to training examples: motion, speech features, labels, and random windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.data.augment import augment_features, augment_waveform
+from moda.data.clips import PreparedClip
+from moda.data.mesh_space import mirrored_indices
+from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at
+from moda.encoders.speech import encode_speech
+from moda.encoders.tracking import LandmarkTrack, motion_from_landmarks
+from moda.landmarks import IDENTITY_POINTS, Array, lip_gap, lip_width
+from moda.structures import EMOTIONS, Floats, MotionSpace
+
+NONE_EMOTION = len(EMOTIONS)
+CLIP_WEIGHT_POWER = 0.7
+"""A clip is drawn by its length to this power: long clips do not drown the short ones."""
+
+
+@dataclass(frozen=True)
+class TrainingClip:
+    """One clip ready to be cut into windows."""
+
+    name: str
+    speaker: str
+    emotion: int
+    """index into EMOTIONS, or the row after it for none"""
+    motion: tuple[Floats, Floats]
+    """normalised (T, D), as tracked and mirrored left to right"""
+    identity: tuple[Floats, Floats]
+    """(63,) of both"""
+    features: tuple[Floats, ...]
+    """(T, 160), the clean sound first, then augmented ones; empty without own sound"""
+    lips: Array
+    """(T, 2) lip gap and width as tracked"""
+    lag: float = 0.0
+    """lips at ``t + lag`` go with the sound at ``t``"""
+
+    def __len__(self) -> int:
+        lengths = [len(self.motion[0]), *(len(features) for features in self.features[:1])]
+        return min(lengths)
+
+
+class Batch(NamedTuple):
+    """Windows for one step, arrays with a leading batch axis."""
+
+    motion: Floats  # (B, T, D) normalised
+    previous_motion: Floats  # (B, 1, D)
+    speech: Floats  # (B, T + 2 context, F)
+    is_silent: NDArray[np.bool_]  # (B,) the window has no sound of its own
+    emotion: NDArray[np.int64]  # (B,)
+    identity: Floats  # (B, 63)
+    weight: Floats  # (B, T) 1 inside the clip, 0 in the padding
+
+
+def build_clips(
+    prepared: Sequence[PreparedClip],
+    space: MotionSpace,
+    *,
+    versions: int,
+    in_sync: str,
+    seed: int = 0,
+) -> list[TrainingClip]:
+    """Motion and features of prepared clips, with the offset of sound and picture estimated.
+
+    ``versions`` counts the augmented sounds besides the clean one; ``in_sync`` is a pattern of the
+    names of clips whose sound is known to fit.
+    """
+    generator = np.random.default_rng(seed)
+    clips = [_build(clip, space, versions, generator) for clip in prepared]
+    speaking = [clip for clip in clips if clip.features]
+    lags = estimate_lags(
+        [
+            SyncClip(clip.name, clip.speaker, clip.features[0][: len(clip)], clip.lips[: len(clip)])
+            for clip in speaking
+        ]
+    )
+    known = [clip.name for clip in speaking if fnmatchcase(clip.name, in_sync)]
+    exact = anchored(lags, known)
+    return [TrainingClip(**{**clip.__dict__, "lag": exact.get(clip.name, 0.0)}) for clip in clips]
+
+
+def _build(
+    clip: PreparedClip, space: MotionSpace, versions: int, generator: np.random.Generator
+) -> TrainingClip:
+    mirrored = mirror_track(clip.track, space)
+    pairs = [motion_from_landmarks(track, space) for track in (clip.track, mirrored)]
+    own, other = (space.normalize(motion.values) for motion, _ in pairs)
+    identities = [neutral[list(IDENTITY_POINTS)].astype(np.float32).ravel() for _, neutral in pairs]
+    sounds = [clip.sound] if clip.has_speech else []
+    sounds += [augment_waveform(clip.sound, generator) for _ in range(versions) if sounds]
+    landmarks = clip.track.landmarks.astype(np.float64)
+    return TrainingClip(
+        name=clip.name,
+        speaker=clip.speaker,
+        emotion=NONE_EMOTION if clip.emotion is None else EMOTIONS.index(clip.emotion),
+        motion=(own, other),
+        identity=(identities[0], identities[1]),
+        features=tuple(
+            np.concatenate([part.features for part in encode_speech([sound])]) for sound in sounds
+        ),
+        lips=np.stack([lip_gap(landmarks), lip_width(landmarks)], axis=1),
+    )
+
+
+def mirror_track(track: LandmarkTrack, space: MotionSpace) -> LandmarkTrack:
+    """The same clip as seen in a mirror."""
+    assert space.canonical_face is not None
+    partner = mirrored_indices(space.canonical_face.astype(np.float64))
+    landmarks = track.landmarks[:, partner] * np.array([-1.0, 1.0, 1.0], np.float32)
+    return LandmarkTrack(np.ascontiguousarray(landmarks), track.found, track.frames_per_second)
+
+
+class WindowSampler:
+    """Draws random windows of clips; the same seed draws the same windows."""
+
+    def __init__(
+        self,
+        clips: Sequence[TrainingClip],
+        *,
+        context: int,
+        seed: int,
+        silent_share: float = 1 / 6,
+        forget_previous: float = 0.15,
+        forget_identity: float = 0.3,
+        forget_emotion: float = 0.1,
+    ) -> None:
+        self._speaking = [clip for clip in clips if clip.features]
+        self._silent = [clip for clip in clips if not clip.features]
+        self._context = context
+        self._silent_share = silent_share if self._silent else 0.0
+        self._forget = (forget_previous, forget_identity, forget_emotion)
+        self._generator = np.random.default_rng(seed)
+        self._mean_identity = np.mean([clip.identity[0] for clip in clips], axis=0)
+        self._shares = {
+            id(group): np.array([len(clip) ** CLIP_WEIGHT_POWER for clip in group], float)
+            for group in (self._speaking, self._silent)
+        }
+
+    @property
+    def mean_identity(self) -> Floats:
+        """(63,) what stands for an unknown face."""
+        return self._mean_identity.astype(np.float32)
+
+    @property
+    def random_state(self) -> dict[str, Any]:
+        """State of the random numbers, to continue an interrupted run exactly."""
+        return dict(self._generator.bit_generator.state)
+
+    @random_state.setter
+    def random_state(self, state: dict[str, Any]) -> None:
+        self._generator.bit_generator.state = state
+
+    def batch(self, size: int, num_frames: int) -> Batch:
+        """``size`` windows of ``num_frames`` frames."""
+        num_silent = round(size * self._silent_share)
+        windows = [
+            self._window(self._silent if index < num_silent else self._speaking, num_frames)
+            for index in range(size)
+        ]
+        return Batch(*(np.stack(parts) for parts in zip(*windows, strict=True)))
+
+    def _window(
+        self, group: list[TrainingClip], num_frames: int
+    ) -> tuple[Floats, Floats, Floats, np.bool_, np.int64, Floats, Floats]:
+        random = self._generator
+        shares = self._shares[id(group)]
+        clip = group[random.choice(len(group), p=shares / shares.sum())]
+        flip = int(random.integers(2))
+        forget_previous, forget_identity, forget_emotion = self._forget
+        length = len(clip)
+        start = int(random.integers(0, max(0, length - num_frames) + 1))
+        times = np.arange(start - 1, start + num_frames)
+        lag = clip.lag if clip.features else 0.0
+        motion = _rows_at(clip.motion[flip], times + lag)
+        inside = (times[1:] + lag >= 0) & (times[1:] + lag <= length - 1)
+        known = start > 0 and random.random() >= forget_previous
+        previous = motion[:1] if known else np.zeros_like(motion[:1])
+        speech = self._speech(clip, start, num_frames)
+        identity = self._mean_identity
+        if random.random() >= forget_identity:
+            identity = clip.identity[flip] + 0.01 * random.standard_normal(len(identity))
+        emotion = clip.emotion if random.random() >= forget_emotion else NONE_EMOTION
+        return (
+            motion[1:],
+            previous,
+            speech,
+            np.bool_(not clip.features),
+            np.int64(emotion),
+            identity.astype(np.float32),
+            inside.astype(np.float32),
+        )
+
+    def _speech(self, clip: TrainingClip, start: int, num_frames: int) -> Floats:
+        """Features of a window with context; zeros, which is silence, outside the recording."""
+        wanted = num_frames + 2 * self._context
+        if not clip.features:
+            return np.zeros((wanted, _feature_size(self._speaking)), np.float32)
+        features = clip.features[self._generator.integers(len(clip.features))]
+        padded = np.pad(features, ((self._context, wanted), (0, 0)))[start : start + wanted]
+        return augment_features(padded, self._generator)
+
+
+def _feature_size(clips: Sequence[TrainingClip]) -> int:
+    return int(clips[0].features[0].shape[1])
+
+
+def _rows_at(values: Floats, times: NDArray[np.float64]) -> Floats:
+    """Rows of ``values`` at fractional times, held at the ends."""
+    return rows_at(values, times).astype(np.float32)

@@ -1,0 +1,118 @@
+"""Metrics as pure functions on arrays. T frames at 25 fps unless said otherwise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.landmarks import Array
+from moda.structures import FRAMES_PER_SECOND, Floats, Motion
+
+MAX_LAG = 6  # frames
+CLOSED_GAP = 0.012
+"""Lips nearer than this, in units of the outer-eye distance, look closed."""
+
+
+class LaggedCorrelation(NamedTuple):
+    """Pearson correlation at the best lag."""
+
+    correlation: float
+    lag: int
+    """second[t + lag] goes with first[t]"""
+
+
+def lagged_correlation(first: Array, second: Array, *, max_lag: int = MAX_LAG) -> LaggedCorrelation:
+    """Best Pearson correlation of two curves (T,) over lags of up to ``max_lag`` frames."""
+    count = min(len(first), len(second))
+    best = LaggedCorrelation(-1.0, 0)
+    for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
+        a = first[max(0, -lag) : count - max(0, lag)]
+        b = second[max(0, lag) : count - max(0, -lag)]
+        if len(a) < 3 or a.std() < 1e-9 or b.std() < 1e-9:
+            continue
+        value = float(np.corrcoef(a, b)[0, 1])
+        if value > best.correlation:
+            best = LaggedCorrelation(value, lag)
+    return best
+
+
+def weighted_mean(values: Array, weights: Array) -> float:
+    """Mean of the values with weights, such as the clips' lengths."""
+    return float((np.asarray(values) * weights).sum() / np.sum(weights))
+
+
+def silence_runs(
+    samples: Floats,
+    *,
+    sample_rate: int = 16_000,
+    min_seconds: float = 0.5,
+    below_peak_db: float = 40.0,
+) -> NDArray[np.bool_]:
+    """(T,) frames inside silences of ``min_seconds`` or more.
+
+    Silent is what is ``below_peak_db`` under the loud parts (the 95th percentile of the power of
+    10 ms pieces). Independent of the speech encoder's own idea of activity.
+    """
+    hop = sample_rate // 100
+    pieces = samples[: len(samples) // hop * hop].reshape(-1, hop).astype(np.float64)
+    power = 10.0 * np.log10((pieces**2).mean(1) + 1e-12)
+    quiet = power < np.percentile(power, 95) - below_peak_db
+    long_enough = np.zeros(len(quiet), np.bool_)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start >= min_seconds * 100:
+            long_enough[start:stop] = True
+    per_frame = round(100 / FRAMES_PER_SECOND)
+    num_frames = -(-len(samples) // (hop * per_frame))
+    padded = np.pad(long_enough, (0, max(0, num_frames * per_frame - len(long_enough))))
+    frames: NDArray[np.bool_] = padded[: num_frames * per_frame].reshape(-1, per_frame).all(1)
+    return frames
+
+
+def closed_share(gaps: Array, where: NDArray[np.bool_]) -> float:
+    """Share of the chosen frames with closed lips; NaN where none is chosen."""
+    count = min(len(gaps), len(where))
+    chosen = gaps[:count][where[:count]]
+    return float((chosen < CLOSED_GAP).mean()) if len(chosen) else float("nan")
+
+
+def blinks_per_minute(blink: Array) -> float:
+    """Closings of the lid beyond 0.6 of the way, per minute; ``blink`` (T,) is 0 open, 1 closed."""
+    shut = np.concatenate([[False], blink > 0.6])
+    closings = int((shut[1:] & ~shut[:-1]).sum())
+    return closings / (len(blink) / FRAMES_PER_SECOND / 60.0)
+
+
+def pose_steps(motion: Motion) -> Array:
+    """(T - 1,) change of the head's angles from frame to frame in degrees."""
+    angles = np.concatenate([motion.part(name) for name in ("pitch", "yaw", "roll")], axis=1)
+    steps: Array = np.linalg.norm(np.diff(angles.astype(np.float64), axis=0), axis=1)
+    return steps
+
+
+def border_jump(steps: Array, stride: int, overlap: int) -> tuple[float, float]:
+    """Largest step where windows are joined, and the largest elsewhere.
+
+    Windows begin every ``stride`` frames and share ``overlap`` frames with the one before.
+    """
+    position = np.arange(len(steps)) + 1
+    joined = (position >= stride) & (position % stride < overlap)
+    return float(steps[joined].max(initial=0.0)), float(steps[~joined].max(initial=0.0))
+
+
+def drift(values: Array, *, seconds: float = 60.0) -> float:
+    """Largest distance of the mean of a piece of ``seconds`` from the mean of all, in units of the
+    spread of all, over the columns of (T, n)."""
+    size = int(seconds * FRAMES_PER_SECOND)
+    pieces = [values[start : start + size] for start in range(0, len(values) - size + 1, size)]
+    means = np.array([piece.mean(0) for piece in pieces])
+    return float((np.abs(means - values.mean(0)) / (values.std(0) + 1e-9)).max())
+
+
+def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8], where: NDArray[np.bool_]) -> float:
+    """Peak signal-to-noise ratio in dB of two pictures (H, W, 3) where the mask (H, W) is true."""
+    difference = first[where].astype(np.float64) - second[where]
+    error = float((difference**2).mean())
+    return float(10.0 * np.log10(255.0**2 / max(error, 1e-12)))

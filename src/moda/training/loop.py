@@ -1,0 +1,249 @@
+"""The training loop: speech embedder first, then the flow, with a moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moda.config import ModelConfig
+from moda.data.dataset import Batch, WindowSampler
+from moda.errors import CheckpointError, InputError
+from moda.motion.flow import interpolate, velocity
+from moda.motion.model import MotionTransformer
+from moda.structures import MotionSpace
+from moda.training.losses import MotionMetric
+
+SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
+"""Noise levels are drawn from a logit-normal; a little more of the noisy ones."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long and how fast to train. Learning rates are reached after the warm-up."""
+
+    speech_steps: int = 400
+    """of the speech embedder alone, regressing lips"""
+    flow_steps: int = 3000
+    batch_size: int = 24
+    window_frames: tuple[int, ...] = (48, 64, 80)
+    learning_rate: float = 1e-3
+    speech_learning_rate: float = 3e-4
+    weight_decay: float = 0.05
+    warm_up_steps: int = 100
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.995
+    condition_dropout: float = 0.1
+    """share of windows that are told neither speech nor emotion"""
+    regression_weight: float = 0.5
+    seed: int = 0
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or min(self.speech_steps, self.flow_steps) < 0:
+            raise InputError("batch size must be at least 1 and steps at least 0")
+        if not self.window_frames or min(self.window_frames) < 8:
+            raise InputError("windows must have at least 8 frames")
+
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Trainer:
+    """Trains one model; :meth:`run` continues where the last checkpoint of the folder ends."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        space: MotionSpace,
+        windows: WindowSampler,
+        options: TrainingOptions,
+        folder: Path,
+    ) -> None:
+        torch.manual_seed(options.seed)
+        self.options, self.folder, self.windows = options, folder, windows
+        self.model = MotionTransformer(config.motion)
+        self.metric = MotionMetric(space)
+        mouth_size = self.metric.mouth.stop - self.metric.mouth.start
+        self.lip_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(config.motion.hidden, mouth_size))
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        embedder = list(self.model.speech_embedder.parameters())
+        known = {id(parameter) for parameter in embedder}
+        others = [p for p in self.model.parameters() if id(p) not in known]
+        others += list(self.lip_head.parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": embedder, "base": options.speech_learning_rate},
+                {"params": others, "base": options.learning_rate},
+            ],
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            betas=(0.9, 0.99),
+        )
+        self.random = np.random.default_rng(options.seed)
+        self.step = 0
+
+    def run(self, report: Report = lambda values: None) -> MotionTransformer:
+        """Train to the end and return the averaged model.
+
+        Raises:
+            InputError: the loss is not a number; the step and the learning rate are named.
+        """
+        total = self.options.speech_steps + self.options.flow_steps
+        started = time.perf_counter()
+        while self.step < total:
+            values = self._train_step()
+            self.step += 1
+            report({"step": self.step, "seconds": time.perf_counter() - started, **values})
+            if self.step % self.options.checkpoint_every == 0 or self.step == total:
+                self.save()
+        return self.average.eval()
+
+    def _train_step(self) -> dict[str, float]:
+        options = self.options
+        speech_only = self.step < options.speech_steps
+        rate = self._set_learning_rate(speech_only)
+        num_frames = 80 if speech_only else int(self.random.choice(options.window_frames))
+        batch = self.windows.batch(options.batch_size, num_frames)
+        self.model.train()
+        for module in self.model.speech_embedder.modules():
+            if isinstance(module, nn.BatchNorm1d) and not speech_only:
+                module.eval()  # its statistics are settled; small batches would only shake them
+        losses = self._speech_losses(batch) if speech_only else self._flow_losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss.item()} at step {self.step} with learning rate {rate:.2g}; "
+                "lower the learning rate or look for broken clips"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters(), options.gradient_clip)
+        self.optimizer.step()
+        self._update_average()
+        return {name: float(value.detach()) for name, value in losses.items()} | {"rate": rate}
+
+    def _speech_losses(self, batch: Batch) -> dict[str, Tensor]:
+        speaking = torch.from_numpy(~batch.is_silent)
+        tokens = self.model.speech_embedder(torch.from_numpy(batch.speech)[speaking])
+        mouth = torch.from_numpy(batch.motion)[speaking][..., self.metric.mouth]
+        inside = torch.from_numpy(batch.weight)[speaking]
+        loss = self.metric.regression_loss(self.lip_head(tokens), mouth, inside)
+        return {"regression": loss}
+
+    def _flow_losses(self, batch: Batch) -> dict[str, Tensor]:
+        motion = torch.from_numpy(batch.motion)
+        count = len(motion)
+        silent = torch.from_numpy(batch.is_silent)
+        forgotten = torch.rand(count) < self.options.condition_dropout
+        emotion = torch.from_numpy(batch.emotion)
+        emotion = torch.where(forgotten, self.model.config.none_emotion, emotion)
+        conditions = self.model.encode_conditions(
+            torch.from_numpy(batch.speech),
+            emotion,
+            torch.from_numpy(batch.identity),
+            null_speech=silent | forgotten,
+        )
+        sigma = torch.sigmoid(torch.randn(count) * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
+        noise = torch.randn_like(motion)
+        noisy = interpolate(motion, noise, sigma[:, None, None])
+        predicted = self.model(
+            noisy,
+            torch.from_numpy(batch.previous_motion),
+            (1000.0 * sigma).clamp(min=1.0),
+            conditions,
+        )
+        inside = torch.from_numpy(batch.weight)
+        losses = {"flow": self.metric.flow_loss(predicted - velocity(motion, noise), inside)}
+        heard = ~(silent | forgotten)
+        if self.options.regression_weight and heard.any():
+            guess = self.lip_head(conditions.speech[heard])
+            mouth = motion[heard][..., self.metric.mouth]
+            regression = self.metric.regression_loss(guess, mouth, inside[heard])
+            losses["regression"] = self.options.regression_weight * regression
+        return losses
+
+    def _set_learning_rate(self, speech_only: bool) -> float:
+        """Warm-up, then a cosine to 2 %, for each of the two stages on its own."""
+        options = self.options
+        first = 0 if speech_only else options.speech_steps
+        length = options.speech_steps if speech_only else options.flow_steps
+        progress = (self.step - first) / max(1, length)
+        warm_up = min(1.0, (self.step - first + 1) / max(1, options.warm_up_steps))
+        factor = warm_up * max(0.02, 0.5 * (1.0 + math.cos(math.pi * progress)))
+        for group in self.optimizer.param_groups:
+            base = options.learning_rate if speech_only else group["base"]
+            group["lr"] = factor * base
+        return factor * options.learning_rate
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.model.parameters()
+        yield from self.lip_head.parameters()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.options.ema_decay, (self.step + 1) / (self.step + 20))
+        for average, current in zip(
+            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
+        ):
+            if average.is_floating_point():
+                average.lerp_(current, 1.0 - decay)
+            else:
+                average.copy_(current)
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / "training.pt"
+
+    def save(self) -> None:
+        """Write everything that is needed to go on, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.checkpoint_path.with_suffix(".partial")
+        torch.save(
+            {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "lip_head": self.lip_head.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "torch_random": torch.get_rng_state(),
+                "random": json.dumps(self.random.bit_generator.state),
+                "windows": json.dumps(self.windows.random_state),
+            },
+            partial,
+        )
+        partial.replace(self.checkpoint_path)
+
+    def resume(self) -> bool:
+        """Continue from the folder's checkpoint; False if there is none.
+
+        Raises:
+            CheckpointError: it is damaged or of another model.
+        """
+        if not self.checkpoint_path.exists():
+            return False
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint_path, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.lip_head.load_state_dict(state["lip_head"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["torch_random"])
+            self.random.bit_generator.state = json.loads(state["random"])
+            self.windows.random_state = json.loads(state["windows"])
+            self.step = int(state["step"])
+        except (RuntimeError, KeyError, ValueError, OSError) as error:
+            raise CheckpointError(
+                f"{self.checkpoint_path} does not fit this training: {error}; "
+                "use another folder, or remove it to start anew"
+            ) from error
+        return True
