@@ -40,7 +40,10 @@ CAUSES = (
         "no network: the package index could not be reached. Connect (or set pip's proxy or"
         " index) and run it again.",
     ),
-    ("No matching distribution found", "a package has no build for this Python on this system."),
+    (
+        "No matching distribution found|ResolutionImpossible",
+        "a package has no build for this Python on this system.",
+    ),
 )
 """What pip's output says, ``|`` between alternatives, and what that means for the user."""
 
@@ -94,7 +97,11 @@ def unsupported(version: "tuple[int, int]", bits: int, platform_tag: str, machin
 
 
 def cause_of_failure(output: str) -> str:
-    """Explain pip's output in one sentence; empty if it says nothing known."""
+    """Explain pip's output in one sentence; empty if it says nothing known.
+
+    That PyTorch's own index cannot be reached is no reason to fail, so it is no explanation.
+    """
+    output = "\n".join(line for line in output.splitlines() if "/whl/cpu" not in line)
     for markers, meaning in CAUSES:
         if any(marker in output for marker in markers.split("|")):
             return meaning
@@ -145,9 +152,10 @@ def interpreter() -> "dict[str, str]":
     return {"python": platform.python_version(), "base": sys.base_prefix, "root": str(ROOT)}
 
 
-def run_pip(command: "list[str]", log: "Path") -> int:
-    """Run pip, show its main lines, keep all of them in the log."""
+def run_pip(command: "list[str]", log: "Path") -> "tuple[bool, str]":
+    """Run pip, show what it downloads, log all; whether it succeeded, and all it printed."""
     settings = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+    lines = []
     with log.open("a", encoding="utf-8") as file:
         file.write("$ {}\n".format(" ".join(command)))
         with subprocess.Popen(
@@ -161,9 +169,10 @@ def run_pip(command: "list[str]", log: "Path") -> int:
         ) as process:
             for line in process.stdout or ():
                 file.write(line)
-                if line.lstrip().startswith(("Downloading", "ERROR")):
-                    print("  " + line.strip()[:160], flush=True)
-    return process.returncode
+                lines.append(line)
+                if line.lstrip().startswith("Downloading"):
+                    print("  " + line.strip()[:120], flush=True)
+    return process.returncode == 0, "".join(lines)
 
 
 def succeeds(command: "list[str]") -> bool:
@@ -198,8 +207,8 @@ def install(environment: "Environment", dev: bool) -> None:
     environment.log.write_text("", encoding="utf-8")
     for title, command in install_commands(environment.python, dev, cpu_torch):
         print(title, flush=True)
-        if run_pip(command, environment.log) != 0:
-            output = environment.log.read_text(encoding="utf-8", errors="replace")
+        succeeded, output = run_pip(command, environment.log)
+        if not succeeded:
             cause = cause_of_failure(output) or "pip failed."
             raise SetupError(f"{cause} All it printed is in {environment.log}")
         if CPU_TORCH_INDEX in command and not succeeds([str(environment.python), "-c", IS_CPU]):

@@ -147,15 +147,24 @@ class MotionModelConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How motion is sampled. ``schedule``: see :mod:`moda.motion.flow`."""
+    """How motion is sampled. ``schedule``: see :mod:`moda.motion.flow`.
+
+    ``mouth_noise`` scales the starting noise of the mouth: 1 samples among all mouths that fit the
+    speech, 0 starts at the middle and comes out near their mean, which follows the speech closer
+    but moves less; ``mouth_gain`` then restores the amount of movement.
+    """
 
     num_steps: int = 10
     guidance_scale: float = 1.2
     schedule: Literal["published", "uniform"] = "uniform"
     drop_last_step: bool = False
+    mouth_noise: float = 1.0
+    mouth_gain: float = 1.0
 
     def __post_init__(self) -> None:
         _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
+        _require_range("sampler", "mouth_noise", self.mouth_noise, 0.0, 2.0)
+        _require_range("sampler", "mouth_gain", self.mouth_gain, 0.1, 4.0)
         _require_range("sampler", "guidance_scale", self.guidance_scale, 1.0, 100.0)
 
 
@@ -278,6 +287,7 @@ PRESETS: Mapping[str, ModelConfig] = {
             four_stream_blocks=1,
             two_stream_blocks=1,
             one_stream_blocks=2,
+            mlp_ratio=2.0,
         ),
     ),
 }

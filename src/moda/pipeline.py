@@ -10,13 +10,16 @@ video is written, in memory that does not grow with its length.
 from __future__ import annotations
 
 import math
+import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -37,7 +40,7 @@ from moda.media import (
     read_image,
 )
 from moda.motion.controls import scale_motion, shape_motion
-from moda.motion.sampler import sample_motion
+from moda.motion.sampler import sample_motion, scale_group
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import (
     FRAMES_PER_SECOND,
@@ -57,6 +60,13 @@ MAX_DRIVING_SECONDS = 1200.0
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames written and the expected number of frames."""
+
+
+Item = TypeVar("Item")
+
+
+class _End(NamedTuple):
+    error: BaseException | None
 
 
 class VideoSummary(NamedTuple):
@@ -106,7 +116,7 @@ class TalkingVideo:
 
     def frames(self) -> Iterator[Picture]:
         """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit."""
-        for motion in self.motion():
+        for motion in _read_ahead(self.motion()):
             yield from self.renderer.render(motion)
 
     def write(
@@ -234,6 +244,8 @@ class TalkingHead:
                 guidance_scale=guidance,
                 schedule=sampler.schedule,
                 drop_last_step=sampler.drop_last_step,
+                noise_scale=scale_group(self.space, "mouth", sampler.mouth_noise),
+                gain=scale_group(self.space, "mouth", sampler.mouth_gain),
             )
             pairs = ((motion, heard.recall(len(motion))) for motion in sampled)
             shaped = shape_motion(
@@ -270,12 +282,12 @@ class TalkingHead:
         """
         _check_video_options(frames_per_second, size, renderer)
         _check_motion_options(head_motion, expression, face)
-        video = VideoReader(driving, FRAMES_PER_SECOND)
+        video = VideoReader(driving, frames_per_second=None)
         _check_range(
             "length of the driving video in s", video.duration_seconds, 0.0, MAX_DRIVING_SECONDS
         )
         mesh, _ = self._render(portrait, size, full_frame, face)
-        tracked = track_motion(_reported(video, progress), self.models, self.space)
+        tracked = track_motion(_timed_pictures(video, progress), self.models, self.space)
         motion = scale_motion(tracked.motion, head_motion=head_motion, expression=expression)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return TalkingVideo(
@@ -445,9 +457,45 @@ def _files(portrait: str | Path | Picture) -> tuple[Path, ...]:
     return () if isinstance(portrait, np.ndarray) else (Path(portrait),)
 
 
-def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[float, Picture]]:
-    expected = _frames_in(video.duration_seconds, video.native_rate)
-    for count, timed_picture in enumerate(video.timed_pictures(), start=1):
+def _timed_pictures(
+    video: VideoReader, progress: Progress | None
+) -> Iterator[tuple[float, Picture]]:
+    expected = _frames_in(video.duration_seconds, video.frames_per_second)
+    for index, picture in enumerate(video):
         if progress is not None:
-            progress(count, max(count, expected))
-        yield timed_picture
+            progress(index + 1, max(index + 1, expected))
+        yield index / video.frames_per_second, picture
+
+
+def _read_ahead(items: Iterator[Item], limit: int = 2) -> Iterator[Item]:
+    """The same items, made in a thread while earlier ones are used; at most ``limit`` wait."""
+    ready: queue.Queue[Item | _End] = queue.Queue(limit)
+    stopped = threading.Event()
+
+    def offer(item: Item | _End) -> None:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                break
+
+    def work() -> None:
+        try:
+            for item in items:
+                offer(item)
+                if stopped.is_set():
+                    return
+        except BaseException as error:  # raised again where the items are used
+            offer(_End(error))
+        else:
+            offer(_End(None))
+
+    thread = threading.Thread(target=work, name="moda-sampler", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := ready.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stopped.set()
+        thread.join()

@@ -40,11 +40,14 @@ def run_tflite(data: bytes, pixels: np.ndarray) -> dict[str, np.ndarray]:
         if tensor.value is not None
     }
     values[model.input] = torch.from_numpy(pixels.astype(np.float32))[None]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine two are many times slower
     for operator in model.operators:
         options = reader.FlexBuffer(operator.custom_options)
         inputs = [values[index] for index in operator.inputs]
         shape = model.tensors[operator.output].shape
         values[operator.output] = OPERATORS[operator.kind](operator, options, shape, *inputs)
+    torch.set_num_threads(threads)
     return {model.tensors[index].name: values[index].numpy()[0] for index in model.outputs}
 
 

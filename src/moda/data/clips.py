@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class PreparedClip:
 def write_clip(path: Path, clip: PreparedClip, header: Mapping[str, str]) -> None:
     """Write a clip, whole or not at all. ``header`` adds to what the clip says of itself."""
     partial = path.with_suffix(".partial")
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "landmarks": np.ascontiguousarray(clip.track.landmarks),
         "found": clip.track.found.astype(np.uint8),
         "samples": clip.samples if clip.has_speech else np.zeros(1, np.int16),

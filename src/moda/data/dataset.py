@@ -74,7 +74,10 @@ def build_clips(
     names of clips whose sound is known to fit.
     """
     generator = np.random.default_rng(seed)
-    clips = [_build(clip, space, versions, generator) for clip in prepared]
+    neutrals = speaker_neutrals(prepared, space)
+    clips = [
+        _build(clip, space, versions, neutrals.get(clip.speaker), generator) for clip in prepared
+    ]
     speaking = [clip for clip in clips if clip.features]
     lags = estimate_lags(
         [
@@ -87,11 +90,35 @@ def build_clips(
     return [TrainingClip(**{**clip.__dict__, "lag": exact.get(clip.name, 0.0)}) for clip in clips]
 
 
+def speaker_neutrals(
+    prepared: Sequence[PreparedClip], space: MotionSpace
+) -> dict[str, tuple[Array, Array]]:
+    """Neutral faces (478, 3), own and mirrored, of the speakers that have a clip labelled neutral.
+
+    Their emotional clips are measured against it: a smile held for a whole clip is a smile.
+    """
+    return {
+        clip.speaker: (
+            motion_from_landmarks(clip.track, space)[1],
+            motion_from_landmarks(mirror_track(clip.track, space), space)[1],
+        )
+        for clip in prepared
+        if clip.emotion == "neutral"
+    }
+
+
 def _build(
-    clip: PreparedClip, space: MotionSpace, versions: int, generator: np.random.Generator
+    clip: PreparedClip,
+    space: MotionSpace,
+    versions: int,
+    neutrals: tuple[Array, Array] | None,
+    generator: np.random.Generator,
 ) -> TrainingClip:
-    mirrored = mirror_track(clip.track, space)
-    pairs = [motion_from_landmarks(track, space) for track in (clip.track, mirrored)]
+    tracks = (clip.track, mirror_track(clip.track, space))
+    pairs = [
+        motion_from_landmarks(track, space, neutral=neutral)
+        for track, neutral in zip(tracks, neutrals or (None, None), strict=True)
+    ]
     own, other = (space.normalize(motion.values) for motion, _ in pairs)
     identities = [neutral[list(IDENTITY_POINTS)].astype(np.float32).ravel() for _, neutral in pairs]
     sounds = [clip.sound] if clip.has_speech else []
@@ -147,7 +174,8 @@ class WindowSampler:
     @property
     def mean_identity(self) -> Floats:
         """(63,) what stands for an unknown face."""
-        return self._mean_identity.astype(np.float32)
+        mean: Floats = self._mean_identity.astype(np.float32)
+        return mean
 
     @property
     def random_state(self) -> dict[str, Any]:
@@ -212,6 +240,6 @@ def _feature_size(clips: Sequence[TrainingClip]) -> int:
     return int(clips[0].features[0].shape[1])
 
 
-def _rows_at(values: Floats, times: NDArray[np.float64]) -> Floats:
+def _rows_at(values: Floats, times: NDArray[np.floating]) -> Floats:
     """Rows of ``values`` at fractional times, held at the ends."""
     return rows_at(values, times).astype(np.float32)

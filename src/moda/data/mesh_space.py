@@ -195,7 +195,8 @@ def principal_components(offsets: Array, gaps: Array | None, count: int) -> Arra
     order = np.argsort(variances)[::-1][:count]
     scale = np.sqrt(variances[order])
     directions = vectors[:, order].T[:, : NUM_SURFACE * 3].reshape(count, NUM_SURFACE, 3)
-    return directions / weights * scale[:, None, None]
+    components: Array = directions / weights * scale[:, None, None]
+    return components
 
 
 def smoothstep(start: float, stop: float, values: Array) -> Array:

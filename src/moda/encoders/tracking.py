@@ -203,7 +203,8 @@ def vertex_weights() -> Array:
     weights = np.ones(NUM_SURFACE)
     weights[list(LIPS)] = LIP_WEIGHT
     weights[list(INNER_LIP_UPPER + INNER_LIP_LOWER)] = INNER_LIP_WEIGHT
-    return weights[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
+    result: Array = weights[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
+    return result
 
 
 def lip_gaps(faces: Array) -> Array:
@@ -247,11 +248,18 @@ def mouth_width_ratio(neutral: Array, canonical_face: Array) -> float:
 
 
 def motion_from_landmarks(
-    track: LandmarkTrack, space: MotionSpace, *, smooth: bool = True
+    track: LandmarkTrack,
+    space: MotionSpace,
+    *,
+    neutral: Array | None = None,
+    rest_frame: int | None = None,
+    smooth: bool = True,
 ) -> tuple[Motion, Array]:
     """Motion of a tracked clip, and the neutral face (478, 3) it is relative to.
 
-    The rest pose is the clip's median pose. With ``smooth`` the tracker's noise is taken out by
+    The rest pose is the clip's median pose. ``neutral`` is the person's neutral face from another
+    clip; without it the clip's own is estimated, and an expression that never ceases is lost.
+    ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With ``smooth`` the tracker's noise is taken out by
     Savitzky-Golay filters: 5 frames on the mouth, 7 on the rest of the face, 13 on the pose.
 
     Raises:
@@ -261,11 +269,13 @@ def motion_from_landmarks(
         raise FaceError(f"the {space.name} motion space has no canonical face")
     canonical = space.canonical_face.astype(np.float64)
     landmarks = track.landmarks.astype(np.float64)
-    faces, _, _, _ = remove_pose(landmarks, canonical)
-    person = np.median(faces, axis=0)  # fitting on the own face removes identity from the pose
+    person = neutral  # fitting on the own face removes identity from the pose
+    if person is None:
+        person = np.median(remove_pose(landmarks, canonical)[0], axis=0)
     faces, scales, rotations, translations = remove_pose(landmarks, person)
     openness = lid_openness(faces)
-    neutral = estimate_neutral(faces, openness.mean(1))
+    if neutral is None:
+        neutral = estimate_neutral(faces, openness.mean(1))
 
     ratio = mouth_width_ratio(neutral, canonical)
     offsets = (faces - neutral)[:, :NUM_SURFACE] / ratio
@@ -275,10 +285,12 @@ def motion_from_landmarks(
     mouth = space.slice("mouth")
     values[:, mouth] = smoother(expression[:, mouth], 5)
     values[:, mouth.stop : expression.shape[1]] = smoother(expression[:, mouth.stop :], 7)
+    at_rest = slice(None) if rest_frame is None else slice(rest_frame, rest_frame + 1)
     values[:, space.slice("blink")] = blink_from_openness(openness)
     gaze = gaze_offsets(faces)
-    values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze, 0), 7)
-    values[:, space.slice("pose")] = smoother(relative_pose(scales, rotations, translations), 13)
+    values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
+    pose = relative_pose(scales, rotations, translations, at_rest)
+    values[:, space.slice("pose")] = smoother(pose, 13)
     return Motion(values, space), neutral
 
 
@@ -290,25 +302,28 @@ def blink_from_openness(openness: Array) -> Floats:
     return blink
 
 
-def relative_pose(scales: Array, rotations: Array, translations: Array) -> Array:
-    """Poses relative to the clip's median pose: (T, 7) scale, translation (3), pitch, yaw, roll.
+def relative_pose(
+    scales: Array, rotations: Array, translations: Array, at_rest: slice = slice(None)
+) -> Array:
+    """Poses relative to the median pose of the frames ``at_rest``: (T, 7) scale, translation (3),
+    pitch, yaw, roll.
 
     Translations are those of the neck pivot's surroundings in canonical units, seen from the rest
     pose: ``screen = rest(rotation @ (x - pivot) * scale + pivot + translation)``.
     """
-    rest_rotation = _mean_rotation(rotations)
-    rest_scale = float(np.median(scales))
+    rest_rotation = _mean_rotation(rotations[at_rest])
+    rest_scale = float(np.median(scales[at_rest]))
     relative = np.einsum("ji,tjk->tik", rest_rotation, rotations)
     angles = np.array([euler_from_rotation(rotation) for rotation in relative])
     scale = scales / rest_scale
     pivots = scales[:, None] * np.einsum("tij,j->ti", rotations, NECK_PIVOT) + translations
-    rest_pivot = np.median(pivots, axis=0)
+    rest_pivot = np.median(pivots[at_rest], axis=0)
     moved = (pivots - rest_pivot) @ rest_rotation / rest_scale
     return np.concatenate([scale[:, None], moved, angles], axis=1)
 
 
 def _mean_rotation(rotations: Array) -> Array:
-    """Chordal mean of rotations (T, 3, 3), taken over the median half to ignore outliers."""
+    """Rotation nearest to the elementwise median of rotations (T, 3, 3)."""
     left, _, right = np.linalg.svd(np.median(rotations, axis=0))
     mean: Array = (left * np.array([1.0, 1.0, np.linalg.det(left @ right)])) @ right
     return mean

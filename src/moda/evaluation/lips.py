@@ -21,7 +21,7 @@ from moda.evaluation.metrics import (
 )
 from moda.landmarks import IDENTITY_POINTS, MOUTH_CORNERS, Array, lip_gap, lip_width
 from moda.motion.controls import shape_motion
-from moda.motion.sampler import sample_motion
+from moda.motion.sampler import sample_motion, scale_group
 from moda.structures import Floats, Motion, MotionSpace, Speech
 
 
@@ -100,7 +100,9 @@ def sampled_lips(
             num_steps=sampler.num_steps,
             guidance_scale=sampler.guidance_scale,
             schedule=sampler.schedule,
-            noise_scale=checkpoint.config.noise_scale(checkpoint.space),
+            drop_last_step=sampler.drop_last_step,
+            noise_scale=scale_group(checkpoint.space, "mouth", sampler.mouth_noise),
+            gain=scale_group(checkpoint.space, "mouth", sampler.mouth_gain),
         )
     )
     if shaped:
@@ -149,7 +151,7 @@ def score(method: str, clips: Sequence[HeldOutClip], predict: Predictor) -> LipS
     table, weights = np.array(rows), np.array(lengths, float)
     means = [weighted_mean(column, weights) for column in table.T]
     names = {clip.name: round(float(row[0]), 3) for clip, row in zip(clips, rows, strict=True)}
-    return LipScore(method, *means, per_clip=names)
+    return LipScore(method, means[0], means[1], means[2], means[3], names)
 
 
 def baselines(

@@ -58,8 +58,8 @@ def silence_runs(
     hop = sample_rate // 100
     pieces = samples[: len(samples) // hop * hop].reshape(-1, hop).astype(np.float64)
     power = 10.0 * np.log10((pieces**2).mean(1) + 1e-12)
-    quiet = power < np.percentile(power, 95) - below_peak_db
-    long_enough = np.zeros(len(quiet), np.bool_)
+    quiet = np.asarray(power < np.percentile(power, 95) - below_peak_db, np.bool_)
+    long_enough: NDArray[np.bool_] = np.zeros(len(quiet), np.bool_)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
     for start, stop in edges.reshape(-1, 2):
         if stop - start >= min_seconds * 100:
@@ -78,7 +78,7 @@ def closed_share(gaps: Array, where: NDArray[np.bool_]) -> float:
     return float((chosen < CLOSED_GAP).mean()) if len(chosen) else float("nan")
 
 
-def blinks_per_minute(blink: Array) -> float:
+def blinks_per_minute(blink: NDArray[np.floating]) -> float:
     """Closings of the lid beyond 0.6 of the way, per minute; ``blink`` (T,) is 0 open, 1 closed."""
     shut = np.concatenate([[False], blink > 0.6])
     closings = int((shut[1:] & ~shut[:-1]).sum())
@@ -111,8 +111,8 @@ def drift(values: Array, *, seconds: float = 60.0) -> float:
     return float((np.abs(means - values.mean(0)) / (values.std(0) + 1e-9)).max())
 
 
-def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8], where: NDArray[np.bool_]) -> float:
+def psnr(first: NDArray[np.generic], second: NDArray[np.generic], where: NDArray[np.bool_]) -> float:
     """Peak signal-to-noise ratio in dB of two pictures (H, W, 3) where the mask (H, W) is true."""
-    difference = first[where].astype(np.float64) - second[where]
+    difference = first[where].astype(np.float64) - second[where].astype(np.float64)
     error = float((difference**2).mean())
     return float(10.0 * np.log10(255.0**2 / max(error, 1e-12)))

@@ -19,6 +19,7 @@ from moda.structures import Picture
 
 MAX_PIXELS = 8192 * 4352
 MIN_SIDE_PX = 64
+MAX_NATIVE_RATE = 60.0
 
 
 class TimedFrame(NamedTuple):
@@ -40,15 +41,14 @@ class VideoReader:
 
     Args:
         path: Any video file that FFmpeg opens.
-        frames_per_second: Of the pictures, not of the file.
+        frames_per_second: Of the pictures; None is the mean rate of the file, at most 60.
 
     Raises:
         MediaError: The file is missing or damaged, has no pictures, or is outside the limits.
     """
 
-    def __init__(self, path: str | Path, frames_per_second: float = 25.0) -> None:
+    def __init__(self, path: str | Path, frames_per_second: float | None = 25.0) -> None:
         self.path = Path(path)
-        self.frames_per_second = frames_per_second
         with open_media(self.path, "video") as container:
             stream = _video_stream(container, self.path)
             first = next(_timed_frames(container, stream, self.path), None)
@@ -59,6 +59,7 @@ class VideoReader:
             seconds = float(stream_start(stream) - zero) + length
             check_seconds(self.path, seconds)
             self.native_rate = float(stream.average_rate or stream.guessed_rate or 25)
+            self.frames_per_second = frames_per_second or min(self.native_rate, MAX_NATIVE_RATE)
             self._quarter_turns = round(first.frame.rotation / 90) % 4
             self._size = _square_pixel_size(stream, first.frame)
             self.has_sound = bool(container.streams.audio)

@@ -48,6 +48,7 @@ def sample_motion(
     drop_last_step: bool = False,
     initial_motion: Floats | None = None,
     noise_scale: Floats | None = None,
+    gain: Floats | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[Motion]:
     """Yield consecutive stretches of motion, as many frames in all as there is speech.
@@ -55,7 +56,8 @@ def sample_motion(
     ``speech`` may come in pieces of any length; a stretch (63 frames, then 64 each, then the rest)
     is yielded when the speech has reached 16 frames and the embedder's context beyond it.
     ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
-    (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension;
+    (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension,
+    ``gain`` (D,) the deviation of the result from the mean, see :func:`scale_group`;
     ``guidance_scale`` 1 asks the model without guidance. The emotion of a window is the one in
     force at its middle. ``generator`` is a seed, or the source of all randomness; the same one
     gives the same motion, bit for bit on a CPU. ``device`` moves the model first.
@@ -88,7 +90,15 @@ def sample_motion(
         initial_motion=_row(initial_motion, config.motion_size, "initial motion"),
         pose=space.slice("pose"),
     )
-    return (Motion(space.denormalize(values), space) for values in stretches)
+    factors = np.float32(1) if gain is None else _row(gain, config.motion_size, "gain")
+    return (Motion(space.denormalize(values * factors), space) for values in stretches)
+
+
+def scale_group(space: MotionSpace, group: str, factor: float) -> Floats:
+    """(D,) ``factor`` for one part of the motion, 1 for the rest."""
+    scales = np.ones(space.size, np.float32)
+    scales[space.slice(group)] = factor
+    return scales
 
 
 def sample_windows(

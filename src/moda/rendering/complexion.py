@@ -120,7 +120,7 @@ def _edge_blur(plate: Picture, points: Array, margin: float) -> float:
     return contrast / max(steepest, 1e-3) / float(np.sqrt(2.0 * np.pi))
 
 
-def grain_of(plate: Picture, landmarks: Array, unit: float) -> Floats:
+def grain_of(plate: Picture, landmarks: Array) -> Floats:
     """A tile (64, 64) of noise as strong as that of the skin, in grey levels."""
     region = _box(plate, landmarks[list(RIGHT_CHEEK), :2], 0.0).mean(2)
     strength = 0.0

@@ -285,8 +285,9 @@ def _outside_iris(luma: F32, hole: F32, distance: F32, radius: float) -> NDArray
     between = 0.5 * (np.percentile(white, 70) + np.median(dark))
     rim = (luma < between) & (distance < RIM_REACH * radius) & (hole > 0.5)
     size = 1 + 2 * max(1, round(0.08 * radius))
-    widened = cv2.dilate(rim.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
-    return outside & ~widened
+    widened = cv2.dilate(rim.astype(np.uint8), np.ones((size, size), np.uint8))
+    outside[widened > 0] = False
+    return outside
 
 
 def _limbus(luma: F32, hole: F32, distance: F32, radius: float) -> float:

@@ -86,7 +86,7 @@ class MouthInterior:
         source_edge = None
         if self._source_gap > TEETH_SOURCE_GAP:
             source_edge = self._use_source_teeth(photographed)
-        self._grain = grain_of(plate, landmarks, rest.scale)
+        self._grain = grain_of(plate, landmarks)
         self._upper, self._lower = self._arches(source_edge)
         millimetre_px = MILLIMETRE * self._size * rest.scale
         self._upper_texture = tooth_texture(True, self._blur / millimetre_px)

@@ -172,7 +172,7 @@ def _look_at_arch(arch: ArchView, x: float, y: float, out: Array) -> None:  # pr
 
 @numba.njit(cache=True, nogil=True)
 def _paint_tongue(
-    colour: Array, tongue: Tongue, palette: Palette, x: float, y: float, unit: float
+    colour: Array, tongue: Tongue, palette: Palette, x: float, y: float
 ) -> None:  # pragma: no cover
     """A mound lit from the front; it sinks into the dark at its back and sides."""
     u, v = x / tongue.width, y / tongue.height
@@ -248,7 +248,7 @@ def paint_mouth(
             below, above = max(below_upper, 0.0) / unit, max(above_lower, 0.0) / unit
             side = along / opening.half_width
             _paint_cavity(colour, palette, side, below, above)
-            _paint_tongue(colour, tongue, palette, x - tongue.x, y - tongue.y, unit)
+            _paint_tongue(colour, tongue, palette, x - tongue.x, y - tongue.y)
             light = opening.light * (1.0 + palette.slant * side)
             light *= 1.0 - 0.75 * _ramp(0.35, 1.0, abs(side))
             _look_at_arch(lower, x, y, seen)

@@ -27,6 +27,9 @@ ROWS_MILLIMETRES = 16.0
 MIDLINE_MILLIMETRES = 58.0
 """Length of the arc from the midline to the last molar."""
 
+SOUND_SHARE = 0.7
+"""Least share of bright pixels in the photographed row of teeth."""
+
 UPPER_WIDTHS = (8.6, 6.7, 7.7, 7.0, 6.8, 10.2, 9.6, 9.0)
 UPPER_HEIGHTS = (10.4, 9.4, 10.2, 8.8, 8.2, 7.6, 7.4, 7.2)
 LOWER_WIDTHS = (5.3, 5.8, 6.8, 7.0, 7.1, 11.0, 10.5, 9.5)
@@ -94,15 +97,14 @@ def tooth_texture(upper: bool, blur_millimetres: float) -> ToothTexture:
     for side in (-1.0, 1.0):
         start = 0.0
         for width, height, lift in zip(widths, heights, lifts, strict=True):
-            across = (side * along - start) / (0.5 * width) - 1.0  # -1..1 within the tooth
-            inside = (np.abs(across) <= 1.0) & (side * along >= 0)
+            inside = (side * along >= start) & (side * along <= start + width)
+            across = (side * along[inside] - start) / (0.5 * width) - 1.0  # -1..1 within the tooth
             tilt, tone, longer = generator.normal(0.0, (0.10, 0.018, 0.12))
-            tooth_edge = lift + longer + tilt * across + 0.55 * np.abs(across) ** 5
-            height_in_tooth = np.clip((above - tooth_edge) / height, 0.0, 1.5)
-            edge[inside] = tooth_edge[inside]
-            shade[:, inside] = (_enamel(across, height_in_tooth) * (1.0 + tone))[:, inside]
+            edge[inside] = lift + longer + tilt * across + 0.55 * np.abs(across) ** 5
+            height_in_tooth = np.clip((above - edge[inside]) / height, 0.0, 1.5)
+            shade[:, inside] = _enamel(across, height_in_tooth) * (1.0 + tone)
             gum_line = height * (1.0 - 0.16 * across**2)
-            gum[:, inside] = np.clip((above - gum_line) / 0.5 + 0.5, 0.0, 1.0)[:, inside]
+            gum[:, inside] = np.clip((above - gum_line) / 0.5 + 0.5, 0.0, 1.0)
             start += width
     sigma = max(0.12, blur_millimetres) * TEXELS_PER_MILLIMETRE
     looks = [scipy.ndimage.gaussian_filter(image, sigma, mode="nearest") for image in (shade, gum)]
@@ -196,6 +198,9 @@ def find_real_teeth(
     if found[from_middle < 0.33 * hole.width].mean() < 0.6 or bright < 0.7 * skin_luma:
         return None
     ends = _smooth_line(np.interp(hole.x, hole.x[found], tooth_bottom[found]), unit)
+    row = hole.inside & (hole.y <= ends) & (from_middle < 0.33 * hole.width)
+    if bright_part[row].mean() < SOUND_SHARE:
+        return None  # gaps, or two rows seen as one
     coverage = _coverage(hole.inside, hole.y, ends, found, unit)
     patch = np.dstack([_extend(hole.region, coverage), coverage]).astype(np.float32)
     centre = from_middle < 0.12 * hole.width

@@ -131,7 +131,7 @@ def warp_texture(
         buffers.fixed_map,
         buffers.fraction_map,
         cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
+        borderMode=cv2.BORDER_REPLICATE,
     ).astype(np.uint8, copy=False)
     count = find_edges(
         buffers.map_x,

@@ -100,7 +100,7 @@ def pretrain_speech_embedder(
             chosen = [natural[i] for i in picks]
             loss = loss + NATURAL_WEIGHT * _loss(embedder, natural_head, chosen, generator)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(modules.parameters(), 2.0)
         optimizer.step()
         report(step, float(loss.detach()))
