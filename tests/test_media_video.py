@@ -90,6 +90,12 @@ class TestReader:
         )
         assert levels(list(VideoReader(path))) == [50, 50, 50, 50, 100]
 
+    def test_pictures_with_their_own_times(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "in.mkv", level_pictures([10, 60, 70, 110]), [0, 33, 41, 300])
+        times, pictures = zip(*VideoReader(path).with_times(), strict=True)
+        assert times == pytest.approx([0.0, 0.033, 0.3])
+        assert levels(list(pictures)) == [10, 60, 110]
+
     def test_rotation_is_applied(self, tmp_path: Path) -> None:
         picture = np.zeros((64, 96, 3), np.uint8)
         picture[:, :48] = 200  # the left half is bright

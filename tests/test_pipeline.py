@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 
+from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.checkpoints import Checkpoint, load_motion_space
 from moda.config import preset
 from moda.encoders.face import FaceModels
@@ -226,7 +226,7 @@ class TestGenerate:
     def test_options_outside_their_limits(
         self, head: TalkingHead, speech: Path, options: dict[str, float]
     ) -> None:
-        with pytest.raises(InputError, match="choose|counted") as caught:
+        with pytest.raises(InputError, match=r"choose|counted") as caught:
             head.generate(PORTRAIT, speech, **options)
         assert "\n" not in str(caught.value)
 

@@ -282,12 +282,12 @@ class TalkingHead:
         """
         _check_video_options(frames_per_second, size, renderer)
         _check_motion_options(head_motion, expression, face)
-        video = VideoReader(driving, frames_per_second=None)
+        video = VideoReader(driving)
         _check_range(
             "length of the driving video in s", video.duration_seconds, 0.0, MAX_DRIVING_SECONDS
         )
         mesh, _ = self._render(portrait, size, full_frame, face)
-        tracked = track_motion(_timed_pictures(video, progress), self.models, self.space)
+        tracked = track_motion(_reported(video, progress), self.models, self.space)
         motion = scale_motion(tracked.motion, head_motion=head_motion, expression=expression)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return TalkingVideo(
@@ -457,14 +457,12 @@ def _files(portrait: str | Path | Picture) -> tuple[Path, ...]:
     return () if isinstance(portrait, np.ndarray) else (Path(portrait),)
 
 
-def _timed_pictures(
-    video: VideoReader, progress: Progress | None
-) -> Iterator[tuple[float, Picture]]:
-    expected = _frames_in(video.duration_seconds, video.frames_per_second)
-    for index, picture in enumerate(video):
+def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[float, Picture]]:
+    expected = round(video.duration_seconds * min(video.native_rate, 60.0))
+    for count, timed_picture in enumerate(video.with_times(), start=1):
         if progress is not None:
-            progress(index + 1, max(index + 1, expected))
-        yield index / video.frames_per_second, picture
+            progress(count, max(count, expected))
+        yield timed_picture
 
 
 def _read_ahead(items: Iterator[Item], limit: int = 2) -> Iterator[Item]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from moda.encoders.tracking import (
     GAP_WEIGHT,
@@ -147,8 +148,7 @@ def mirrored_indices(face: Array) -> NDArray[np.int64]:
     result = np.empty(len(face), np.int64)
     for start, stop in ((0, NUM_SURFACE), (NUM_SURFACE, len(face))):
         distance = np.linalg.norm(flipped[start:stop, None] - centred[None, start:stop], axis=-1)
-        result[start:stop] = start + distance.argmin(1)
-    # iris rims: the centres swap; a rim's own order does not matter for symmetry
+        result[start:stop] = start + linear_sum_assignment(distance)[1]
     return result
 
 

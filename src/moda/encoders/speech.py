@@ -1,8 +1,8 @@
 """Sound to log-mel features and speech activity on the 25 fps grid, as a stream.
 
 The features depend neither on loudness nor on the microphone: the level of the speech and its mean
-spectrum are followed and taken off. Silence is 0 in every band, speech is positive. Nothing here
-needs the whole recording; memory is constant in its length.
+spectrum are followed and taken off. Features are positive, small in silence and 0 outside the recording. The
+whole recording is never needed; memory is constant in its length.
 """
 
 from __future__ import annotations
@@ -171,19 +171,17 @@ def _normalised_hops(
         return np.stack([hop for hop, _ in tracked]), np.array([active for _, active in tracked])
 
     for block in blocks:
-        if tracker is None:
-            held.append(block)
-            if sum(map(len, held)) < look_ahead_hops:
-                continue
-            tracker = LevelTracker(np.concatenate(held))
-            for early in held:
-                yield normalise(early, tracker)
-        else:
+        if tracker is not None:
             yield normalise(block, tracker)
-    if tracker is None and held:
-        tracker = LevelTracker(np.concatenate(held))
-        for early in held:
+            continue
+        held.append(block)
+        if sum(map(len, held)) >= look_ahead_hops:
+            early = np.concatenate(held)
+            tracker = LevelTracker(early[:look_ahead_hops])
             yield normalise(early, tracker)
+    if tracker is None and held:
+        early = np.concatenate(held)
+        yield normalise(early, LevelTracker(early))
 
 
 def _to_frames(hops: Iterator[tuple[Floats, NDArray[np.bool_]]]) -> Iterator[Speech]:

@@ -19,7 +19,9 @@ from moda.structures import Picture
 
 MAX_PIXELS = 8192 * 4352
 MIN_SIDE_PX = 64
-MAX_NATIVE_RATE = 60.0
+MIN_INTERVAL_SECONDS = Fraction(1, 70)
+"""Pictures that follow each other faster than 60 per second are thinned out."""
+LAST_INTERVAL_LIMITS_SECONDS = (Fraction(1, 120), Fraction(1, 5))
 
 
 class TimedFrame(NamedTuple):
@@ -41,14 +43,15 @@ class VideoReader:
 
     Args:
         path: Any video file that FFmpeg opens.
-        frames_per_second: Of the pictures; None is the mean rate of the file, at most 60.
+        frames_per_second: Of the pictures, not of the file.
 
     Raises:
         MediaError: The file is missing or damaged, has no pictures, or is outside the limits.
     """
 
-    def __init__(self, path: str | Path, frames_per_second: float | None = 25.0) -> None:
+    def __init__(self, path: str | Path, frames_per_second: float = 25.0) -> None:
         self.path = Path(path)
+        self.frames_per_second = frames_per_second
         with open_media(self.path, "video") as container:
             stream = _video_stream(container, self.path)
             first = next(_timed_frames(container, stream, self.path), None)
@@ -59,7 +62,6 @@ class VideoReader:
             seconds = float(stream_start(stream) - zero) + length
             check_seconds(self.path, seconds)
             self.native_rate = float(stream.average_rate or stream.guessed_rate or 25)
-            self.frames_per_second = frames_per_second or min(self.native_rate, MAX_NATIVE_RATE)
             self._quarter_turns = round(first.frame.rotation / 90) % 4
             self._size = _square_pixel_size(stream, first.frame)
             self.has_sound = bool(container.streams.audio)
@@ -102,6 +104,20 @@ class VideoReader:
             for timed in _timed_frames(container, stream, self.path):
                 yield float(timed.start), self._picture(timed)
 
+    def with_times(self) -> Iterator[tuple[float, Picture]]:
+        """Yield the pictures of the file (H, W, 3) as they are, after their times in seconds.
+
+        Pictures before time 0 are left out, and those that come too fast, see
+        :data:`MIN_INTERVAL_SECONDS`.
+        """
+        with open_media(self.path, "video") as container:
+            due = Fraction(0)
+            stream = _video_stream(container, self.path)
+            for timed in _timed_frames(container, stream, self.path):
+                if timed.start >= due:
+                    due = timed.start + MIN_INTERVAL_SECONDS
+                    yield float(timed.start), self._picture(timed)
+
     def _picture(self, timed: TimedFrame) -> Picture:
         width, height = self._size
         picture = timed.frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
@@ -136,14 +152,18 @@ def _timed_frames(
 ) -> Iterator[TimedFrame]:
     """Decode pictures in the order of their time, each with the time it is shown."""
     zero = _time_zero(container, stream)
-    usual = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
-    end = stream_start(stream) - zero
+    shortest, longest = LAST_INTERVAL_LIMITS_SECONDS
+    end, start = stream_start(stream) - zero, None
+    interval = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
     for frame in decode(container.demux(stream), stream.decode, path, "video"):
-        start = end
+        previous, start = start, end
         if frame.pts is not None and frame.time_base is not None:
             start = frame.pts * Fraction(frame.time_base) - zero
-        duration = Fraction(frame.duration * (frame.time_base or 0)) if frame.duration else usual
-        end = start + duration
+        if previous is not None and start > previous:
+            interval = start - previous
+        end = start + Fraction((frame.duration or 0) * (frame.time_base or 0))
+        if end - start < shortest:  # a muxer that did not know: like the one before
+            end = start + min(max(interval, shortest), longest)
         check_seconds(path, float(end))
         yield TimedFrame(start, end, frame)
 

@@ -52,7 +52,7 @@ class Palette(NamedTuple):
 
     def with_tooth_colour(self, seen: Floats) -> Palette:
         """Take the colour of the teeth from teeth that are seen."""
-        full_light = np.minimum(seen * 1.08, 245.0)
+        full_light = seen * min(1.08, 240.0 / max(float(seen.max()), 1.0))
         return self._replace(tooth=full_light.astype(np.float32))
 
 
@@ -68,7 +68,7 @@ def measure_palette(plate: Picture, landmarks: Array) -> Palette:
     skin_tint, lip_tint, sclera_tint = (_tint(colour) for colour in (skin, lip, sclera))
     variety = max(np.abs(lip_tint - skin_tint).max(), 0.7 * np.abs(sclera_tint - skin_tint).max())
     redness = float(lip[0] / max(lip[1], 1.0))
-    natural = float(np.clip((variety - 0.03) / 0.07, 0.0, 1.0))
+    natural = float(np.clip((variety - 0.02) / 0.04, 0.0, 1.0))
     natural *= float(np.clip((redness - 1.06) / 0.12, 0.0, 1.0))
     luma, sclera_luma = float(skin.mean()), float(sclera.mean())
     tooth_luma = min(0.62 * sclera_luma + 0.57 * luma, max(1.12 * sclera_luma, 1.04 * luma), 240.0)

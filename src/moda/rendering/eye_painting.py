@@ -57,6 +57,19 @@ class EyeFrame(NamedTuple):
 
 
 @compiled
+def lid_curve(points: Array, origin: Array, axis: Array, width: float) -> F32:
+    """Height (CURVE_SAMPLES,) of a lid line (9, 2) over the axis, pixels, positive downwards."""
+    along, across = np.empty(len(points)), np.empty(len(points))
+    for k in range(len(points)):
+        dx, dy = points[k, 0] - origin[0], points[k, 1] - origin[1]
+        along[k] = (dx * axis[0] + dy * axis[1]) / width
+        across[k] = dy * axis[0] - dx * axis[1]
+    order = np.argsort(along)
+    places = np.linspace(0.0, 1.0, CURVE_SAMPLES)
+    return np.interp(places, along[order], across[order]).astype(np.float32)
+
+
+@compiled
 def bilinear(picture: F32, x: float, y: float, out: F32) -> None:
     """Sample all channels into ``out``; coordinates are clamped to the picture."""
     height, width, channels = picture.shape

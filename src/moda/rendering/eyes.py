@@ -34,6 +34,7 @@ from moda.rendering.eye_painting import (
     LINE_WIDTH,
     EyeFrame,
     EyeLayers,
+    lid_curve,
     paint_eye,
 )
 from moda.rendering.geometry import Head
@@ -97,7 +98,7 @@ class EyePair:
         for eye in self._eyes:
             frame = eye.frame(screen, head, float(closing[eye.side]), gaze)
             bounds = bounds_around(
-                screen[[*eye.upper, *eye.lower]],
+                screen[eye.lids],
                 DRAWN_MARGIN * eye.unit + 2,
                 drawn.shape[0],
                 drawn.shape[1],
@@ -108,10 +109,11 @@ class EyePair:
 @dataclass(frozen=True)
 class _Eye:
     side: int
-    upper: tuple[int, ...]  # from the picture's left to its right
-    lower: tuple[int, ...]
+    lids: NDArray[np.intp]
+    """Upper, then lower lid line, each from the picture's left to its right"""
     layers: EyeLayers
-    centre: Array  # (3,) canonical
+    frame_points: Array
+    """(3, 3) canonical: the middle of the opening and a step along x and y from it"""
     roi: Box  # pixels of the plate
     plate_corner: Array  # (2,) of the box
     unit: float
@@ -140,10 +142,9 @@ class _Eye:
         opening = rig.photographed[[upper[4], lower[4]]].mean(0)
         return cls(
             side=side,
-            upper=upper,
-            lower=lower,
+            lids=np.array([*upper, *lower]),
             layers=layers,
-            centre=opening,
+            frame_points=opening + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]]),
             roi=roi,
             plate_corner=np.array([box.left, box.top], np.float64),
             unit=plate.rest.scale,
@@ -152,8 +153,8 @@ class _Eye:
 
     def frame(self, screen: F32, head: Head, closing: float, gaze: Array) -> EyeFrame:
         """Where the eye is now."""
-        upper = screen[list(self.upper), :2].astype(np.float64)
-        lower = screen[list(self.lower), :2].astype(np.float64)
+        lids = screen[self.lids, :2].astype(np.float64)
+        upper, lower = lids[: len(self.lids) // 2], lids[len(self.lids) // 2 :]
         axis = upper[-1] - upper[0]
         width = float(np.linalg.norm(axis)) + 1e-6
         axis = axis / width
@@ -165,8 +166,8 @@ class _Eye:
             axis_x=float(axis[0]),
             axis_y=float(axis[1]),
             width=width,
-            upper=_curve(upper, upper[0], axis, width),
-            lower=_curve(lower, upper[0], axis, width),
+            upper=lid_curve(upper, upper[0], axis, width),
+            lower=lid_curve(lower, upper[0], axis, width),
             unit=self.unit,
             closing=closing,
             outward=-1.0 if self.side == 0 else 1.0,
@@ -179,24 +180,12 @@ class _Eye:
 
     def _ball_from_box(self, head: Head) -> Array:
         """Affine (2, 3) of the rigid eyeball: pixels of the box -> texels of the layers."""
-        frame = self.centre + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]])
-        still = head.rest.apply(frame)[:, :2] - (self.roi.left, self.roi.top)
-        moved = head.project(frame)[:, :2] - self.plate_corner
+        still = head.rest.apply(self.frame_points)[:, :2] - (self.roi.left, self.roi.top)
+        moved = head.project(self.frame_points)[:, :2] - self.plate_corner
         linear = (still[1:] - still[0]).T @ np.linalg.inv((moved[1:] - moved[0]).T)
         shift = still[0] - linear @ moved[0]
         result: Array = np.column_stack([linear, shift]) * TEXTURE_ZOOM
         return result
-
-
-def _curve(points: Array, origin: Array, axis: Array, width: float) -> F32:
-    """Height (CURVE_SAMPLES,) of a lid line over the axis, pixels, positive downwards."""
-    shifted = points - origin
-    along = shifted @ axis / width
-    across = shifted @ np.array([-axis[1], axis[0]])
-    order = np.argsort(along)
-    places = np.linspace(0.0, 1.0, CURVE_SAMPLES)
-    heights: F32 = np.interp(places, along[order], across[order]).astype(np.float32)
-    return heights
 
 
 # ---------------------------------------------------------------------------- cutting the layers
@@ -241,8 +230,8 @@ def _outline(upper: Array, lower: Array, shape: tuple[int, ...], unit: float) ->
     along = ((columns - upper[0, 0]) * axis[0] + (rows - upper[0, 1]) * axis[1]) / width
     across = (columns - upper[0, 0]) * normal[0] + (rows - upper[0, 1]) * normal[1]
     places = np.linspace(0, 1, CURVE_SAMPLES)
-    high = np.interp(along, places, _curve(upper, upper[0], axis, width))
-    low = np.interp(along, places, _curve(lower, upper[0], axis, width))
+    high = np.interp(along, places, lid_curve(upper, upper[0], axis, width))
+    low = np.interp(along, places, lid_curve(lower, upper[0], axis, width))
     return _Outline(
         upper=upper,
         lower=lower,
@@ -389,7 +378,7 @@ def _lashes(photo: F32, lid: F32, outline: _Outline) -> tuple[F32, F32]:
     along = np.linspace(-LASH_OVERHANG, 1 + LASH_OVERHANG, LASH_COLUMNS)
     above = np.linspace(0, LASH_LENGTH, LASH_ROWS) * outline.unit
     axis = (outline.upper[-1] - outline.upper[0]) / outline.width
-    curve = _curve(outline.upper, outline.upper[0], axis, outline.width)
+    curve = lid_curve(outline.upper, outline.upper[0], axis, outline.width)
     height = np.interp(along, np.linspace(0, 1, CURVE_SAMPLES), curve)
     across = height[None] - above[:, None]
     x = outline.upper[0, 0] + along[None] * outline.width * axis[0] - across * axis[1]

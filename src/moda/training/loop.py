@@ -181,8 +181,7 @@ class Trainer:
         warm_up = min(1.0, (self.step - first + 1) / max(1, options.warm_up_steps))
         factor = warm_up * max(0.02, 0.5 * (1.0 + math.cos(math.pi * progress)))
         for group in self.optimizer.param_groups:
-            base = options.learning_rate if speech_only else group["base"]
-            group["lr"] = factor * base
+            group["lr"] = factor * group["base"]
         return factor * options.learning_rate
 
     def _parameters(self) -> Iterator[nn.Parameter]:

@@ -1,0 +1,105 @@
+"""Metrics against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from moda.checkpoints import load_motion_space
+from moda.evaluation.lips import trim_runs
+from moda.evaluation.metrics import (
+    blinks_per_minute,
+    border_jump,
+    closed_share,
+    drift,
+    lagged_correlation,
+    pose_steps,
+    psnr,
+    silence_runs,
+    weighted_mean,
+)
+from moda.structures import Motion
+
+
+@pytest.mark.parametrize("lag", [-6, -3, 0, 2, 6])
+def test_lag_is_found(lag: int) -> None:
+    curve = np.cumsum(np.random.default_rng(0).standard_normal(400))
+    found = lagged_correlation(curve[20:380], curve[20 - lag : 380 - lag])
+    assert found.lag == lag
+    assert found.correlation == pytest.approx(1.0)
+
+
+def test_noise_has_no_correlation() -> None:
+    generator = np.random.default_rng(1)
+    noise, other = generator.standard_normal((2, 5000))
+    assert abs(lagged_correlation(noise, other).correlation) < 0.06
+
+
+def test_correlation_agrees_with_theory() -> None:
+    generator = np.random.default_rng(2)
+    signal, noise = generator.standard_normal((2, 20_000))
+    expected = 1.0 / np.sqrt(1.0 + 0.75**2)
+    assert lagged_correlation(signal, signal + 0.75 * noise).correlation == pytest.approx(
+        expected, abs=0.01
+    )
+
+
+def test_silence_is_found_where_it_is() -> None:
+    generator = np.random.default_rng(3)
+    sound = generator.standard_normal(5 * 16_000).astype(np.float32) * 0.1
+    sound[16_000:32_000] = 0.0  # one second: counts
+    sound[48_000:52_000] = 0.0  # a quarter: does not
+    silent = silence_runs(sound)
+    assert silent[25:50].all()
+    assert silent.sum() == 25
+
+
+def test_runs_are_trimmed() -> None:
+    where = np.array([1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1], bool)
+    expected = np.array([1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0], bool)
+    np.testing.assert_array_equal(trim_runs(where, head=2, tail=1)[:9], expected[:9])
+
+
+def test_closed_share() -> None:
+    gaps = np.array([0.0, 0.001, 0.2, 0.0])
+    assert closed_share(gaps, np.array([1, 1, 1, 0], bool)) == pytest.approx(2 / 3)
+    assert np.isnan(closed_share(gaps, np.zeros(4, bool)))
+
+
+def test_blinks_are_counted() -> None:
+    blink = np.zeros(25 * 60)
+    for start in (100, 400, 402, 900):
+        blink[start : start + 2] = 1.0
+    assert blinks_per_minute(blink) == pytest.approx(3.0)  # two of them touch
+
+
+def test_border_steps() -> None:
+    steps = np.full(200, 0.1)
+    steps[70] = 2.0  # frame 71: 64 + 7, inside the overlap
+    steps[30] = 1.0
+    assert border_jump(steps, 64, 16) == (2.0, 1.0)
+
+
+def test_pose_steps_are_degrees() -> None:
+    space = load_motion_space()
+    values = np.zeros((3, space.size), np.float32)
+    values[1, space.slice("yaw")] = 3.0
+    values[1, space.slice("pitch")] = 4.0
+    np.testing.assert_allclose(pose_steps(Motion(values, space)), [5.0, 5.0])
+
+
+def test_drift_of_a_ramp() -> None:
+    ramp = np.linspace(0, 1, 25 * 600)[:, None]
+    assert drift(ramp) == pytest.approx(0.45 * np.sqrt(12.0), rel=0.01)
+    steady = np.random.default_rng(4).standard_normal((25 * 600, 1))
+    assert drift(steady) < 0.2
+
+
+def test_psnr_closed_form() -> None:
+    first = np.full((4, 4, 3), 100, np.uint8)
+    where = np.ones((4, 4), bool)
+    assert psnr(first, first + np.uint8(10), where) == pytest.approx(20 * np.log10(255 / 10))
+
+
+def test_weighted_mean() -> None:
+    assert weighted_mean(np.array([1.0, 3.0]), np.array([3.0, 1.0])) == 1.5
