@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = MotionTransformer(preset("moda-tiny").motion).eval()
     save_checkpoint(path, network, load_motion_space())
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_once() -> Iterator[None]:
+    """Load each model once for all the commands that run in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "load_model", functools.cache(cli.load_model))
+        yield
 
 
 @pytest.fixture

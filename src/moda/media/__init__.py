@@ -5,7 +5,7 @@ only local files are opened, and everything is streamed except the one portrait.
 """
 
 from moda.media.audio import AudioReader
-from moda.media.images import read_image
+from moda.media.images import read_image, write_image
 from moda.media.video import VideoReader
 from moda.media.writer import OUTPUT_SUFFIXES, VideoWriter, check_output_path, exact_rate
 
@@ -17,4 +17,5 @@ __all__ = [
     "check_output_path",
     "exact_rate",
     "read_image",
+    "write_image",
 ]

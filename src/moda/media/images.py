@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from moda.errors import MediaError
+from moda.errors import MediaError, OutputError
 from moda.media.containers import check_file
 from moda.structures import Picture
 
@@ -114,3 +114,19 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
     return converted if converted is not None else image
+
+
+def write_image(path: str | Path, picture: Picture) -> None:
+    """Write a picture (H, W, 3) as PNG, whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        Image.fromarray(picture).save(partial, format="PNG")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

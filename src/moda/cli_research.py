@@ -1,0 +1,183 @@
+"""The commands of people who train and compare: ``moda prepare | train | evaluate``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Speakers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--speaker", help="A held-out speaker; may be given again. Default: the recipe's."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: moda prepare talking/ prepared/ --labels labels.csv")(prepare)
+    app.command(epilog="Example: moda train recipes/moda-tiny.json -o runs/moda-tiny")(train)
+    app.command(
+        epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
+    )(evaluate)
+    app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")(
+        evaluate_renderer
+    )
+
+
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder of talking videos.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the prepared clips.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns file, speaker, emotion, sound.")
+    ] = None,
+    sound: Annotated[
+        bool, typer.Option("--sound/--no-sound", help="Whether the sound is the speaker's own.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Track talking videos for training.
+
+    Writes one file per clip with landmarks, sound and labels. What is already there is kept; what
+    cannot be used is reported and skipped.
+    """
+    from moda.data.prepare import ClipOutcome, prepare_folder
+    from moda.encoders.face import FaceModels
+    from moda.pipeline import choose_device
+
+    started = time.perf_counter()
+
+    def report(outcome: ClipOutcome, done: int, total: int) -> None:
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        typer.echo(f"[{done}/{total}] {outcome.status} {outcome.file}{reason}", err=True)
+
+    outcomes = prepare_folder(
+        folder,
+        output,
+        models=FaceModels(choose_device(device)),
+        labels=labels,
+        sound=sound,
+        report=report,
+    )
+    minutes = sum(outcome.seconds for outcome in outcomes) / 60.0
+    counts = ", ".join(
+        f"{sum(outcome.status == status for outcome in outcomes)} {status}"
+        for status in ("prepared", "kept", "skipped")
+    )
+    took = time.perf_counter() - started
+    typer.echo(f"{counts}; {minutes:.1f} minutes of video in {took:.0f} s: {output}")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="JSON file, see recipes/.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; a run in it is continued.")
+    ] = Path("runs/moda"),
+    threads: Annotated[int, typer.Option(help="Processor threads.", min=1)] = 2,
+) -> None:
+    """Train a motion model.
+
+    Fits the motion space, pretrains the speech embedder, trains the flow, and writes a checkpoint
+    that moda generate --model takes.
+    """
+    import torch
+
+    from moda.training.recipe import read_recipe
+    from moda.training.recipe import train as run
+
+    torch.set_num_threads(threads)
+    started = time.perf_counter()
+
+    def report(values: dict[str, float]) -> None:
+        if values["step"] % 100 == 0:
+            losses = ", ".join(
+                f"{name} {value:.3f}"
+                for name, value in values.items()
+                if name not in ("step", "seconds", "rate")
+            )
+            typer.echo(f"step {values['step']:.0f}: {losses}", err=True)
+
+    result = run(
+        read_recipe(recipe),
+        recipe.parent,
+        output,
+        report=report,
+        say=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo(f"trained in {(time.perf_counter() - started) / 60:.1f} minutes: {result}")
+
+
+def evaluate(
+    clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
+    model: Annotated[str, typer.Option(help="Built-in model, or a .safetensors file.")] = (
+        "moda-tiny"
+    ),
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe whose held-out speakers are used.")
+    ] = None,
+    speaker: Speakers = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=20)] = 3,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON file; Markdown goes beside it.")
+    ] = None,
+) -> None:
+    """Measure a motion model on held-out speakers.
+
+    Lips against the real ones and against simple methods, lips in silence, and ten minutes of
+    motion: blinks, window borders, drift.
+    """
+    import torch
+
+    from moda.checkpoints import load_checkpoint
+    from moda.data.clips import read_clips
+    from moda.errors import InputError
+    from moda.evaluation.report import evaluate_model
+    from moda.training.recipe import read_recipe
+
+    torch.set_num_threads(1)
+    speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
+    if not speakers:
+        raise InputError("no held-out speakers; give --speaker or --recipe")
+    result = evaluate_model(
+        load_checkpoint(model),
+        read_clips(clips),
+        speakers,
+        seeds=range(seeds),
+        say=lambda text: typer.echo(text, err=True),
+    )
+    if output is not None:
+        result.write(output)
+    typer.echo(result.markdown(), nl=False)
+
+
+def evaluate_renderer(
+    videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG of real frames above rendered ones.")
+    ] = None,
+) -> None:
+    """Measure the renderer: animate one frame of a video with the video's own motion.
+
+    Prints the PSNR of face and mouth against the real frames, and that of the still photograph.
+    """
+    import numpy as np
+
+    from moda.checkpoints import load_motion_space
+    from moda.encoders.face import FaceModels
+    from moda.evaluation.reenactment import self_reenactment
+    from moda.media import write_image
+
+    models, space = FaceModels(), load_motion_space()
+    typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
+    rows = []
+    for video in videos:
+        score, pairs = self_reenactment(video, models, space)
+        typer.echo(score.row())
+        rows += [np.hstack([pair[side] for pair in pairs]) for side in (0, 1)]
+    if sheet is not None:
+        width = max(row.shape[1] for row in rows)
+        padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+        write_image(sheet, np.vstack(padded))
