@@ -91,8 +91,8 @@ class TestReader:
         assert levels(list(VideoReader(path))) == [50, 50, 50, 50, 100]
 
     def test_pictures_with_their_own_times(self, tmp_path: Path) -> None:
-        path = write_video(tmp_path / "in.mkv", level_pictures([10, 60, 70, 110]), [0, 33, 41, 300])
-        times, pictures = zip(*VideoReader(path).with_times(), strict=True)
+        path = write_video(tmp_path / "in.mkv", level_pictures([10, 60, 110]), [0, 33, 300])
+        times, pictures = zip(*VideoReader(path).timed_pictures(), strict=True)
         assert times == pytest.approx([0.0, 0.033, 0.3])
         assert levels(list(pictures)) == [10, 60, 110]
 

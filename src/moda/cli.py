@@ -1,4 +1,4 @@
-"""The command line: ``moda generate | reenact | doctor``.
+"""The command line: ``moda generate | reenact | doctor``, and those of :mod:`moda.cli_research`.
 
 Exit codes: 0 done, 2 something the user can put right (one line on standard error), 1 a bug (with
 a traceback), 130 interrupted. Heavy imports are inside the commands, so that help is quick.
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from moda import __version__
+from moda import __version__, cli_research
 from moda.errors import InputError, ModaError
 from moda.structures import EMOTIONS, EmotionAt, Style
 
 if TYPE_CHECKING:
     from moda.pipeline import TalkingHead, TalkingVideo
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="moda",
@@ -201,7 +201,7 @@ def doctor() -> None:
         raise InputError("the lines marked PROBLEM say what is wrong; reinstall moda-talking-head")
 
 
-# Commands for data, training and evaluation are registered here.
+cli_research.register(app)
 
 
 def check_early(output: Path, *inputs: Path) -> None:
@@ -392,7 +392,10 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the ``moda`` command."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
     try:
         code = app(args=arguments, prog_name="moda", standalone_mode=False)
     except (ModaError, KeyboardInterrupt, typer.Abort) as error:
@@ -417,4 +420,4 @@ def _complain(message: str) -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """Leave by an exception, so that a half-written video is removed."""
-    sys.exit(EXIT_TERMINATED)
+    sys.exit(128 + number)

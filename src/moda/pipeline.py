@@ -459,7 +459,7 @@ def _files(portrait: str | Path | Picture) -> tuple[Path, ...]:
 
 def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[float, Picture]]:
     expected = round(video.duration_seconds * min(video.native_rate, 60.0))
-    for count, timed_picture in enumerate(video.with_times(), start=1):
+    for count, timed_picture in enumerate(video.timed_pictures(), start=1):
         if progress is not None:
             progress(count, max(count, expected))
         yield timed_picture

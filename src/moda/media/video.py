@@ -19,8 +19,6 @@ from moda.structures import Picture
 
 MAX_PIXELS = 8192 * 4352
 MIN_SIDE_PX = 64
-MIN_INTERVAL_SECONDS = Fraction(1, 70)
-"""Pictures that follow each other faster than 60 per second are thinned out."""
 LAST_INTERVAL_LIMITS_SECONDS = (Fraction(1, 120), Fraction(1, 5))
 
 
@@ -98,25 +96,11 @@ class VideoReader:
                 index += 1
 
     def timed_pictures(self) -> Iterator[tuple[float, Picture]]:
-        """Yield every picture once, with its time in seconds, at the file's own rate."""
+        """Yield every picture of the file once, after its time in seconds; some may be before 0."""
         with open_media(self.path, "video") as container:
             stream = _video_stream(container, self.path)
             for timed in _timed_frames(container, stream, self.path):
                 yield float(timed.start), self._picture(timed)
-
-    def with_times(self) -> Iterator[tuple[float, Picture]]:
-        """Yield the pictures of the file (H, W, 3) as they are, after their times in seconds.
-
-        Pictures before time 0 are left out, and those that come too fast, see
-        :data:`MIN_INTERVAL_SECONDS`.
-        """
-        with open_media(self.path, "video") as container:
-            due = Fraction(0)
-            stream = _video_stream(container, self.path)
-            for timed in _timed_frames(container, stream, self.path):
-                if timed.start >= due:
-                    due = timed.start + MIN_INTERVAL_SECONDS
-                    yield float(timed.start), self._picture(timed)
 
     def _picture(self, timed: TimedFrame) -> Picture:
         width, height = self._size
