@@ -394,12 +394,12 @@ class TestInstalledCommand:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while not list(folder.glob(".moda-*.part")) and time.monotonic() < deadline:
                 assert process.poll() is None
                 time.sleep(0.05)
             process.send_signal(number)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=120)
         assert process.returncode == code
         assert output == b""
         assert b"Traceback" not in errors

@@ -6,7 +6,7 @@ Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -270,6 +270,10 @@ class SpeechMLP(nn.Module):
         token: Tensor = self(self.null_speech.repeat(self.repeats)[None, None])
         return token[0, 0]
 
+    def layer_parameters(self) -> Iterator[nn.Parameter]:
+        """All that turns sound into tokens, which is not the feature of an unknown sound."""
+        return (value for name, value in self.named_parameters() if name != "null_speech")
+
 
 class ConvNorm(nn.Module):
     """Convolution over time, batch norm, GELU: (B, C, L) -> the same."""
@@ -321,3 +325,7 @@ class SpeechConv(nn.Module):
     def null_token(self) -> Tensor:
         """(C,) learned token that stands for an unknown sound."""
         return self.null_speech
+
+    def layer_parameters(self) -> Iterator[nn.Parameter]:
+        """All that turns sound into tokens, which is not the token of an unknown sound."""
+        return (value for name, value in self.named_parameters() if name != "null_speech")

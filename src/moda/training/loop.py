@@ -45,6 +45,9 @@ class TrainingOptions:
     condition_dropout: float = 0.1
     """share of windows that are told neither speech nor emotion"""
     regression_weight: float = 0.5
+    freeze_speech_embedder: bool = True
+    """keep the speech embedder as it is while the flow is trained: it forgets strangers' voices
+    otherwise, see docs/experiments.md"""
     seed: int = 0
     checkpoint_every: int = 500
 
@@ -115,6 +118,9 @@ class Trainer:
         num_frames = 80 if speech_only else int(self.random.choice(options.window_frames))
         batch = self.windows.batch(options.batch_size, num_frames)
         self.model.train()
+        frozen = options.freeze_speech_embedder and not speech_only
+        for parameter in self.model.speech_embedder.layer_parameters():
+            parameter.requires_grad_(not frozen)
         for module in self.model.speech_embedder.modules():
             if isinstance(module, nn.BatchNorm1d) and not speech_only:
                 module.eval()  # its statistics are settled; small batches would only shake them

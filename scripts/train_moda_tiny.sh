@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# From raw folders to the weights of moda-tiny. Run from the root of the repository with the
+# environment of `python3 run.py test` active:
+#
+#   bash scripts/train_moda_tiny.sh TALKING SILENT SPEECH
+#
+# TALKING  talking videos with their own sound, and labels.csv (file,speaker,emotion,sound)
+# SILENT   moving faces without usable sound, and labels.csv
+# SPEECH   natural recordings for phone labels
+#
+# Needs the Debian packages named in scripts/synthesize_speech.py and the extra `corpora`.
+# Every step continues where an interrupted one stopped.
+set -euo pipefail
+talking=$1 silent=$2 speech=$3
+
+moda prepare "$talking" runs/prepared/talking --labels "$talking/labels.csv"
+moda prepare "$silent" runs/prepared/silent --labels "$silent/labels.csv" --no-sound
+python scripts/synthesize_speech.py runs/phones
+python scripts/label_speech.py "$speech" runs/phones/natural.npz
+moda train recipes/moda-tiny.json -o runs/moda-tiny
+moda evaluate runs/prepared/talking --recipe recipes/moda-tiny.json \
+    --model runs/moda-tiny/moda-tiny.safetensors -o runs/moda-tiny/report.json
