@@ -150,8 +150,8 @@ class SamplerConfig:
     """How motion is sampled. ``schedule``: see :mod:`moda.motion.flow`.
 
     ``mouth_noise`` scales the starting noise of the mouth: 1 samples among all mouths that fit the
-    speech, 0 starts at the middle and comes out near their mean, which follows the speech closer
-    but moves less; ``mouth_gain`` then restores the amount of movement.
+    speech, 0 starts at the middle and comes out near their mean, which follows the speech closer.
+    ``mouth_gain`` sets the amount of movement right, away from the closed mouth.
     """
 
     num_steps: int = 10

@@ -23,7 +23,9 @@ def tracks() -> list[LandmarkTrack]:
     for _ in range(8):
         proportions = 1.0 + 0.05 * generator.standard_normal(3)
         steps = generator.standard_normal((160, 22)) * space.std[:22]
-        smooth = np.apply_along_axis(lambda c: np.convolve(c, np.ones(5) / 5**0.5, "same"), 0, steps)
+        smooth = np.apply_along_axis(
+            lambda c: np.convolve(c, np.ones(5) / 5**0.5, "same"), 0, steps
+        )
         smooth[:20] = 0.0
         faces = np.repeat(space.canonical_face[None].astype(np.float64), 160, 0)
         faces[:, :468] += np.tensordot(smooth, space.basis.astype(np.float64), 1)
@@ -51,9 +53,7 @@ def test_mean_face_is_upright_and_symmetric(fitted: MotionSpace) -> None:
     assert face[1, 2] < face[234, 2]  # the nose is nearer to the camera than the ears
 
 
-def test_held_out_person_is_explained(
-    fitted: MotionSpace, tracks: list[LandmarkTrack]
-) -> None:
+def test_held_out_person_is_explained(fitted: MotionSpace, tracks: list[LandmarkTrack]) -> None:
     motion, _ = motion_from_landmarks(tracks[-1], fitted, smooth=False)
     packaged = load_motion_space()
     other, _ = motion_from_landmarks(tracks[-1], packaged, smooth=False)

@@ -23,7 +23,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def write_video(path: Path, shift_px: float, *, num_frames: int = 36, rate: int = 30) -> None:
     """The example portrait moving to the right by ``shift_px`` in all, with a tone."""
-    picture = cv2.resize(np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB")), (256, 256))
+    picture = cv2.resize(
+        np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB")), (256, 256)
+    )
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": "12"})
         video.width, video.height, video.pix_fmt = 256, 256, "yuv420p"
@@ -59,9 +61,7 @@ def models() -> FaceModels:
 
 
 @pytest.fixture(scope="module")
-def prepared(
-    folder: Path, models: FaceModels, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def prepared(folder: Path, models: FaceModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("prepared")
     labels = output.parent / "labels.csv"
     labels.write_text("file,speaker,emotion,sound\nmoves.mp4,anna,happy,\nstays.mp4,ben,,none\n")

@@ -98,9 +98,7 @@ def test_it_learns(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> N
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-def test_broken_clips_stop_the_run(
-    space: MotionSpace, config: ModelConfig, tmp_path: Path
-) -> None:
+def test_broken_clips_stop_the_run(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> None:
     windows = WindowSampler(clips(space, broken=True), context=12, seed=1)
     run = Trainer(config, space, windows, replace(OPTIONS, flow_steps=50), tmp_path)
     with pytest.raises(InputError, match="the loss is nan at step"):

@@ -1,8 +1,8 @@
 """Sound to log-mel features and speech activity on the 25 fps grid, as a stream.
 
 The features depend neither on loudness nor on the microphone: the level of the speech and its mean
-spectrum are followed and taken off. Features are positive, small in silence and 0 outside the recording. The
-whole recording is never needed; memory is constant in its length.
+spectrum are followed and taken off. Features are positive, small in silence, and 0 outside the
+recording. The whole recording is never needed; memory is constant in its length.
 """
 
 from __future__ import annotations

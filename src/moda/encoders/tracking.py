@@ -259,8 +259,9 @@ def motion_from_landmarks(
 
     The rest pose is the clip's median pose. ``neutral`` is the person's neutral face from another
     clip; without it the clip's own is estimated, and an expression that never ceases is lost.
-    ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With ``smooth`` the tracker's noise is taken out by
-    Savitzky-Golay filters: 5 frames on the mouth, 7 on the rest of the face, 13 on the pose.
+    ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With
+    ``smooth`` the tracker's noise is taken out by Savitzky-Golay filters: 5 frames on the mouth, 7
+    on the rest of the face, 13 on the pose.
 
     Raises:
         FaceError: the space has no vertex basis.

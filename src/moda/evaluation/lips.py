@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,13 @@ class LipScore:
     per_clip: dict[str, float]
     """gap correlation of each clip"""
 
+    has_units: bool = True
+    """whether the method gives lips in the units of a face, so that its spread means something"""
+
     def row(self) -> str:
         """A line of a Markdown table."""
-        return (
-            f"| {self.method} | {self.gap:.3f} | {self.width:.3f} | {self.gap_spread:.2f} | "
-            f"{self.width_spread:.2f} |"
-        )
+        spreads = f"{self.gap_spread:.2f} | {self.width_spread:.2f}" if self.has_units else " | "
+        return f"| {self.method} | {self.gap:.3f} | {self.width:.3f} | {spreads} |"
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def baselines(
         predicted = linear(stack_context(clip.speech.features))
         return predicted[:, 0], predicted[:, 1]
 
-    return [score("loudness", clips, loudness), score("linear map", clips, mapped)]
+    rows = [score("loudness", clips, loudness), score("linear map", clips, mapped)]
+    return [replace(row, has_units=False) for row in rows]
 
 
 def silence_report(

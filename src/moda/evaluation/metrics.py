@@ -67,8 +67,8 @@ def silence_runs(
     per_frame = round(100 / FRAMES_PER_SECOND)
     num_frames = -(-len(samples) // (hop * per_frame))
     padded = np.pad(long_enough, (0, max(0, num_frames * per_frame - len(long_enough))))
-    frames: NDArray[np.bool_] = padded[: num_frames * per_frame].reshape(-1, per_frame).all(1)
-    return frames
+    by_frame = padded[: num_frames * per_frame].reshape(-1, per_frame)
+    return np.asarray(by_frame.min(1), np.bool_)
 
 
 def closed_share(gaps: Array, where: NDArray[np.bool_]) -> float:
@@ -111,7 +111,9 @@ def drift(values: Array, *, seconds: float = 60.0) -> float:
     return float((np.abs(means - values.mean(0)) / (values.std(0) + 1e-9)).max())
 
 
-def psnr(first: NDArray[np.generic], second: NDArray[np.generic], where: NDArray[np.bool_]) -> float:
+def psnr(
+    first: NDArray[np.generic], second: NDArray[np.generic], where: NDArray[np.bool_]
+) -> float:
     """Peak signal-to-noise ratio in dB of two pictures (H, W, 3) where the mask (H, W) is true."""
     difference = first[where].astype(np.float64) - second[where].astype(np.float64)
     error = float((difference**2).mean())

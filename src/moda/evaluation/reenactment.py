@@ -126,7 +126,7 @@ def region_masks(
 def match_gain(
     picture: NDArray[np.generic], real: NDArray[np.generic], where: NDArray[np.bool_]
 ) -> Picture:
-    """Scale the channels of ``picture`` so that their means inside the mask are those of ``real``."""
+    """Scale the channels of ``picture`` to the means of ``real`` inside the mask."""
     values = picture.astype(np.float64)
     gain = real[where].astype(np.float64).mean(0) / values[where].mean(0)
     result: Picture = np.clip(values * gain, 0, 255).round().astype(np.uint8)

@@ -199,9 +199,7 @@ def _with_pauses(sounds: Sequence[Floats]) -> list[Floats]:
     return result
 
 
-def long_motion(
-    checkpoint: Checkpoint, sounds: Sequence[Floats], identity: Floats
-) -> LongMotion:
+def long_motion(checkpoint: Checkpoint, sounds: Sequence[Floats], identity: Floats) -> LongMotion:
     """Ten minutes of motion from recordings played one after the other, over and over."""
     wanted = int(LONG_MINUTES * 60 * 16_000)
     joined = np.concatenate(list(sounds))

@@ -57,7 +57,7 @@ def sample_motion(
     is yielded when the speech has reached 16 frames and the embedder's context beyond it.
     ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
     (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension,
-    ``gain`` (D,) the deviation of the result from the mean, see :func:`scale_group`;
+    ``gain`` (D,) the result, so that 0, the closed mouth, stays 0; see :func:`scale_group`;
     ``guidance_scale`` 1 asks the model without guidance. The emotion of a window is the one in
     force at its middle. ``generator`` is a seed, or the source of all randomness; the same one
     gives the same motion, bit for bit on a CPU. ``device`` moves the model first.
@@ -91,7 +91,7 @@ def sample_motion(
         pose=space.slice("pose"),
     )
     factors = np.float32(1) if gain is None else _row(gain, config.motion_size, "gain")
-    return (Motion(space.denormalize(values * factors), space) for values in stretches)
+    return (Motion(space.denormalize(values) * factors, space) for values in stretches)
 
 
 def scale_group(space: MotionSpace, group: str, factor: float) -> Floats:
