@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
@@ -44,6 +45,8 @@ class TrainingOptions:
     ema_decay: float = 0.995
     condition_dropout: float = 0.1
     """share of windows that are told neither speech nor emotion"""
+    token_dropout: float = 0.15
+    """share of the speech tokens' channels that a training step does not see"""
     regression_weight: float = 0.5
     freeze_speech_embedder: bool = True
     """keep the speech embedder as it is while the flow is trained: it forgets strangers' voices
@@ -147,10 +150,11 @@ class Trainer:
         return {"regression": loss}
 
     def _flow_losses(self, batch: Batch) -> dict[str, Tensor]:
+        options = self.options
         motion = torch.from_numpy(batch.motion)
         count = len(motion)
         silent = torch.from_numpy(batch.is_silent)
-        forgotten = torch.rand(count) < self.options.condition_dropout
+        forgotten = torch.rand(count) < options.condition_dropout
         emotion = torch.from_numpy(batch.emotion)
         emotion = torch.where(forgotten, self.model.config.none_emotion, emotion)
         conditions = self.model.encode_conditions(
@@ -159,6 +163,8 @@ class Trainer:
             torch.from_numpy(batch.identity),
             null_speech=silent | forgotten,
         )
+        tokens = F.dropout(conditions.speech, options.token_dropout)
+        conditions = conditions._replace(speech=tokens)
         sigma = torch.sigmoid(torch.randn(count) * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
         noise = torch.randn_like(motion)
         noisy = interpolate(motion, noise, sigma[:, None, None])
@@ -171,11 +177,11 @@ class Trainer:
         inside = torch.from_numpy(batch.weight)
         losses = {"flow": self.metric.flow_loss(predicted - velocity(motion, noise), inside)}
         heard = ~(silent | forgotten)
-        if self.options.regression_weight and heard.any():
+        if options.regression_weight and heard.any():
             guess = self.lip_head(conditions.speech[heard])
             mouth = motion[heard][..., self.metric.mouth]
             regression = self.metric.regression_loss(guess, mouth, inside[heard])
-            losses["regression"] = self.options.regression_weight * regression
+            losses["regression"] = options.regression_weight * regression
         return losses
 
     def _set_learning_rate(self, speech_only: bool) -> float:
