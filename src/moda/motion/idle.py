@@ -26,6 +26,8 @@ PAUSE_BLINK_SHARE = 0.6
 RESTING_GAP = -0.004
 """Lip gap of resting lips in canonical units; below zero, so that they touch for certain."""
 RESTING_MEMORY_SECONDS = 1.5
+RESTING_SHARE = 0.3
+"""How much of the talking mouth's mean stays in the resting one; the rest is the portrait's own."""
 
 
 class BlinkRule:
@@ -66,8 +68,8 @@ class BlinkRule:
 class LipRest:
     """Moves the mouth to rest, closed, where the speech activity goes to zero.
 
-    The mouth keeps what it has of a smile: resting lips are the slow mean of the talking ones with
-    the gap solved to zero by the smallest change of the face.
+    The mouth keeps a little of a smile: resting lips are a share of the slow mean of the talking
+    ones, with the gap solved to zero by the smallest change of the face.
     """
 
     def __init__(self, space: MotionSpace) -> None:
@@ -94,5 +96,5 @@ class LipRest:
         mouth = values[self._mouth].astype(np.float64)
         self._resting += self._rate * gate * (mouth - self._resting)
         if gate < 1.0:
-            resting = self.closed(self._resting)
+            resting = self.closed(RESTING_SHARE * self._resting)
             values[self._mouth] = gate * mouth + (1.0 - gate) * resting
