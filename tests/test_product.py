@@ -1,5 +1,8 @@
-"""The installed command on a real photograph and a spoken sentence: the written video is decoded and
-tracked again, and what it shows is measured. Nothing of the program's own arrays is looked at."""
+"""The installed command on a real photograph and a spoken sentence.
+
+The written video is decoded and tracked again, and what it shows is measured. Nothing of the
+program's own arrays is looked at.
+"""
 
 from __future__ import annotations
 

@@ -50,6 +50,9 @@ TRACKING_NOISE = 0.003
 EYE_CLOSED_SHARE = 0.3
 """Lid opening of a closed eye as the tracker sees it, as a share of the clip's open eye."""
 
+BLINK_BEGINS, BLINK_IS_FULL = 0.25, 0.95
+"""Shares of the way from open to closed."""
+
 NECK_PIVOT = np.array([0.0, 1.25, 0.6])
 """Centre of head rotation in canonical units: below the chin line, inside the neck."""
 
@@ -296,10 +299,15 @@ def motion_from_landmarks(
 
 
 def blink_from_openness(openness: Array) -> Floats:
-    """Lid opening (T, 2) to blink (T, 2): 0 the clip's usual open eye, 1 closed."""
+    """Lid opening (T, 2) to blink (T, 2): 0 the clip's usual open eye, 1 closed.
+
+    Lids waver and follow the gaze: what is less than a quarter of a blink is none.
+    """
     opened = np.percentile(openness, 75, axis=0)
     closed = EYE_CLOSED_SHARE * opened
-    blink: Floats = np.clip((opened - openness) / (opened - closed), 0.0, 1.0).astype(np.float32)
+    share = np.clip((opened - openness) / (opened - closed), 0.0, 1.0)
+    ramp = np.clip((share - BLINK_BEGINS) / (BLINK_IS_FULL - BLINK_BEGINS), 0.0, 1.0)
+    blink: Floats = (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
     return blink
 
 

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
-from moda.encoders.tracking import lid_openness, motion_from_landmarks, track_landmarks
+from moda.encoders.tracking import (
+    lid_openness,
+    motion_from_landmarks,
+    remove_pose,
+    track_landmarks,
+)
 from moda.errors import FaceError
 from moda.evaluation.metrics import psnr
 from moda.landmarks import FACE_OVAL, Array, lip_gap
@@ -59,7 +64,10 @@ def self_reenactment(
     track = track_landmarks(reader.timed_pictures(), models)
     landmarks = track.landmarks.astype(np.float64)
     source = calmest_frame(landmarks)
-    motion, _ = motion_from_landmarks(track, space, rest_frame=source)
+    assert space.canonical_face is not None
+    usual = np.median(remove_pose(landmarks, space.canonical_face.astype(np.float64))[0], axis=0)
+    as_photographed = remove_pose(landmarks[source : source + 1], usual)[0][0]
+    motion, _ = motion_from_landmarks(track, space, neutral=as_photographed, rest_frame=source)
     chosen = np.linspace(0, len(track) - 1, min(num_frames, len(track))).astype(int)
     pictures = dict(_frames_at(reader, {source, *chosen.tolist()}))
     chosen = np.array([index for index in chosen if index in pictures])
