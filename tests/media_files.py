@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def write_wav(path: Path, samples: NDArray[np.floating], rate_hz: int) -> Path:
@@ -125,3 +129,29 @@ def decode_video(path: Path) -> Decoded:
         frames, np.array(times), rate, video_seconds, samples, sample_rate, sound_start,
         sound_seconds, metadata,
     )  # fmt: skip
+
+
+def write_moving_portrait(
+    path: Path, shift_px: float, *, num_frames: int = 36, rate: int = 30
+) -> None:
+    """The example portrait moving to the right by ``shift_px`` in all, with a tone."""
+    picture = cv2.resize(
+        np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB")), (256, 256)
+    )
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate, options={"crf": "12"})
+        video.width, video.height, video.pix_fmt = 256, 256, "yuv420p"
+        sound = container.add_stream("aac", rate=16_000, layout="mono")
+        for index in range(num_frames):
+            matrix = np.array([[1, 0, shift_px * index / num_frames], [0, 1, 0]], np.float64)
+            frame = cv2.warpAffine(picture, matrix, (256, 256), borderMode=cv2.BORDER_REPLICATE)
+            container.mux(video.encode(VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(video.encode())
+        length = 16_000 * num_frames // rate
+        tone = 0.2 * np.sin(np.arange(length) * 2 * np.pi * 300 / 16_000)
+        for start in range(0, length, 1024):
+            piece = tone[None, start : start + 1024].astype(np.float32)
+            audio = AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+            audio.sample_rate, audio.pts = 16_000, start
+            container.mux(sound.encode(audio))
+        container.mux(sound.encode())

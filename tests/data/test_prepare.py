@@ -6,50 +6,22 @@ import json
 import shutil
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
+from media_files import write_moving_portrait
 from moda.data.clips import read_clip, read_clips
 from moda.data.prepare import prepare_folder, read_labels
 from moda.encoders.face import FaceModels
 from moda.errors import CheckpointError, InputError
 from moda.landmarks import eye_distance
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def write_video(path: Path, shift_px: float, *, num_frames: int = 36, rate: int = 30) -> None:
-    """The example portrait moving to the right by ``shift_px`` in all, with a tone."""
-    picture = cv2.resize(
-        np.asarray(Image.open(EXAMPLES / "portrait.jpg").convert("RGB")), (256, 256)
-    )
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=rate, options={"crf": "12"})
-        video.width, video.height, video.pix_fmt = 256, 256, "yuv420p"
-        sound = container.add_stream("aac", rate=16_000, layout="mono")
-        for index in range(num_frames):
-            matrix = np.array([[1, 0, shift_px * index / num_frames], [0, 1, 0]], np.float64)
-            frame = cv2.warpAffine(picture, matrix, (256, 256), borderMode=cv2.BORDER_REPLICATE)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(video.encode())
-        length = 16_000 * num_frames // rate
-        tone = 0.2 * np.sin(np.arange(length) * 2 * np.pi * 300 / 16_000)
-        for start in range(0, length, 1024):
-            piece = tone[None, start : start + 1024].astype(np.float32)
-            audio = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
-            audio.sample_rate, audio.pts = 16_000, start
-            container.mux(sound.encode(audio))
-        container.mux(sound.encode())
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("videos")
-    write_video(made / "moves.mp4", 24.0)
-    write_video(made / "stays.mp4", 0.0)
+    write_moving_portrait(made / "moves.mp4", 24.0)
+    write_moving_portrait(made / "stays.mp4", 0.0)
     (made / "broken.mp4").write_bytes(b"this is not a video")
     (made / "notes.txt").write_text("not a video")
     return made

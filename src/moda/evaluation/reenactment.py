@@ -69,6 +69,7 @@ def self_reenactment(
     as_photographed = remove_pose(landmarks[source : source + 1], usual)[0][0]
     motion, _ = motion_from_landmarks(track, space, neutral=as_photographed, rest_frame=source)
     chosen = np.linspace(0, len(track) - 1, min(num_frames, len(track))).astype(int)
+    chosen = chosen[chosen != source]  # a frame is infinitely near to itself
     pictures = dict(_frames_at(reader, {source, *chosen.tolist()}))
     chosen = np.array([index for index in chosen if index in pictures])
     if source not in pictures or not len(chosen):
