@@ -35,6 +35,7 @@ from moda.landmarks import (
     Array,
     fit_similarity,
 )
+from moda.rendering.rig import smoothstep
 from moda.structures import MotionSpace
 
 GROUPS = (("mouth", 16), ("brows", 4), ("cheeks", 2), ("blink", 2), ("gaze", 2))
@@ -197,10 +198,3 @@ def principal_components(offsets: Array, gaps: Array | None, count: int) -> Arra
     directions = vectors[:, order].T[:, : NUM_SURFACE * 3].reshape(count, NUM_SURFACE, 3)
     components: Array = directions / weights * scale[:, None, None]
     return components
-
-
-def smoothstep(start: float, stop: float, values: Array) -> Array:
-    """Cubic ramp from 0 at ``start`` to 1 at ``stop``."""
-    ramp = np.clip((values - start) / (stop - start), 0.0, 1.0)
-    result: Array = ramp * ramp * (3.0 - 2.0 * ramp)
-    return result

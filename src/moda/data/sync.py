@@ -77,14 +77,14 @@ def best_lag(predicted: Array, lips: Array, max_lag: int) -> int:
     """Lag that maximises the mean correlation of gap and width less a penalty on its size."""
     weight = LAG_PENALTY * min(3.0, 300.0 / len(lips))
     scores = [
-        np.mean([lagged_correlation(predicted[:, k], lips[:, k], lag) for k in range(2)])
+        np.mean([correlation_at_lag(predicted[:, k], lips[:, k], lag) for k in range(2)])
         - weight * abs(lag)
         for lag in range(-max_lag, max_lag + 1)
     ]
     return int(np.argmax(scores)) - max_lag
 
 
-def lagged_correlation(first: Array, second: Array, lag: int) -> float:
+def correlation_at_lag(first: Array, second: Array, lag: int) -> float:
     """Pearson correlation of ``first[t]`` with ``second[t + lag]``; 0 where one is constant."""
     count = min(len(first), len(second))
     if count - abs(lag) < 3:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moda.data.sync import correlation_at_lag
 from moda.landmarks import Array
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
 
@@ -25,17 +26,9 @@ class LaggedCorrelation(NamedTuple):
 
 def lagged_correlation(first: Array, second: Array, *, max_lag: int = MAX_LAG) -> LaggedCorrelation:
     """Best Pearson correlation of two curves (T,) over lags of up to ``max_lag`` frames."""
-    count = min(len(first), len(second))
-    best = LaggedCorrelation(-1.0, 0)
-    for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
-        a = first[max(0, -lag) : count - max(0, lag)]
-        b = second[max(0, lag) : count - max(0, -lag)]
-        if len(a) < 3 or a.std() < 1e-9 or b.std() < 1e-9:
-            continue
-        value = float(np.corrcoef(a, b)[0, 1])
-        if value > best.correlation:
-            best = LaggedCorrelation(value, lag)
-    return best
+    lags = sorted(range(-max_lag, max_lag + 1), key=abs)
+    found = [LaggedCorrelation(correlation_at_lag(first, second, lag), lag) for lag in lags]
+    return max(found, key=lambda at_lag: at_lag.correlation)
 
 
 def weighted_mean(values: Array, weights: Array) -> float:
