@@ -4,7 +4,7 @@ A phone loop with a phone trigram, no words and no dictionary, and an English ac
 also finds most lip closures of other languages. About 13 times as fast as the recording::
 
     pip install pocketsphinx
-    python scripts/label_speech.py /path/to/recordings /tmp/phones/natural.npz
+    python scripts/label_speech.py /path/to/recordings runs/phones/natural.npz
 
 Writes one :class:`moda.data.phones.PhoneCorpus`; its labels are guesses, so train on them with a
 head of their own and a lower weight.

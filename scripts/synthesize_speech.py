@@ -11,7 +11,7 @@ Three engines that Debian has (each is left out with one line where it is not in
         wportuguese wbrazilian wpolish wdutch wdanish wswedish wnorwegian wbulgarian wukrainian \
         wcatalan wfaroese wgalician-minimos
     pip install babel
-    python scripts/synthesize_speech.py /tmp/phones
+    python scripts/synthesize_speech.py runs/phones
 
 Texts are the sentences below, random words of Debian's lists, names from the CLDR (through Babel)
 and numbers. Each engine writes one file, see :class:`moda.data.phones.PhoneCorpus`. Attempt k of an
