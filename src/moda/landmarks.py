@@ -122,6 +122,18 @@ def lip_gap(landmarks: Array) -> Array:
     return distance / eye_distance(landmarks)
 
 
+def lip_gaps(faces: Array) -> Array:
+    """Vertical inner-lip gaps at the nine columns between the corners, (..., 9)."""
+    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
+    result: Array = faces[..., lower, 1] - faces[..., upper, 1]
+    return result
+
+
+def identity_vector(face: Array) -> NDArray[np.float32]:
+    """(63,) canonical coordinates of the identity points of a face (478, 3)."""
+    return face[list(IDENTITY_POINTS)].astype(np.float32).ravel()
+
+
 def lip_width(landmarks: Array) -> Array:
     """Distance of the mouth corners in units of the outer-eye distance; (..., 478, 3) -> (...)."""
     right, left = MOUTH_CORNERS

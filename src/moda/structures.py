@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
-from moda.landmarks import IDENTITY_POINTS, Similarity
+from moda.landmarks import Similarity, identity_vector
 
 FRAMES_PER_SECOND = 25.0
 """Rate of the motion and of the speech features. The video may have another rate."""
@@ -130,7 +130,7 @@ class Portrait:
     @property
     def identity(self) -> Floats:
         """(63,) canonical coordinates of 21 points, what the motion model is told of the face."""
-        return self.neutral_keypoints[list(IDENTITY_POINTS)].astype(np.float32).ravel()
+        return identity_vector(self.neutral_keypoints)
 
 
 @dataclass(frozen=True)

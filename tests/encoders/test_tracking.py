@@ -10,7 +10,6 @@ from moda.encoders.tracking import (
     NECK_PIVOT,
     LandmarkTrack,
     blink_from_openness,
-    lip_gaps,
     motion_from_landmarks,
     relative_pose,
     resample_track,
@@ -21,6 +20,7 @@ from moda.landmarks import (
     euler_from_rotation,
     fit_similarity,
     lip_gap,
+    lip_gaps,
     rotation_from_euler,
 )
 from moda.structures import MotionSpace

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from moda.checkpoints import load_motion_space
-from moda.encoders.tracking import lip_gaps
 from moda.evaluation.metrics import blinks_per_minute
+from moda.landmarks import lip_gaps
 from moda.motion.controls import scale_motion, shape_motion
 from moda.motion.idle import RESTING_GAP, BlinkRule, LipRest
 from moda.structures import Motion, MotionSpace, Speech

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import Motion, MotionSpace, Picture, Portrait
 
-PHOTOGRAPH = Path(__file__).parents[2] / "examples" / "portrait.jpg"
-
 MakeMotion = Callable[..., Motion]
-
-
-@pytest.fixture(scope="session")
-def space() -> MotionSpace:
-    return load_motion_space()
-
-
-@pytest.fixture(scope="session")
-def photograph() -> Picture:
-    """(512, 512, 3) RGB: Eileen Collins, NASA, public domain."""
-    if PHOTOGRAPH.exists():
-        image = cv2.imread(str(PHOTOGRAPH), cv2.IMREAD_COLOR_RGB)
-        assert image is not None
-        return image.astype(np.uint8, copy=False)
-    data = pytest.importorskip("skimage.data")
-    return np.asarray(data.astronaut(), np.uint8)
-
-
-@pytest.fixture(scope="session")
-def models() -> FaceModels:
-    return FaceModels()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from moda.data.mesh_space import mirrored_indices
 from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack, motion_from_landmarks
-from moda.landmarks import IDENTITY_POINTS, Array, lip_gap, lip_width
+from moda.landmarks import Array, identity_vector, lip_gap, lip_width
 from moda.structures import EMOTIONS, Floats, MotionSpace
 
 NONE_EMOTION = len(EMOTIONS)
@@ -120,7 +120,7 @@ def _build(
         for track, neutral in zip(tracks, neutrals or (None, None), strict=True)
     ]
     own, other = (space.normalize(motion.values) for motion, _ in pairs)
-    identities = [neutral[list(IDENTITY_POINTS)].astype(np.float32).ravel() for _, neutral in pairs]
+    identities = [identity_vector(neutral) for _, neutral in pairs]
     sounds = [clip.sound] if clip.has_speech else []
     sounds += [augment_waveform(clip.sound, generator) for _ in range(versions) if sounds]
     landmarks = clip.track.landmarks.astype(np.float64)

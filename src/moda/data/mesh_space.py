@@ -18,7 +18,6 @@ from moda.encoders.tracking import (
     LandmarkTrack,
     estimate_neutral,
     lid_openness,
-    lip_gaps,
     motion_from_landmarks,
     mouth_width_ratio,
     remove_pose,
@@ -34,6 +33,7 @@ from moda.landmarks import (
     STABLE,
     Array,
     fit_similarity,
+    lip_gaps,
 )
 from moda.rendering.rig import smoothstep
 from moda.structures import MotionSpace

@@ -37,6 +37,7 @@ from moda.landmarks import (
     euler_from_rotation,
     fit_similarity,
     lip_gap,
+    lip_gaps,
     lip_width,
 )
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture
@@ -207,13 +208,6 @@ def vertex_weights() -> Array:
     weights[list(LIPS)] = LIP_WEIGHT
     weights[list(INNER_LIP_UPPER + INNER_LIP_LOWER)] = INNER_LIP_WEIGHT
     result: Array = weights[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
-    return result
-
-
-def lip_gaps(faces: Array) -> Array:
-    """Vertical inner-lip gaps at the nine columns between the corners, (..., 9)."""
-    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
-    result: Array = faces[..., lower, 1] - faces[..., upper, 1]
     return result
 
 

@@ -12,14 +12,13 @@ from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
 from moda.data.sync import LinearMap, shift_frames, stack_context
 from moda.encoders.speech import encode_speech
-from moda.encoders.tracking import lip_gaps
 from moda.evaluation.metrics import (
     closed_share,
     lagged_correlation,
     silence_runs,
     weighted_mean,
 )
-from moda.landmarks import IDENTITY_POINTS, MOUTH_CORNERS, Array, lip_gap, lip_width
+from moda.landmarks import MOUTH_CORNERS, Array, identity_vector, lip_gap, lip_gaps, lip_width
 from moda.motion.controls import shape_motion
 from moda.motion.sampler import sample_motion, scale_group
 from moda.structures import Floats, Motion, MotionSpace, Speech
@@ -214,4 +213,4 @@ def trim_runs(where: NDArray[np.bool_], *, head: int, tail: int) -> NDArray[np.b
 def mean_identity(space: MotionSpace) -> Floats:
     """(63,) of the mean face: an unknown speaker."""
     assert space.canonical_face is not None
-    return space.canonical_face[list(IDENTITY_POINTS)].astype(np.float32).ravel()
+    return identity_vector(space.canonical_face.astype(np.float64))

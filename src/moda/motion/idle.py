@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER
+from moda.landmarks import lip_gaps
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
 
 BLINK_PROFILE = np.array([0.3, 0.85, 1.0, 0.95, 0.6, 0.3, 0.1], np.float32)
@@ -76,8 +76,7 @@ class LipRest:
         self._mouth = space.slice("mouth")
         assert space.basis is not None
         basis = space.basis[self._mouth].astype(np.float64)
-        upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
-        gaps = (basis[:, lower, 1] - basis[:, upper, 1]).T  # (9, M)
+        gaps = lip_gaps(basis).T  # (9, M)
         flat = basis.reshape(len(basis), -1)
         metric = np.linalg.inv(flat @ flat.T + 1e-4 * np.eye(len(basis)))
         pull = metric @ gaps.T

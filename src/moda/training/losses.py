@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moda.encoders.tracking import lip_gaps
 from moda.errors import InputError
-from moda.landmarks import MOUTH_CORNERS
+from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.structures import MotionSpace
 
 SMALLEST_WEIGHT = 0.15
