@@ -133,6 +133,36 @@ class Portrait:
         return identity_vector(self.neutral_keypoints)
 
 
+class ImplicitFace(NamedTuple):
+    """A face as the motion extractor of the neural renderer sees it."""
+
+    canonical_keypoints: Floats
+    """(21, 3) implicit key points without pose and expression: the identity"""
+    motion: Floats
+    """(70,) raw motion of the neural space: expression (63, key-point-major), scale, translation
+    (x, y, z), pitch, yaw, roll in degrees"""
+
+
+@dataclass(frozen=True)
+class NeuralPortrait:
+    """One face of one picture, as the neural renderer needs it.
+
+    ``crop_from_image`` maps image points to the points of the square crop around the face, which
+    may be turned. The renderer draws the crop and pastes it back.
+    """
+
+    image: Picture  # (H, W, 3)
+    landmarks: NDArray[np.float64]  # (478, 3) pixels of the image
+    crop_image: Picture  # (512, 512, 3)
+    crop_from_image: NDArray[np.float64]  # (2, 3)
+    face: ImplicitFace
+
+    @property
+    def identity(self) -> Floats:
+        """(63,) raw canonical key points, what the published motion model is told of the face."""
+        return self.face.canonical_keypoints.reshape(-1)
+
+
 @dataclass(frozen=True)
 class Speech:
     """A stretch of speech on the 25 fps grid."""
