@@ -13,17 +13,12 @@ import torch
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.checkpoints import Checkpoint, load_motion_space
 from moda.config import preset
+from moda.embedded import EmbeddedSystem, HeardSpeech
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError, MediaError
 from moda.motion.model import MotionTransformer
-from moda.pipeline import (
-    HeardSpeech,
-    TalkingHead,
-    TimedMotion,
-    _read_ahead,
-    choose_device,
-    retime_motion,
-)
+from moda.motion.retiming import TimedMotion, retime_motion
+from moda.pipeline import TalkingHead, _read_ahead, choose_device
 from moda.structures import Motion, MotionSpace, Speech, Style
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -37,7 +32,8 @@ def head() -> TalkingHead:
     torch.manual_seed(0)
     config = preset("moda-tiny")
     model = MotionTransformer(config.motion).eval()
-    return TalkingHead(Checkpoint(model, load_motion_space(), config, {}), FaceModels("cpu"))
+    checkpoint = Checkpoint(model, load_motion_space(), config, {})
+    return TalkingHead(EmbeddedSystem(checkpoint, FaceModels("cpu")))
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +215,8 @@ class TestGenerate:
             {"seed": -1},
             {"seed": 2**63},
             {"face": 0},
-            {"renderer": "neural"},
+            {"eyes": 0.4},
+            {"lips": -0.1},
         ],
         ids=str,
     )

@@ -141,7 +141,6 @@ def generate(
         expression=expression,
         blink=blink,
         face=face,
-        renderer=renderer,
     )
     write(video, output, synthetic_metadata=synthetic_metadata, started=started)
 
@@ -181,7 +180,6 @@ def reenact(
             head_motion=head_motion,
             expression=expression,
             face=face,
-            renderer=renderer,
             progress=progress,
         )
     write(video, output, synthetic_metadata=synthetic_metadata, started=started)

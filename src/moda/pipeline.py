@@ -13,8 +13,7 @@ import math
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,11 +24,10 @@ import numpy as np
 import torch
 
 from moda import __version__
-from moda.checkpoints import Checkpoint, load_checkpoint
+from moda.checkpoints import load_checkpoint
+from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
-from moda.encoders.portrait import encode_portrait
-from moda.encoders.speech import SAMPLE_RATE_HZ, encode_speech
-from moda.encoders.tracking import track_motion
+from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.errors import InputError
 from moda.media import (
     AudioReader,
@@ -39,21 +37,10 @@ from moda.media import (
     exact_rate,
     read_image,
 )
-from moda.motion.controls import scale_motion, shape_motion
-from moda.motion.sampler import sample_motion, scale_group
-from moda.rendering.mesh import MeshRenderer
-from moda.structures import (
-    FRAMES_PER_SECOND,
-    Floats,
-    Motion,
-    MotionSpace,
-    Picture,
-    Renderer,
-    Speech,
-    Style,
-)
+from moda.motion.retiming import TimedMotion, retime_motion
+from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture, Renderer, Style
+from moda.system import FaceSystem, FrameOptions, MotionAmounts, SpeakingOptions, require_range
 
-RENDERERS = ("mesh",)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_DRIVING_SECONDS = 1200.0
 """Tracking looks at the whole driving video before it knows the face at rest."""
@@ -83,13 +70,6 @@ class VideoSummary(NamedTuple):
     def real_time_factor(self) -> float:
         """Time taken over the length of the video; below 1 is faster than real time."""
         return self.wall_seconds / self.seconds
-
-
-class TimedMotion(NamedTuple):
-    """Motion at 25 fps as it is made, and how long it lasts, which shows at its end."""
-
-    stretches: Iterator[Motion]
-    seconds: Callable[[], Fraction]
 
 
 @dataclass(frozen=True)
@@ -154,11 +134,10 @@ class TalkingVideo:
 
 
 class TalkingHead:
-    """A motion model with its face models: what turns portraits and speech into videos."""
+    """What turns portraits and speech into videos: a motion model with the renderer it feeds."""
 
-    def __init__(self, checkpoint: Checkpoint, models: FaceModels) -> None:
-        self.checkpoint = checkpoint
-        self.models = models
+    def __init__(self, system: FaceSystem) -> None:
+        self.system = system
 
     @classmethod
     def from_pretrained(
@@ -171,12 +150,12 @@ class TalkingHead:
             InputError: The device is not available.
         """
         device = choose_device(device)
-        return cls(load_checkpoint(name_or_path, device), FaceModels(device))
+        return cls(EmbeddedSystem(load_checkpoint(name_or_path, device), FaceModels(device)))
 
     @property
     def space(self) -> MotionSpace:
         """The motion space of the model."""
-        return self.checkpoint.space
+        return self.system.space
 
     def generate(
         self,
@@ -188,13 +167,14 @@ class TalkingHead:
         num_steps: int | None = None,
         guidance_scale: float | None = None,
         frames_per_second: float = FRAMES_PER_SECOND,
-        size: int = 512,
+        size: int | None = None,
         full_frame: bool = True,
         head_motion: float = 1.0,
         expression: float = 1.0,
         blink: bool = True,
+        eyes: float | None = None,
+        lips: float | None = None,
         face: int | None = None,
-        renderer: str = "mesh",
     ) -> TalkingVideo:
         """Make a portrait speak.
 
@@ -206,56 +186,35 @@ class TalkingHead:
             num_steps: Of the sampler, 1..1000; None is what the model was made for.
             guidance_scale: How much the motion follows speech and emotion, 1..10.
             frames_per_second: Of the video, 10..60.
-            size: Longer side of the video in pixels, 64..2160.
+            size: Longer side of the video in pixels, 64..2160. None is 512 with the mesh renderer,
+                the picture's own size up to 1920 with the neural one.
             full_frame: The whole picture, not only the square around the head.
             head_motion: Amount of head motion, 0..2.
             expression: Amount of expression, 0..2.
             blink: Whether the eyes blink.
+            eyes, lips: Opening as a share of the width, 0..0.8, instead of what the motion has;
+                neural renderer only.
             face: Which face of the picture, from left to right from 1; None is the largest.
-            renderer: One of :data:`RENDERERS`.
 
         Raises:
             InputError: An option is outside its limits.
             MediaError: A file cannot be read.
             FaceError: There is no such face in the picture.
         """
-        _check_video_options(frames_per_second, size, renderer)
-        _check_motion_options(head_motion, expression, face)
-        _check_range("seed", seed, 0, 2**63 - 1)
-        sampler = self.checkpoint.config.sampler
-        num_steps = sampler.num_steps if num_steps is None else num_steps
-        guidance = sampler.guidance_scale if guidance_scale is None else guidance_scale
-        _check_range("number of steps", num_steps, 1, 1000)
-        _check_range("guidance scale", guidance, 1.0, 10.0)
+        require_range("frames per second", frames_per_second, 10, 60)
+        frame_options = FrameOptions(size, full_frame, face, eyes, lips)
+        amounts = MotionAmounts(head_motion, expression)
+        options = SpeakingOptions(style or Style(), seed, num_steps, guidance_scale, blink, amounts)
         sound = AudioReader(speech, SAMPLE_RATE_HZ)
-        mesh, identity = self._render(portrait, size, full_frame, face)
+        actor = self.system.prepare(_picture(portrait), frame_options)
 
         def speak() -> TimedMotion:
             chunks = CountedSamples(sound)
-            heard = HeardSpeech(encode_speech(chunks))
-            sampled = sample_motion(
-                self.checkpoint.model,
-                self.space,
-                heard,
-                identity=identity,
-                style=style,
-                generator=torch.Generator().manual_seed(seed),
-                num_steps=num_steps,
-                guidance_scale=guidance,
-                schedule=sampler.schedule,
-                drop_last_step=sampler.drop_last_step,
-                noise_scale=scale_group(self.space, "mouth", sampler.mouth_noise),
-                gain=scale_group(self.space, "mouth", sampler.mouth_gain),
-            )
-            pairs = ((motion, heard.recall(len(motion))) for motion in sampled)
-            shaped = shape_motion(
-                pairs, seed=seed, blink=blink, head_motion=head_motion, expression=expression
-            )
-            return TimedMotion(shaped, chunks.seconds)
+            return TimedMotion(self.system.speak(actor, chunks, options), chunks.seconds)
 
         expected = _frames_in(sound.duration_seconds, frames_per_second)
         sources = (sound.path, *_files(portrait))
-        return TalkingVideo(mesh, frames_per_second, expected, sound.path, sources, speak)
+        return TalkingVideo(actor.renderer, frames_per_second, expected, sound.path, sources, speak)
 
     def reenact(
         self,
@@ -263,12 +222,13 @@ class TalkingHead:
         driving: str | Path,
         *,
         frames_per_second: float = FRAMES_PER_SECOND,
-        size: int = 512,
+        size: int | None = None,
         full_frame: bool = True,
         head_motion: float = 1.0,
         expression: float = 1.0,
+        eyes: float | None = None,
+        lips: float | None = None,
         face: int | None = None,
-        renderer: str = "mesh",
         progress: Progress | None = None,
     ) -> TalkingVideo:
         """Make a portrait move as the face in a driving video does.
@@ -280,61 +240,23 @@ class TalkingHead:
             InputError, MediaError: As :meth:`generate`.
             FaceError: The picture or the driving video shows no face.
         """
-        _check_video_options(frames_per_second, size, renderer)
-        _check_motion_options(head_motion, expression, face)
+        require_range("frames per second", frames_per_second, 10, 60)
+        frame_options = FrameOptions(size, full_frame, face, eyes, lips)
+        amounts = MotionAmounts(head_motion, expression)
         video = VideoReader(driving)
-        _check_range(
+        require_range(
             "length of the driving video in s", video.duration_seconds, 0.0, MAX_DRIVING_SECONDS
         )
-        mesh, _ = self._render(portrait, size, full_frame, face)
-        tracked = track_motion(_reported(video, progress), self.models, self.space)
-        motion = scale_motion(tracked.motion, head_motion=head_motion, expression=expression)
+        actor = self.system.prepare(_picture(portrait), frame_options)
+        motion = self.system.follow(actor, lambda: _reported(video, progress), amounts)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return TalkingVideo(
-            mesh,
+            actor.renderer,
             frames_per_second,
             _frames_in(float(seconds), frames_per_second),
             video.path if video.has_sound else None,
             (video.path, *_files(portrait)),
             lambda: TimedMotion(iter([motion]), lambda: seconds),
-        )
-
-    def _render(
-        self, portrait: str | Path | Picture, size: int, full_frame: bool, face: int | None
-    ) -> tuple[Renderer, Floats]:
-        """A renderer for a portrait, and the identity that goes with it."""
-        image = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
-        encoded = encode_portrait(image, self.space, models=self.models, face=face)
-        return MeshRenderer(
-            encoded, self.space, size=size // 2 * 2, full_frame=full_frame
-        ), encoded.identity
-
-
-class HeardSpeech:
-    """Passes speech on and remembers what has not been recalled yet, to go with its motion."""
-
-    def __init__(self, speech: Iterable[Speech]) -> None:
-        self._speech = speech
-        self._remembered: deque[Speech] = deque()
-
-    def __iter__(self) -> Iterator[Speech]:
-        for stretch in self._speech:
-            self._remembered.append(stretch)
-            yield stretch
-
-    def recall(self, num_frames: int) -> Speech:
-        """The next ``num_frames`` frames of what has been passed on."""
-        parts: list[Speech] = []
-        while num_frames > 0:
-            stretch = self._remembered.popleft()
-            parts.append(Speech(stretch.features[:num_frames], stretch.activity[:num_frames]))
-            if len(stretch) > num_frames:
-                rest = Speech(stretch.features[num_frames:], stretch.activity[num_frames:])
-                self._remembered.appendleft(rest)
-            num_frames -= len(parts[-1])
-        return Speech(
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.activity for part in parts]),
         )
 
 
@@ -353,48 +275,6 @@ class CountedSamples:
     def seconds(self) -> Fraction:
         """Length of what has been passed on; the last sample is due to rounding up."""
         return Fraction(max(self._count - 1, 1), self._reader.sample_rate)
-
-
-def retime_motion(timed: TimedMotion, frames_per_second: Fraction) -> Iterator[Motion]:
-    """Motion at 25 fps to one row per video frame, ceil(seconds * frames_per_second) in all.
-
-    Row n is the motion at time n / frames_per_second: the pose on a cubic through the four
-    rows around it (Catmull and Rom 1974), the expression on a line, because a cubic overshoots
-    where lips and lids close. At 25 frames per second nothing changes.
-    """
-    step = Fraction(FRAMES_PER_SECOND) / frames_per_second
-    space: MotionSpace | None = None
-    held: Floats = np.zeros((0, 0), np.float32)
-    first = index = 0
-    for motion in timed.stretches:
-        held = motion.values if space is None else np.concatenate([held, motion.values])
-        space = motion.space
-        ready = math.ceil((first + len(held) - 2) / step)  # later ones need rows yet to come
-        if ready > index:
-            yield Motion(_rows_at(held, first, range(index, ready), step, space), space)
-            index = ready
-        used = min(max(math.floor(index * step) - 1 - first, 0), len(held) - 1)
-        held, first = held[used:], first + used
-    total = math.ceil(timed.seconds() * frames_per_second)
-    if space is not None and total > index:
-        yield Motion(_rows_at(held, first, range(index, total), step, space), space)
-
-
-def _rows_at(held: Floats, first: int, frames: range, step: Fraction, space: MotionSpace) -> Floats:
-    """Interpolated rows (n, D) of ``held`` (m, D), which begins at row ``first``."""
-    numerators = np.arange(frames.start, frames.stop) * step.numerator
-    row = numerators // step.denominator - first
-    part = ((numerators % step.denominator) / step.denominator).astype(np.float32)[:, None]
-    before, start, end, after = (held[np.clip(row + k, 0, len(held) - 1)] for k in (-1, 0, 1, 2))
-    rows: Floats = start + part * (end - start)
-    pose = space.slice("pose")
-    cubic = start + 0.5 * part * (
-        end - before
-        + part * (2 * before - 5 * start + 4 * end - after)
-        + part**2 * (3 * (start - end) + after - before)
-    )  # fmt: skip
-    rows[:, pose] = cubic[:, pose]
-    return rows
 
 
 def synthetic_media_tags() -> dict[str, str]:
@@ -430,27 +310,12 @@ def choose_device(name: str) -> str:
     return name
 
 
-def _check_video_options(frames_per_second: float, size: int, renderer: str) -> None:
-    _check_range("frames per second", frames_per_second, 10, 60)
-    _check_range("size in pixels", size, 64, 2160)
-    if renderer not in RENDERERS:
-        raise InputError(f"unknown renderer {renderer!r}; choose one of {', '.join(RENDERERS)}")
-
-
-def _check_motion_options(head_motion: float, expression: float, face: int | None) -> None:
-    _check_range("amount of head motion", head_motion, 0, 2)
-    _check_range("amount of expression", expression, 0, 2)
-    if face is not None and face < 1:
-        raise InputError(f"face {face} is below 1; faces are counted from left to right from 1")
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{name} {value:g} is outside {low:g}..{high:g}; choose a value inside")
-
-
 def _frames_in(seconds: float, frames_per_second: float) -> int:
     return max(1, math.ceil(round(seconds * float(exact_rate(frames_per_second)), 3)))
+
+
+def _picture(portrait: str | Path | Picture) -> Picture:
+    return portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
 
 
 def _files(portrait: str | Path | Picture) -> tuple[Path, ...]:

@@ -59,6 +59,13 @@ class MotionSpace:
         """Length D of the motion vector."""
         return self.expression_size + 7
 
+    @property
+    def rest(self) -> Floats:
+        """(D,) raw motion of a face at rest, where that is the same for every portrait."""
+        row = np.zeros(self.size, np.float32)
+        row[self.expression_size] = 1.0
+        return row
+
     def slice(self, name: str) -> slice:
         """Where a group of the expression, or a part of the pose, lies in the vector."""
         pose = (("scale", 1), ("translation", 3), ("pitch", 1), ("yaw", 1), ("roll", 1))

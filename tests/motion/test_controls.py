@@ -83,10 +83,10 @@ def test_another_seed_blinks_otherwise() -> None:
 
 def test_amounts(space: MotionSpace) -> None:
     motion = random_motion(space, 50)
-    still = scale_motion(motion, head_motion=0.0)
+    still = scale_motion(motion, rest=motion.space.rest, head_motion=0.0)
     np.testing.assert_array_equal(still.part("pose"), [[1, 0, 0, 0, 0, 0, 0]] * 50)
     np.testing.assert_array_equal(still.part("mouth"), motion.part("mouth"))
-    half = scale_motion(motion, expression=0.5)
+    half = scale_motion(motion, rest=motion.space.rest, expression=0.5)
     np.testing.assert_allclose(half.part("brows"), 0.5 * motion.part("brows"), rtol=1e-6)
     np.testing.assert_allclose(half.part("pose"), motion.part("pose"), atol=1e-6)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from moda.motion.idle import BlinkRule, LipRest
-from moda.structures import Motion, Speech
+from moda.structures import Floats, Motion, Speech
+
+MOVABLE: Mapping[str, tuple[str, ...]] = {
+    "mesh": ("mouth", "brows", "cheeks"),
+    "neural": ("expression",),
+}
+"""Parts of the motion that the amount of expression acts on; lids and gaze of the mesh have rules
+of their own."""
 
 GATE_STEP = 1.0 / 3.0
 """The mouth needs three frames from rest to speech and back."""
@@ -43,16 +50,20 @@ def shape_motion(
             lids[index] = blinks.next(float(activity)) if blink else 0.0
         values[:, motion.space.slice("blink")] = lids[:, None]
         yield scale_motion(
-            Motion(values, motion.space), head_motion=head_motion, expression=expression
+            Motion(values, motion.space),
+            rest=motion.space.rest,
+            head_motion=head_motion,
+            expression=expression,
         )
 
 
-def scale_motion(motion: Motion, *, head_motion: float = 1.0, expression: float = 1.0) -> Motion:
-    """Multiply the head's deviation from its rest pose, and the expression, by factors."""
+def scale_motion(
+    motion: Motion, *, rest: Floats, head_motion: float = 1.0, expression: float = 1.0
+) -> Motion:
+    """Multiply the deviation of head and expression from those at ``rest`` (D,) by factors."""
     space, values = motion.space, motion.values.copy()
-    for group in ("mouth", "brows", "cheeks"):
-        values[:, space.slice(group)] *= expression
-    rest_pose = np.array([1, 0, 0, 0, 0, 0, 0], np.float32)
-    pose = space.slice("pose")
-    values[:, pose] = rest_pose + head_motion * (values[:, pose] - rest_pose)
+    factors = dict.fromkeys(MOVABLE[space.name], expression) | {"pose": head_motion}
+    for name, factor in factors.items():
+        part = space.slice(name)
+        values[:, part] = rest[part] + factor * (values[:, part] - rest[part])
     return Motion(values, space)

@@ -1,0 +1,126 @@
+"""What a complete talking face offers to the pipeline, and the options that it takes.
+
+A system is one way from a portrait and sound to motion and frames: :mod:`moda.embedded` with the
+mesh renderer, :mod:`moda.published` with the neural one. Both are used through this protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from moda.errors import InputError
+from moda.structures import Floats, Motion, MotionSpace, Picture, Renderer, Style
+
+TimedPictures = Callable[[], Iterator[tuple[float, Picture]]]
+"""Begins a video from its start: pictures with their times in seconds."""
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """How a portrait is framed. Raises :class:`InputError` for values outside the limits."""
+
+    size: int | None = None
+    """Longer side in pixels, 64..2160; None leaves it to the renderer."""
+    full_frame: bool = True
+    """The whole picture, not only the square around the head."""
+    face: int | None = None
+    """Which face of the picture, from left to right from 1; None is the largest."""
+    eyes: float | None = None
+    """Opening of the eyes as a share of their width, 0..0.8; None leaves them to the motion."""
+    lips: float | None = None
+    """Opening of the lips as a share of the mouth's width, 0..0.8; None: left to the motion."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            require_range("size in pixels", self.size, 64, 2160)
+        if self.face is not None and self.face < 1:
+            raise InputError(
+                f"face {self.face} is below 1; faces are counted from left to right from 1"
+            )
+        for name, share in (("eyes", self.eyes), ("lips", self.lips)):
+            if share is not None:
+                require_range(f"opening of the {name}", share, 0.0, 0.8)
+
+
+@dataclass(frozen=True)
+class MotionAmounts:
+    """Factors on what moves. Raises :class:`InputError` for values outside 0..2."""
+
+    head_motion: float = 1.0
+    expression: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_range("amount of head motion", self.head_motion, 0, 2)
+        require_range("amount of expression", self.expression, 0, 2)
+
+
+@dataclass(frozen=True)
+class SpeakingOptions:
+    """How speech becomes motion. Raises :class:`InputError` for values outside the limits."""
+
+    style: Style = field(default_factory=Style)
+    seed: int = 0
+    num_steps: int | None = None
+    """Of the sampler, 1..1000; None is what the model was made for."""
+    guidance_scale: float | None = None
+    """How much the motion follows speech and emotion, 1..10; None as for the steps."""
+    blink: bool = True
+    amounts: MotionAmounts = field(default_factory=MotionAmounts)
+
+    def __post_init__(self) -> None:
+        require_range("seed", self.seed, 0, 2**63 - 1)
+        if self.num_steps is not None:
+            require_range("number of steps", self.num_steps, 1, 1000)
+        if self.guidance_scale is not None:
+            require_range("guidance scale", self.guidance_scale, 1.0, 10.0)
+
+
+class Actor(NamedTuple):
+    """A portrait that is ready to move."""
+
+    renderer: Renderer
+    identity: Floats
+    """(63,) what the motion model is told of the face"""
+    rest: Floats
+    """(D,) raw motion that gives the portrait as it is"""
+
+
+class FaceSystem(Protocol):
+    """One way from a portrait and sound to motion and frames."""
+
+    @property
+    def renderer(self) -> Literal["mesh", "neural"]: ...
+
+    @property
+    def space(self) -> MotionSpace: ...
+
+    def prepare(self, image: Picture, options: FrameOptions) -> Actor:
+        """Find the face of a picture (H, W, 3) and make it ready to move.
+
+        Raises:
+            InputError: An option that this system does not have.
+            FaceError: There is no such face in the picture.
+        """
+        ...
+
+    def speak(
+        self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
+    ) -> Iterator[Motion]:
+        """Motion at 25 fps from mono 16 kHz samples, in stretches, as the sound arrives."""
+        ...
+
+    def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
+        """Motion at 25 fps of the face in a driving video, fitted to the actor.
+
+        Raises:
+            FaceError: The video shows no face.
+        """
+        ...
+
+
+def require_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise :class:`InputError` unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        raise InputError(f"{name} {value:g} is outside {low:g}..{high:g}; choose a value inside")
