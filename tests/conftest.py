@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from moda import cli
 from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
 from moda.structures import MotionSpace, Picture
+from official_files import write_hubert, write_live_portrait, write_motion_model
 
 PHOTOGRAPH = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 
@@ -31,3 +35,21 @@ def models() -> FaceModels:
 @pytest.fixture(scope="session")
 def space() -> MotionSpace:
     return load_motion_space()
+
+
+@pytest.fixture(scope="session")
+def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The published models at full size, filled by the rule of the golden data, 2.4 GB.
+
+    Written in the official layout, then converted by the command.
+    """
+    folder = tmp_path_factory.mktemp("models")
+    official = folder / "official"
+    for write in (write_motion_model, write_live_portrait, write_hubert):
+        write(official)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["models", "convert", str(official), "--output-folder", str(folder)])
+    assert caught.value.code == 0
+    shutil.rmtree(official)
+    yield folder
+    shutil.rmtree(folder)

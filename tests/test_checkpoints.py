@@ -17,12 +17,13 @@ from safetensors.numpy import save_file
 
 from moda import checkpoints
 from moda.checkpoints import (
-    convert_published_motion_keys,
     load_checkpoint,
     load_motion_space,
     load_weights,
+    read_network_weights,
     save_checkpoint,
     save_motion_space,
+    save_network_weights,
 )
 from moda.config import ModelConfig, SamplerConfig, SpeechEmbedderConfig, preset
 from moda.errors import CheckpointError, OutputError
@@ -114,6 +115,12 @@ def test_saving_is_reproducible(path: Path, tmp_path: Path) -> None:
     again.parent.mkdir()
     save_checkpoint(again, small_model(), MESH, {"steps": "12"})
     assert read(again)[1]["sha256"] == read(path)[1]["sha256"]
+
+
+def test_who_may_read_a_saved_file_is_the_usual(path: Path, tmp_path: Path) -> None:
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert path.stat().st_mode == usual.stat().st_mode
 
 
 def drop(key: str) -> Change:
@@ -324,54 +331,67 @@ def test_the_mesh_space_of_the_package() -> None:
     assert space.basis is not None
 
 
-def published_state() -> dict[str, torch.Tensor]:
-    """The keys of the released file with tiny tensors, from our own table of names."""
-    state = {key: torch.zeros(2) for key in checkpoints._published_names()}
-    for key, name in checkpoints._published_names().items():
-        if "qkv_and_inner" in name:
-            state[key] = torch.arange(7 * 768.0)
-    return state | {"null_audio_feat": torch.ones(1, 1, 1, 1, 768)}
-
-
-def test_published_keys_become_exactly_ours() -> None:
+def test_weights_into_a_model_are_copied_and_onto_meta_are_taken_over() -> None:
+    weights = small_model().state_dict()
     with torch.device("meta"):
-        ours = MotionTransformer(preset("moda-base").motion).state_dict()
-    assert convert_published_motion_keys(published_state()).keys() == ours.keys()
+        empty = MotionTransformer(small_model().config)
+    full = small_model()
+    load_weights(empty, weights)
+    load_weights(full, weights)
+    key = "final_layer.linear.weight"
+    weights[key].fill_(7.0)
+    assert empty.state_dict()[key].eq(7).all()
+    assert not full.state_dict()[key].eq(7).any()
 
 
-def test_published_rows_of_one_stream_blocks_are_kept_in_two_parts() -> None:
-    converted = convert_published_motion_keys(published_state())
-    query_and_inner = converted["one_stream_blocks.3.query_and_inner.bias"]
-    key_and_value = converted["one_stream_blocks.3.key_and_value.bias"]
-    rows = torch.arange(7 * 768.0)
-    assert torch.equal(key_and_value, rows[768 : 3 * 768])
-    assert torch.equal(query_and_inner, torch.cat((rows[:768], rows[3 * 768 :])))
+NETWORK_WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(3)}
 
 
-def test_null_feature_present_absent_and_given() -> None:
-    state = published_state()
-    state |= {"null_motion_feat": torch.zeros(1, 1, 70), "scheduler.sigmas": torch.zeros(1000)}
-    given, key = torch.full((768,), 2.0), "speech_embedder.null_speech"
-    assert convert_published_motion_keys(state, null_speech=given)[key].eq(1).all()
-    del state["null_audio_feat"]
-    assert convert_published_motion_keys(state, null_speech=given)[key].eq(2).all()
-    with pytest.raises(CheckpointError, match="no null_audio_feat"):
-        convert_published_motion_keys(state)
-    with pytest.raises(CheckpointError, match=r"\(5,\).*768"):
-        convert_published_motion_keys(state, null_speech=torch.zeros(5))
+@pytest.fixture
+def network_path(tmp_path: Path) -> Path:
+    path = tmp_path / "network.safetensors"
+    metadata = {"source": "ö"}
+    save_network_weights(path, "lens", NETWORK_WEIGHTS, config='{"x": 1}', metadata=metadata)
+    return path
 
 
-def test_published_keys_that_do_not_fit_are_refused_by_name() -> None:
-    state = published_state()
-    state["talking_head_dit.new.weight"] = state.pop("talking_head_dit.final_layer.linear.bias")
-    with pytest.raises(CheckpointError) as caught:
-        convert_published_motion_keys(state)
-    assert "missing: talking_head_dit.final_layer.linear.bias" in str(caught.value)
-    assert "unexpected: talking_head_dit.new.weight" in str(caught.value)
-    state = published_state()
-    state["talking_head_dit.blocks.2.qkv_xs.bias"] = torch.zeros(5)
-    with pytest.raises(CheckpointError, match=r"blocks\.2\.qkv_xs\.bias has 5 rows"):
-        convert_published_motion_keys(state)
+def test_other_networks_are_saved_and_read(network_path: Path) -> None:
+    weights, config, metadata = read_network_weights(network_path, "lens")
+    assert weights.keys() == NETWORK_WEIGHTS.keys()
+    for key, value in NETWORK_WEIGHTS.items():
+        assert torch.equal(weights[key], value)
+        assert weights[key].dtype == value.dtype
+    assert (config, metadata) == ('{"x": 1}', {"source": "ö"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("a.weight", np.zeros((2, 3), np.float32)), "SHA-256"),
+        (put("kind", "mirror"), "SHA-256"),
+        (put("config", '{"x": 2}'), "SHA-256"),
+        (put("metadata", "{}"), "SHA-256"),
+        (drop("kind"), "header lacks kind"),
+        (put("format_version", "2"), "format '2'"),
+    ],
+)
+def test_changed_files_of_other_networks_are_refused(
+    network_path: Path, change: Change, message: str
+) -> None:
+    arrays, header = read(network_path)
+    change(arrays, header)
+    save_file(arrays, network_path, metadata=header)
+    with pytest.raises(CheckpointError, match=message):
+        read_network_weights(network_path, "lens")
+
+
+def test_a_file_of_another_kind_is_refused(network_path: Path, path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds 'lens', expected 'mirror'"):
+        read_network_weights(network_path, "mirror")
+    with pytest.raises(CheckpointError, match="header lacks kind"):
+        read_network_weights(path, "lens")
+    with pytest.raises(CheckpointError, match="header lacks space"):
+        load_checkpoint(network_path)
 
 
 def test_long_lists_of_names_are_shortened() -> None:

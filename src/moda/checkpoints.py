@@ -1,7 +1,9 @@
-"""Weights, configuration and motion space in one .safetensors file, checked when it is read.
+"""Weights in .safetensors files, checked when they are read.
 
-Tensors are called ``model.*`` and ``space.*``. The header holds the configuration, the description
-of the space, free metadata, a format version, and a SHA-256 of all of that with the tensors.
+A checkpoint is a motion model: tensors ``model.*`` and ``space.*``, in the header its configuration
+and the description of its motion space. Other networks are files of one kind each, with tensors and
+a configuration of their own. Every header has free metadata, a format version, and a SHA-256 of all
+of that with the tensors.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Collection, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from moda.config import PRESETS, ModelConfig, from_json, to_json
+from moda.config import ModelConfig, from_json, to_json
 from moda.errors import CheckpointError, ConfigError, OutputError
 from moda.landmarks import NUM_LANDMARKS, NUM_SURFACE
 from moda.motion.model import MotionTransformer
@@ -38,46 +39,10 @@ STATISTICS = ("mean", "std")
 SURFACE_TENSORS = ("basis", "canonical_face", "triangles")
 OPTIONAL_SPACE_TENSORS: Mapping[str, tuple[str, ...]] = {"neural": (), "mesh": SURFACE_TENSORS}
 HEADER_KEYS = ("config", "space", "metadata", "format_version")
+NETWORK_HEADER_KEYS = ("kind", "config", "metadata", "format_version")
 MAX_GROUP_SIZE = 10_000
 MAX_LISTED = 8
 """Names spelled out in an error message."""
-
-PUBLISHED_MODULES = {
-    "motion_embedder.mlp.0": "motion_embedder.first",
-    "motion_embedder.mlp.2": "motion_embedder.second",
-    "identity_embedder.mlp.0": "identity_embedder.first",
-    "identity_embedder.mlp.2": "identity_embedder.second",
-    "time_embedder.mlp.0": "time_embedder.first",
-    "time_embedder.mlp.2": "time_embedder.second",
-    "audio_embedder.proj1": "speech_embedder.layers.0",
-    "audio_embedder.proj2": "speech_embedder.layers.1",
-    "audio_embedder.proj3": "speech_embedder.layers.2",
-    "audio_embedder.norm": "speech_embedder.norm",
-    "emo_embedder.embedding_table": "emotion_embedder",
-    "final_layer.adaLN_modulation.1": "final_layer.modulation",
-    "final_layer.linear": "final_layer.linear",
-}
-PUBLISHED_STREAM = {
-    "adaLN_modulation_{long}{number}.1": "modulation.linear",
-    "attn1.qkv_{short}{number}": "qkv",
-    "attn1.{short}_q_norm{number}": "query_norm",
-    "attn1.{short}_k_norm{number}": "key_norm",
-    "attn1.{short}_proj{number}": "projection",
-    "{long}_mlp{number}.fc1": "mlp.first",
-    "{long}_mlp{number}.fc2": "mlp.second",
-}
-PUBLISHED_ONE_STREAM = {
-    "adaLN_modulation_xs.1": "modulation.linear",
-    "qkv_xs": "qkv_and_inner",
-    "attn1.xs_q_norm": "query_norm",
-    "attn1.xs_k_norm": "key_norm",
-    "linear2": "output",
-}
-WITHOUT_BIAS = ("norm", "emotion_embedder")
-MOTION_STREAM = {"short": "xs", "long": "xs", "number": ""}
-FOUR_STREAMS = (MOTION_STREAM, *({"short": "au", "long": "audio", "number": n} for n in "123"))
-TWO_STREAMS = (MOTION_STREAM, {"short": "au", "long": "audio", "number": ""})
-"""Words of the published names of each stream."""
 
 
 class Checkpoint(NamedTuple):
@@ -86,6 +51,14 @@ class Checkpoint(NamedTuple):
     model: MotionTransformer
     space: MotionSpace
     config: ModelConfig
+    metadata: dict[str, str]
+
+
+class NetworkWeights(NamedTuple):
+    """What :func:`read_network_weights` reads."""
+
+    weights: dict[str, Tensor]
+    config: str
     metadata: dict[str, str]
 
 
@@ -120,7 +93,7 @@ def save_checkpoint(
         "metadata": json.dumps(dict(metadata or {})),
         "format_version": FORMAT_VERSION,
     }
-    _write(path, arrays, header | {"sha256": _digest(arrays, header)})
+    _write(path, arrays, header | {"sha256": _digest(arrays, header, HEADER_KEYS)})
 
 
 def load_checkpoint(
@@ -132,54 +105,88 @@ def load_checkpoint(
     (``verify=False`` skips only that). Raises :class:`CheckpointError`.
     """
     path = _locate(name_or_path)
-    arrays, header = _read(path)
-    version = header.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has checkpoint format {version!r}; this version reads {FORMAT_VERSION!r}"
-        )
-    missing = [key for key in (*HEADER_KEYS, "sha256") if key not in header]
-    if missing:
-        raise CheckpointError(f"{path}: the header lacks {_list(missing)}")
-    if verify and header["sha256"] != _digest(arrays, header):
-        raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
+    arrays, header = _read_verified(path, HEADER_KEYS, verify)
     try:
         config = from_json(ModelConfig, header["config"])
-        metadata = _strings(header["metadata"])
-    except (ConfigError, ValueError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    metadata = _strings(header["metadata"], path)
     parts = _by_prefix(arrays, path)
+    del arrays
     space = _space_from_arrays(parts["space"], header["space"], path)
     _require_same_motion_size(config, space, where=f"{path}: ")
     with torch.device("meta"):
         model = MotionTransformer(config.motion)
-    load_weights(
-        model, {key: torch.from_numpy(value) for key, value in parts["model"].items()}, device
-    )
+    load_weights(model, _tensors(parts["model"]), device)
     return Checkpoint(model.eval(), space, config, metadata)
 
 
-def load_weights(
-    model: MotionTransformer, weights: Mapping[str, Tensor], device: torch.device | str = "cpu"
+def save_network_weights(
+    path: str | Path,
+    kind: str,
+    weights: Mapping[str, Tensor],
+    *,
+    config: str = "{}",
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Copy weights into a model (also one on the ``meta`` device) and move it to ``device``.
+    """Write the weights of a network that is not a motion model, whole or not at all.
 
-    Raises :class:`CheckpointError` naming every missing, unexpected or mis-shaped tensor.
+    ``kind`` says which network it is. Raises :class:`OutputError` if the file cannot be written.
     """
-    expected = model.state_dict()
-    _require_same_keys(weights, expected, "weights")
+    arrays: Arrays = {key: value.detach().cpu().numpy() for key, value in weights.items()}
+    header = {
+        "kind": kind,
+        "config": config,
+        "metadata": json.dumps(dict(metadata or {})),
+        "format_version": FORMAT_VERSION,
+    }
+    _write(Path(path), arrays, header | {"sha256": _digest(arrays, header, NETWORK_HEADER_KEYS)})
+
+
+def read_network_weights(path: str | Path, kind: str, *, verify: bool = True) -> NetworkWeights:
+    """Read what :func:`save_network_weights` wrote.
+
+    The file must be of this kind, and its SHA-256 must match (``verify=False`` skips only that).
+    Whether the tensors fit the network is for the caller to check. Raises :class:`CheckpointError`.
+    """
+    path = Path(path)
+    arrays, header = _read_verified(path, NETWORK_HEADER_KEYS, verify)
+    if header["kind"] != kind:
+        raise CheckpointError(f"{path} holds {header['kind']!r}, expected {kind!r}")
+    return NetworkWeights(_tensors(arrays), header["config"], _strings(header["metadata"], path))
+
+
+def load_weights(
+    network: nn.Module, weights: Mapping[str, Tensor], device: torch.device | str = "cpu"
+) -> None:
+    """Load weights into a network and move it to ``device``.
+
+    A network on the ``meta`` device takes over the tensors themselves; into any other they are
+    copied. Raises :class:`CheckpointError` naming every missing, unexpected or mis-shaped tensor.
+    """
+    expected = network.state_dict()
+    require_same_tensors(weights, expected, "weights")
+    if any(value.is_meta for value in expected.values()):
+        network.load_state_dict(dict(weights), assign=True)
+        network.to(device)
+    else:
+        network.to(device)
+        network.load_state_dict(dict(weights))
+
+
+def require_same_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str
+) -> None:
+    """Raise :class:`CheckpointError` naming all that is missing, unexpected or of another shape."""
+    _require_same_keys(found, expected, what)
     wrong = [
-        f"{key} is {tuple(weights[key].shape)} {weights[key].dtype}, "
+        f"{key} is {tuple(found[key].shape)} {found[key].dtype}, "
         f"expected {tuple(value.shape)} {value.dtype}"
         for key, value in expected.items()
-        if (weights[key].shape, weights[key].dtype) != (value.shape, value.dtype)
+        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype)
     ]
     if wrong:
-        raise CheckpointError(f"weights do not fit the configuration: {_list(wrong, '; ')}")
-    if any(value.is_meta for value in expected.values()):
-        model.to_empty(device=device)
-    model.to(device)
-    model.load_state_dict(dict(weights))
+        raise CheckpointError(f"{what} tensors do not fit; {_list(wrong, '; ')}")
 
 
 def load_motion_space(path: str | Path | None = None) -> MotionSpace:
@@ -196,69 +203,6 @@ def load_motion_space(path: str | Path | None = None) -> MotionSpace:
 def save_motion_space(path: str | Path, space: MotionSpace) -> None:
     """Write a motion space by itself, whole or not at all."""
     _write(Path(path), _space_arrays(space), {"space": _space_header(space)})
-
-
-def convert_published_motion_keys(
-    state: Mapping[str, Tensor], *, null_speech: Tensor | None = None
-) -> dict[str, Tensor]:
-    """Rename the official MoDA-base state dict (flat, ``talking_head_dit.*``) to our weights.
-
-    ``null_speech`` (768,) is used if the file has no ``null_audio_feat``: a network trained on a
-    GPU by the original code was saved without it. Raises :class:`CheckpointError` naming missing
-    and unknown keys.
-    """
-    names = _published_names()
-    optional = {"null_audio_feat", "null_motion_feat", "scheduler.sigmas"}
-    _require_same_keys({key: None for key in state if key not in optional}, names, "MoDA-base file")
-    null = state.get("null_audio_feat", null_speech)
-    if null is None:
-        raise CheckpointError(
-            "the file has no null_audio_feat, which guidance needs; give null_speech"
-        )
-    if null.numel() != PRESETS["moda-base"].motion.hidden:
-        raise CheckpointError(f"null_audio_feat is {tuple(null.shape)}, expected 768 numbers")
-    converted = {"speech_embedder.null_speech": null.flatten()}
-    for published, name in names.items():
-        if name.endswith((".qkv_and_inner.weight", ".qkv_and_inner.bias")):
-            converted |= _split_one_stream(name, published, state[published])
-        else:
-            converted[name] = state[published]
-    return converted
-
-
-def _split_one_stream(name: str, published: str, rows: Tensor) -> dict[str, Tensor]:
-    """Published rows [query | key | value | inner] -> [query | inner] and [key | value]."""
-    config = PRESETS["moda-base"].motion
-    sizes = [config.hidden, 2 * config.hidden, round(config.hidden * config.mlp_ratio)]
-    if len(rows) != sum(sizes):
-        raise CheckpointError(f"{published} has {len(rows)} rows, expected {sum(sizes)}")
-    query, key_and_value, inner = torch.split(rows, sizes)
-    return {
-        name.replace("qkv_and_inner", "query_and_inner"): torch.cat((query, inner)),
-        name.replace("qkv_and_inner", "key_and_value"): key_and_value,
-    }
-
-
-def _published_names() -> dict[str, str]:
-    """Published key -> ours; ``qkv_and_inner`` stands for a matrix that we keep in two parts."""
-    config = PRESETS["moda-base"].motion
-    modules = dict(PUBLISHED_MODULES)
-    for theirs, ours, count, streams in (
-        ("blocks4", "four_stream_blocks", config.four_stream_blocks, FOUR_STREAMS),
-        ("blocks2", "two_stream_blocks", config.two_stream_blocks, TWO_STREAMS),
-    ):
-        for index, (stream, words) in product(range(count), enumerate(streams)):
-            for layer, our_layer in PUBLISHED_STREAM.items():
-                name = f"{theirs}.{index}.{layer.format(**words)}"
-                modules[name] = f"{ours}.{index}.streams.{stream}.{our_layer}"
-    for index in range(config.one_stream_blocks):
-        for theirs, ours in PUBLISHED_ONE_STREAM.items():
-            modules[f"blocks.{index}.{theirs}"] = f"one_stream_blocks.{index}.{ours}"
-    return {
-        f"talking_head_dit.{theirs}.{kind}": f"{ours}.{kind}"
-        for theirs, ours in modules.items()
-        for kind in (("weight",) if ours.endswith(WITHOUT_BIAS) else ("weight", "bias"))
-    }
 
 
 def _space_header(space: MotionSpace) -> str:
@@ -350,12 +294,33 @@ def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
         ) from error
 
 
+def _read_verified(
+    path: Path, header_keys: tuple[str, ...], verify: bool
+) -> tuple[Arrays, dict[str, str]]:
+    """All tensors and the header, whose format version and SHA-256 are right."""
+    arrays, header = _read(path)
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version!r}; this version reads {FORMAT_VERSION!r}"
+        )
+    missing = [key for key in (*header_keys, "sha256") if key not in header]
+    if missing:
+        raise CheckpointError(f"{path}: the header lacks {_list(missing)}")
+    if verify and header["sha256"] != _digest(arrays, header, header_keys):
+        raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256")
+    return arrays, header
+
+
 def _write(path: Path, arrays: Arrays, header: dict[str, str]) -> None:
     """Write beside the target, then rename, so that no half-written file ever has its name."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(arrays, temporary, metadata=header)
+        temporary.chmod(mode)  # safetensors leaves files that only their owner can read
         temporary.replace(path)
     except (SafetensorError, OSError) as error:
         raise OutputError(f"cannot write {path}: {error}") from error
@@ -363,16 +328,21 @@ def _write(path: Path, arrays: Arrays, header: dict[str, str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _digest(arrays: Arrays, header: Mapping[str, str]) -> str:
+def _digest(arrays: Arrays, header: Mapping[str, str], header_keys: tuple[str, ...]) -> str:
     """SHA-256 over the header fields and over name, type, shape and bytes of every tensor."""
     digest = hashlib.sha256()
-    for key in HEADER_KEYS:
+    for key in header_keys:
         digest.update(json.dumps([key, header[key]]).encode())
     for key in sorted(arrays):
         value = np.asarray(arrays[key], order="C")
         digest.update(json.dumps([key, str(value.dtype), value.shape]).encode())
         digest.update(value.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """Copies aligned for computing; ``arrays`` is emptied, so that no tensor is held twice."""
+    return {key: torch.from_numpy(arrays.pop(key)).clone() for key in list(arrays)}
 
 
 def _by_prefix(arrays: Arrays, path: Path) -> dict[str, Arrays]:
@@ -385,10 +355,13 @@ def _by_prefix(arrays: Arrays, path: Path) -> dict[str, Arrays]:
     return parts
 
 
-def _strings(text: str) -> dict[str, str]:
-    values = json.loads(text)
+def _strings(text: str, where: Path) -> dict[str, str]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: the metadata is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
-        raise ValueError("metadata must be an object of strings")
+        raise CheckpointError(f"{where}: metadata must be an object of strings")
     return values
 
 

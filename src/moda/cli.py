@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from moda import __version__, cli_research
+from moda import __version__, cli_models, cli_research
 from moda.errors import InputError, ModaError
 from moda.structures import EMOTIONS, EmotionAt, Style
 
@@ -43,7 +43,13 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", help="Video to write (.mp4, .mov, .mkv); replaced.")
 ]
 Rate = Annotated[float, typer.Option("--fps", help="Frames per second, 10 to 60.")]
-Size = Annotated[int, typer.Option(help="Longer side of the video in pixels, 64 to 2160.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Longer side of the video in pixels, 64 to 2160.",
+        show_default="512; with the neural renderer that of the picture, at most 1920",
+    ),
+]
 FullFrame = Annotated[
     bool, typer.Option("--full-frame/--crop", help="The whole picture, or only the head.")
 ]
@@ -53,8 +59,45 @@ Face = Annotated[
     int | None,
     typer.Option(help="Which face, from left to right from 1.", show_default="the largest"),
 ]
-RendererName = Annotated[str, typer.Option("--renderer", help="How frames are made: mesh.")]
-ModelName = Annotated[str, typer.Option("--model", help="Built-in model, or a .safetensors file.")]
+Eyes = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep the eyes this far open, 0 to 0.8 of their width; neural renderer only.",
+        show_default="as the motion has it",
+    ),
+]
+Lips = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep the lips this far open, 0 to 0.8 of the mouth's width; neural renderer only.",
+        show_default="as the motion has it",
+    ),
+]
+RendererName = Annotated[
+    str | None,
+    typer.Option(
+        "--renderer", help="How frames are made: mesh or neural.", show_default="the model's"
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="moda-tiny, moda-base, or a .safetensors file.",
+        show_default="moda-tiny; moda-base with the neural renderer",
+    ),
+]
+Precision = Annotated[
+    str, typer.Option(help="Of moda-base: float32; float16 or bfloat16 are for GPUs.")
+]
+Compat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="reference",
+        help="moda-base exactly as its released implementation computes it.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 SyntheticMetadata = Annotated[
     bool,
@@ -98,7 +141,7 @@ def generate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed moves head and eyes differently.")] = 0,
-    renderer: RendererName = "mesh",
+    renderer: RendererName = None,
     steps: Annotated[
         int | None,
         typer.Option(help="Steps of the sampler, 1 to 1000.", show_default="the model's"),
@@ -110,14 +153,18 @@ def generate(
         ),
     ] = None,
     fps: Rate = 25.0,
-    size: Size = 512,
+    size: Size = None,
     full_frame: FullFrame = True,
     head_motion: HeadMotion = 1.0,
     expression: Expression = 1.0,
     blink: Annotated[bool, typer.Option("--blink/--no-blink", help="Let the eyes blink.")] = True,
+    eyes: Eyes = None,
+    lips: Lips = None,
     face: Face = None,
-    model: ModelName = "moda-tiny",
+    model: ModelName = None,
     device: Device = "auto",
+    precision: Precision = "float32",
+    compat: Compat = None,
     synthetic_metadata: SyntheticMetadata = True,
 ) -> None:
     """Make a portrait speak.
@@ -127,7 +174,8 @@ def generate(
     started = time.perf_counter()
     style = parse_style(emotion, emotion_at or [])
     check_early(output, portrait, speech)
-    video = load_model(model, device).generate(
+    head = load_head(model, renderer, device, precision=precision, compat=compat)
+    video = head.generate(
         portrait,
         speech,
         style=style,
@@ -140,6 +188,8 @@ def generate(
         head_motion=head_motion,
         expression=expression,
         blink=blink,
+        eyes=eyes,
+        lips=lips,
         face=face,
     )
     write(video, output, synthetic_metadata=synthetic_metadata, started=started)
@@ -152,15 +202,18 @@ def reenact(
         Path, typer.Argument(metavar="DRIVING", help="Video of the face whose motion is copied.")
     ],
     output: Output = Path("talk.mp4"),
-    renderer: RendererName = "mesh",
+    renderer: RendererName = None,
     fps: Rate = 25.0,
-    size: Size = 512,
+    size: Size = None,
     full_frame: FullFrame = True,
     head_motion: HeadMotion = 1.0,
     expression: Expression = 1.0,
+    eyes: Eyes = None,
+    lips: Lips = None,
     face: Face = None,
-    model: ModelName = "moda-tiny",
+    model: ModelName = None,
     device: Device = "auto",
+    precision: Precision = "float32",
     synthetic_metadata: SyntheticMetadata = True,
 ) -> None:
     """Make a portrait move like the face in a video.
@@ -169,7 +222,7 @@ def reenact(
     """
     started = time.perf_counter()
     check_early(output, portrait, driving)
-    head = load_model(model, device)
+    head = load_head(model, renderer, device, precision=precision)
     with progress_bar("Tracking") as progress:
         video = head.reenact(
             portrait,
@@ -179,6 +232,8 @@ def reenact(
             full_frame=full_frame,
             head_motion=head_motion,
             expression=expression,
+            eyes=eyes,
+            lips=lips,
             face=face,
             progress=progress,
         )
@@ -199,6 +254,7 @@ def doctor() -> None:
         raise InputError("the lines marked PROBLEM say what is wrong; reinstall moda-talking-head")
 
 
+cli_models.register(app)
 cli_research.register(app)
 
 
@@ -217,16 +273,41 @@ def check_early(output: Path, *inputs: Path) -> None:
             raise InputError(f"output {output} is also an input; choose another name")
 
 
-def load_model(name: str, device: str) -> TalkingHead:
-    """Load a model to run beside the renderer and the encoder, which use the other cores."""
+def load_head(
+    model: str | None,
+    renderer: str | None,
+    device: str,
+    *,
+    precision: str = "float32",
+    compat: str | None = None,
+) -> TalkingHead:
+    """Load a model; the renderer chooses it where the model is not given.
+
+    Raises:
+        InputError: The renderer is unknown, or draws another kind of motion than the model makes.
+    """
     import torch
 
-    from moda.pipeline import TalkingHead
+    from moda.pipeline import DEFAULT_MODELS, TalkingHead
 
-    # A network this small gains nothing from more threads, and their busy waiting takes the
-    # processor from the others: a window takes 0.6 s of processor time on one, 12 s on two.
-    torch.set_num_threads(1)
-    return TalkingHead.from_pretrained(name, device=device)
+    if renderer is not None and renderer not in DEFAULT_MODELS:
+        raise InputError(
+            f"unknown renderer {renderer!r}; choose one of {', '.join(DEFAULT_MODELS)}"
+        )
+    name = model or DEFAULT_MODELS[renderer or "mesh"]
+    head = TalkingHead.from_pretrained(name, device=device, precision=precision, compat=compat)
+    if renderer not in (None, head.system.renderer):
+        raise InputError(
+            f"the {renderer} renderer cannot draw the motion of {name}, which is made for the "
+            f"{head.system.renderer} renderer; choose {DEFAULT_MODELS[renderer]}, or leave "
+            "--renderer out"
+        )
+    if head.system.renderer == "mesh":
+        # A network this small gains nothing from more threads, and their busy waiting takes the
+        # processor from the renderer and the encoder: a window takes 0.6 s of processor time on
+        # one, 12 s on two.
+        torch.set_num_threads(1)
+    return head
 
 
 def parse_style(emotion: str | None, emotion_at: list[str]) -> Style:

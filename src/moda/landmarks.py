@@ -141,8 +141,13 @@ def lip_width(landmarks: Array) -> Array:
     return distance / eye_distance(landmarks)
 
 
-def eye_opening(landmarks: Array) -> Array:
-    """Lid distance over eye width, mean of both eyes; (..., 478, 3) -> (...)."""
+def lip_opening(landmarks: Array) -> Array:
+    """Inner-lip gap over the distance of the mouth corners; (..., 478, 3) -> (...)."""
+    return lip_gap(landmarks) / lip_width(landmarks)
+
+
+def eye_openings(landmarks: Array) -> Array:
+    """Lid distance over eye width, right and left eye; (..., 478, 3) -> (..., 2)."""
 
     def ratio(upper: int, lower: int, outer: int, inner: int) -> Array:
         height = np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1)
@@ -150,7 +155,13 @@ def eye_opening(landmarks: Array) -> Array:
         result: Array = height / width
         return result
 
-    return 0.5 * (ratio(159, 145, 33, 133) + ratio(386, 374, 263, 362))
+    return np.stack([ratio(159, 145, 33, 133), ratio(386, 374, 263, 362)], axis=-1)
+
+
+def eye_opening(landmarks: Array) -> Array:
+    """Lid distance over eye width, mean of both eyes; (..., 478, 3) -> (...)."""
+    mean: Array = eye_openings(landmarks).mean(-1)
+    return mean
 
 
 def eye_distance(landmarks: Array) -> Array:

@@ -13,7 +13,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +29,7 @@ from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.errors import InputError
+from moda.hub import find_model
 from moda.media import (
     AudioReader,
     VideoReader,
@@ -38,9 +39,12 @@ from moda.media import (
     read_image,
 )
 from moda.motion.retiming import TimedMotion, retime_motion
+from moda.published import load_published_system
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture, Renderer, Style
 from moda.system import FaceSystem, FrameOptions, MotionAmounts, SpeakingOptions, require_range
 
+DEFAULT_MODELS: Mapping[str, str] = {"mesh": "moda-tiny", "neural": "moda-base"}
+"""The model that goes with each renderer."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_DRIVING_SECONDS = 1200.0
 """Tracking looks at the whole driving video before it knows the face at rest."""
@@ -141,16 +145,36 @@ class TalkingHead:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path = "moda-tiny", *, device: str = "auto"
+        cls,
+        name_or_path: str | Path = "moda-tiny",
+        *,
+        device: str = "auto",
+        precision: str = "float32",
+        compat: str | None = None,
     ) -> TalkingHead:
-        """Load a built-in checkpoint by name, or a file.
+        """Load a checkpoint by name, or a file, with everything that belongs to it.
+
+        ``moda-tiny`` is inside the package; ``moda-base`` has to be downloaded once
+        (``moda models download``) and comes with the neural renderer. ``precision`` and ``compat``
+        are for that one: numbers of half the size on a GPU, and the released implementation's way
+        of doing things where ours is different (see :mod:`moda.published`).
 
         Raises:
             CheckpointError: There is no such checkpoint, or it is damaged.
-            InputError: The device is not available.
+            InputError: The device is not available, or an option does not fit the model.
+            MissingExtraError: The model needs a package that is not installed.
         """
         device = choose_device(device)
-        return cls(EmbeddedSystem(load_checkpoint(name_or_path, device), FaceModels(device)))
+        path = find_model(name_or_path) if name_or_path == "moda-base" else name_or_path
+        checkpoint = load_checkpoint(path, device)
+        if checkpoint.space.name == "neural":
+            return cls(load_published_system(checkpoint, device, precision, compat))
+        if precision != "float32" or compat is not None:
+            raise InputError(
+                f"precision {precision} and compat {compat} are options of moda-base, not of "
+                f"{checkpoint.config.name}; leave them out, or choose moda-base"
+            )
+        return cls(EmbeddedSystem(checkpoint, FaceModels(device)))
 
     @property
     def space(self) -> MotionSpace:

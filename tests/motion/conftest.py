@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from motion_networks import published_shapes, published_weight
+from motion_networks import published_shapes
 
-from moda.checkpoints import convert_published_motion_keys, load_weights
+from moda.checkpoints import load_weights
 from moda.config import preset
 from moda.motion.model import MotionTransformer
+from moda.published_weights import convert_published_motion_keys
+from published_weights import fill
 
 GOLDEN = Path(__file__).parents[1] / "data" / "published"
 
@@ -49,7 +51,7 @@ def golden() -> Callable[[str], dict[str, torch.Tensor]]:
 @pytest.fixture(scope="module")
 def published_model() -> MotionTransformer:
     """MoDA-base at full size; 1.5 GB."""
-    state = {key: published_weight(key, shape) for key, shape in published_shapes().items()}
+    state = fill("motion_diffusion", published_shapes())
     with torch.device("meta"):
         model = MotionTransformer(preset("moda-base").motion)
     load_weights(model, convert_published_motion_keys(state))

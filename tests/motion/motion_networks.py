@@ -1,8 +1,7 @@
-"""Small real networks, and the weights of the published one by the rule of the golden data."""
+"""Small real networks, and the shapes of the published one."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -13,25 +12,6 @@ from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 
 HIDDEN = 768
-
-
-def noise(name: str, *shape: int) -> torch.Tensor:
-    """The recorded inputs: standard normal numbers that depend on the name and shape only."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    numbers = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
-    return torch.from_numpy(numbers.astype(np.float32))
-
-
-def published_weight(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """One published weight by the rule of the golden data, from its name alone."""
-    values = noise(f"motion_diffusion/{key}", *shape)
-    if key.startswith("null_") or key.endswith("embedding_table.weight"):
-        return values
-    if key.endswith(".bias"):
-        return 0.05 * values
-    if len(shape) == 1:
-        return 1 + 0.1 * values
-    return values * float(np.float32(np.sqrt(1.0 / shape[1])))
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:

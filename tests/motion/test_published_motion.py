@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from motion_networks import noise
 from torch import Tensor
 
 from moda.motion.flow import interpolate, published_schedule, timestep_of, velocity
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import fuse, sample_window, sample_windows, smooth_pose, speech_windows
 from moda.structures import EmotionAt, Speech, Style
+from published_weights import noise
 
 LIMIT = 1e-4
 POSE = slice(63, 70)

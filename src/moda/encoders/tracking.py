@@ -75,31 +75,45 @@ def resample_track(
 ) -> LandmarkTrack:
     """Landmarks (N, 478, 3) at their own times in seconds to ``num_frames`` at 25 fps.
 
-    Frames without a face hold NaN; they are bridged, and marked in ``found``. Monotone cubic
-    interpolation keeps the peaks that linear interpolation of 30 fps clips would cut.
+    See :func:`resample_frames`.
+    """
+    return LandmarkTrack(*resample_frames(landmarks, times, num_frames, start_seconds))
+
+
+def resample_frames(
+    values: NDArray[np.float32], times: Array, num_frames: int, start_seconds: float = 0.0
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What was measured in N frames (N, ...), at their own times in seconds, to the 25 fps grid.
+
+    Frames without a face hold NaN; they are bridged, and marked in the second result. Monotone
+    cubic interpolation keeps the peaks that linear interpolation of 30 fps clips would cut.
 
     Raises:
         FaceError: fewer than two frames show a face.
     """
-    seen = np.isfinite(landmarks[:, 0, 0])
+    seen = np.isfinite(values.reshape(len(values), -1)[:, 0])
     if seen.sum() < 2:
         raise FaceError("fewer than 2 frames of the video show a face; use one that does")
     grid = start_seconds + np.arange(num_frames) / FRAMES_PER_SECOND
-    known_times, known = times[seen], landmarks[seen].astype(np.float64)
+    known_times, known = times[seen], values[seen].astype(np.float64)
     known_times, first = np.unique(known_times, return_index=True)
     curve = PchipInterpolator(known_times, known[first], axis=0)
     result = curve(np.clip(grid, known_times[0], known_times[-1]))
     nearest = np.abs(grid[:, None] - known_times[None]).min(1)
-    return LandmarkTrack(result.astype(np.float32), nearest < 1.5 / FRAMES_PER_SECOND)
+    return result.astype(np.float32), nearest < 1.5 / FRAMES_PER_SECOND
 
 
-def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModels) -> LandmarkTrack:
-    """Follow the face through pictures with their times in seconds; landmarks on the 25 fps grid.
+def follow_face(
+    pictures: Iterable[tuple[float, Picture]], models: FaceModels
+) -> tuple[Array, NDArray[np.float32]]:
+    """Follow the face through pictures with their times in seconds.
 
-    Frame 0 is time 0. Memory is that of the landmarks, not of the pictures.
+    Returns:
+        Times (N,) and landmarks (N, 478, 3), NaN where the face is not seen. Memory is that of the
+        landmarks, not of the pictures.
 
     Raises:
-        FaceError: fewer than two pictures show a face.
+        FaceError: there are no pictures.
     """
     tracker = FaceTracker(models)
     times, landmarks = [], []
@@ -110,9 +124,25 @@ def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModel
         landmarks.append(missing if face is None else face.points.astype(np.float32))
     if not times:
         raise FaceError("the video has no pictures; use one with a visible face")
-    end = times[-1] + (times[-1] - times[0]) / max(len(times) - 1, 1)
-    num_frames = max(1, round(end * FRAMES_PER_SECOND))
-    return resample_track(np.stack(landmarks), np.array(times), num_frames)
+    return np.array(times), np.stack(landmarks)
+
+
+def num_grid_frames(times: Array) -> int:
+    """Frames of the 25 fps grid that a video takes whose pictures have these times (N,)."""
+    end = float(times[-1] + (times[-1] - times[0]) / max(len(times) - 1, 1))
+    return max(1, round(end * FRAMES_PER_SECOND))
+
+
+def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModels) -> LandmarkTrack:
+    """Follow the face through pictures with their times in seconds; landmarks on the 25 fps grid.
+
+    Frame 0 is time 0.
+
+    Raises:
+        FaceError: fewer than two pictures show a face.
+    """
+    times, landmarks = follow_face(pictures, models)
+    return resample_track(landmarks, times, num_grid_frames(times))
 
 
 class TrackedMotion(NamedTuple):

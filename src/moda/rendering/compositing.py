@@ -59,7 +59,7 @@ class Plate:
 
     def person_at(self, points: Array) -> Array:
         """Person mask (N,) in 0..1 at points (N, 2) of the plate; the nearest inside the crop."""
-        crop_from_plate = _inverse(self.plate_from_crop)
+        crop_from_plate = invert_affine(self.plate_from_crop)
         x, y = (points @ crop_from_plate[:, :2].T + crop_from_plate[:, 2]).T.astype(np.float32)
         found = cv2.remap(self.person_mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         result: Array = found.ravel().astype(np.float64)
@@ -72,19 +72,20 @@ def make_plate(portrait: Portrait, *, size: int, full_frame: bool) -> Plate:
     ``full_frame``: the whole picture, its longer side ``size`` pixels; otherwise the portrait's
     square crop, ``size`` x ``size``, with the picture's edge repeated outside of it.
     """
-    if size % 2 or not MIN_SIZE <= size <= MAX_SIZE:
-        raise InputError(f"frame size {size} must be an even number from {MIN_SIZE} to {MAX_SIZE}")
+    check_frame_size(size)
     if full_frame:
-        image, plate_from_image = _scaled_picture(portrait.image, size)
+        image, plate_from_image = scaled_picture(portrait.image, size)
     else:
         image, plate_from_image = _square_crop(portrait, size)
-    plate_from_crop = _compose(plate_from_image, _inverse(portrait.crop_from_image))
+    plate_from_crop = compose_affine(plate_from_image, invert_affine(portrait.crop_from_image))
     side = len(portrait.crop_image)
     square = np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5
     height, width = portrait.image.shape[:2]
     picture = np.array([[0, 0], [width, height]]) - 0.5
-    box = _clip_box(
-        _transform(plate_from_crop, square), _transform(plate_from_image, picture), image
+    box = clip_box(
+        transform_points(plate_from_crop, square),
+        transform_points(plate_from_image, picture),
+        image,
     )
     free: set[Side] = set()
     if box.left == 0:
@@ -96,7 +97,7 @@ def make_plate(portrait: Portrait, *, size: int, full_frame: bool) -> Plate:
     depth_scale = float(np.sqrt(abs(np.linalg.det(plate_from_crop[:, :2]))))
     landmarks = np.column_stack(
         [
-            _transform(plate_from_crop, portrait.crop_landmarks[:, :2]),
+            transform_points(plate_from_crop, portrait.crop_landmarks[:, :2]),
             portrait.crop_landmarks[:, 2] * depth_scale,
         ]
     )
@@ -109,6 +110,12 @@ def make_plate(portrait: Portrait, *, size: int, full_frame: bool) -> Plate:
         plate_from_crop=plate_from_crop,
         person_mask=np.ascontiguousarray(portrait.person_mask, np.float32),
     )
+
+
+def check_frame_size(size: int) -> None:
+    """Raise InputError unless frames may have this longer side in pixels."""
+    if size % 2 or not MIN_SIZE <= size <= MAX_SIZE:
+        raise InputError(f"frame size {size} must be an even number from {MIN_SIZE} to {MAX_SIZE}")
 
 
 def polygon_mask(points: Array, box: Box) -> NDArray[np.float32]:
@@ -128,55 +135,63 @@ def _even(length: float) -> int:
     return max(2, 2 * round(length / 2))
 
 
-def _scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
+def scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
+    """A picture with its longer side ``size`` pixels, and the map (2, 3) from the image to it."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
     new_width, new_height = _even(width * scale), _even(height * scale)
     if (new_height, new_width) == (height, width):
-        return np.ascontiguousarray(image), _resize_map(1.0, 1.0)
+        return np.ascontiguousarray(image), resize_map(1.0, 1.0)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     scaled = cv2.resize(image, (new_width, new_height), interpolation=method)
-    return scaled.astype(np.uint8, copy=False), _resize_map(new_width / width, new_height / height)
+    return scaled.astype(np.uint8, copy=False), resize_map(new_width / width, new_height / height)
 
 
 def _square_crop(portrait: Portrait, size: int) -> tuple[Picture, Array]:
     zoom = size / len(portrait.crop_image)
-    plate_from_image = _compose(_resize_map(zoom, zoom), portrait.crop_from_image)
+    plate_from_image = compose_affine(resize_map(zoom, zoom), portrait.crop_from_image)
     scale = float(np.sqrt(abs(np.linalg.det(plate_from_image[:, :2]))))
     image, sampled_from = portrait.image, plate_from_image
     if scale < 0.75:  # filter down first, then only a small step is left to the bilinear sampling
         height, width = image.shape[:2]
         new_size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, new_size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        shrink = _resize_map(new_size[0] / width, new_size[1] / height)
-        sampled_from = _compose(plate_from_image, _inverse(shrink))
+        shrink = resize_map(new_size[0] / width, new_size[1] / height)
+        sampled_from = compose_affine(plate_from_image, invert_affine(shrink))
     cropped = cv2.warpAffine(
         image, sampled_from, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     return cropped.astype(np.uint8, copy=False), plate_from_image
 
 
-def _resize_map(scale_x: float, scale_y: float) -> Array:
+def resize_map(scale_x: float, scale_y: float) -> Array:
     """The map of pixel centres that cv2.resize uses."""
     return np.array([[scale_x, 0.0, 0.5 * (scale_x - 1)], [0.0, scale_y, 0.5 * (scale_y - 1)]])
 
 
-def _compose(outer: Array, inner: Array) -> Array:
+def compose_affine(outer: Array, inner: Array) -> Array:
     """``outer(inner(point))`` of affine maps (2, 3)."""
     linear = outer[:, :2] @ inner[:, :2]
     return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def _inverse(affine: Array) -> Array:
+def invert_affine(affine: Array) -> Array:
+    """Inverse (2, 3) of an affine map (2, 3)."""
     return cv2.invertAffineTransform(affine).astype(np.float64, copy=False)
 
 
-def _transform(affine: Array, points: Array) -> Array:
+def transform_points(affine: Array, points: Array) -> Array:
+    """Points (N, 2) mapped by an affine map (2, 3)."""
     result: Array = points @ affine[:, :2].T + affine[:, 2]
     return result
 
 
-def _clip_box(square: Array, picture: Array, image: Picture) -> Box:
+def clip_box(square: Array, picture: Array, image: Picture) -> Box:
+    """Whole pixels of a plate inside the corners of a crop (4, 2) and of the photograph (2, 2).
+
+    Raises:
+        InputError: hardly a pixel is left.
+    """
     low = np.ceil(np.maximum(square.min(0), picture.min(0)))
     high = np.floor(np.minimum(square.max(0), picture.max(0))) + 1
     left, top = (int(v) for v in np.maximum(low, 0))

@@ -1,0 +1,1 @@
+"""LivePortrait's networks: appearance, key points and motion to frames."""
