@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load_once() -> Iterator[None]:
     """Load each model once for all the commands that run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "load_model", functools.cache(cli.load_model))
+        patch.setattr(cli, "load_head", functools.cache(cli.load_head))
         yield
 
 
@@ -247,7 +247,13 @@ class TestBadInput:
             (["--size", "50000"], "size in pixels 50000 is outside 64..2160"),
             (["--head-motion", "3"], "head motion 3 is outside 0..2"),
             (["--seed", "-1"], "seed -1 is outside"),
-            (["--renderer", "neural"], "unknown renderer 'neural'; choose one of mesh"),
+            (["--renderer", "opengl"], "unknown renderer 'opengl'; choose one of mesh, neural"),
+            (["--renderer", "neural"], "cannot draw the motion of .*choose moda-base"),
+            (["--precision", "float16"], "float16 .* options of moda-base"),
+            (["--compat", "reference"], "reference are options of moda-base"),
+            (["--eyes", "0.4"], "choose --renderer neural"),
+            (["--lips", "2"], "opening of the lips 2 is outside 0..0.8"),
+            (["--model", "moda-base"], "moda-base is not in .*moda models download moda-base"),
             (["--device", "tpu"], "unknown device 'tpu'"),
             (["--model", "moda-huge"], "no checkpoint 'moda-huge'"),
             (["--no-such-option"], "--no-such-option"),
@@ -262,7 +268,9 @@ class TestBadInput:
         capfd: pytest.CaptureFixture[str],
         options: list[str],
         says: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setenv("MODA_HOME", str(tmp_path.with_name("no models")))
         arguments = ["generate", PORTRAIT, speech, "-o", tmp_path / "talk.mp4", "--model", model]
         self.check(capfd, tmp_path, *arguments, *options, says=says)
 
@@ -289,10 +297,10 @@ class TestBadInput:
     def test_a_bug_shows_its_traceback(
         self, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(name: str, device: str) -> None:
+        def broken(*arguments: object, **options: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(cli, "load_model", broken)
+        monkeypatch.setattr(cli, "load_head", broken)
         with pytest.raises(ZeroDivisionError):
             cli.main(["generate", str(PORTRAIT), str(speech), "-o", str(tmp_path / "talk.mp4")])
 

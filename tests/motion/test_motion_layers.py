@@ -14,10 +14,8 @@ from torch import nn
 
 from moda.motion.layers import (
     JointBlock,
-    Rotary,
     SpeechConv,
     attend,
-    concat_rotary,
     no_positions,
     rotary_positions,
     rotate,
@@ -118,8 +116,9 @@ def test_four_stream_block_is_the_described_one(model: MotionTransformer) -> Non
     motion, speech = torch.randn(2, 1, num_frames, hidden, generator=generator)
     emotion, identity = torch.randn(2, 1, 1, hidden, generator=generator)
     condition = torch.randn(1, hidden, generator=generator)
-    rotary, bias = model._positions(num_frames, 1, CPU)[1:]
-    found = block([motion, speech, emotion, identity], condition, rotary, bias)
+    turns, bias = model._positions(num_frames, 1, CPU)[1:]
+    rows = block.modulation_rows(condition)
+    found = block([motion, speech, emotion, identity], rows, turns, bias)
     copies = [array(part[0]).repeat(num_frames, axis=0) for part in (emotion, identity)]
     frames = [*range(num_frames), *range(num_frames), *[None] * (2 * num_frames)]
     expected = loop_joint_block(
@@ -139,7 +138,8 @@ def test_one_stream_block_is_the_described_one(model: MotionTransformer) -> None
     tokens = torch.randn(1, 8, hidden, generator=generator)
     condition = torch.randn(1, hidden, generator=generator)
     single = rotary_positions(4, hidden // 2, base, device=CPU)
-    found = block(tokens, condition, concat_rotary(single, single))
+    rows = block.modulation_rows(condition)
+    found = block(tokens, rows, torch.cat((single, single)))
 
     z = array(tokens[0])
     shift, scale, gate = np.split(linear(block.modulation.linear, array(condition[0])), 3)
@@ -154,7 +154,7 @@ def test_one_stream_block_is_the_described_one(model: MotionTransformer) -> None
     attended = loop_attention(q, k, v, [0, 1, 2, 3, 0, 1, 2, 3], base)
     branch = np.concatenate((attended, gelu(wide[:, hidden:])), axis=1)
     np.testing.assert_allclose(array(found[0]), z + gate * linear(block.output, branch), atol=2e-5)
-    first = block(tokens, condition, concat_rotary(single, single), 3)
+    first = block(tokens, rows, torch.cat((single, single)), 3)
     torch.testing.assert_close(first, found[:, :3], atol=1e-6, rtol=1e-5)
 
 
@@ -187,7 +187,6 @@ def test_rotation_turns_adjacent_pairs_and_keeps_lengths() -> None:
     torch.testing.assert_close(rotate(unit, frames)[0, 0, 2], expected)
     still = no_positions(3, 4, device=CPU)
     assert torch.equal(rotate(unit, still), unit)
-    assert isinstance(concat_rotary(frames, still), Rotary)
 
 
 def test_time_frequencies() -> None:

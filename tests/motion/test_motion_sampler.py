@@ -187,7 +187,9 @@ def test_the_same_seed_gives_the_same_motion(model: MotionTransformer) -> None:
 
 def test_guidance_scale_1_is_the_conditional_model_alone(model: MotionTransformer) -> None:
     batches: list[int] = []
-    handle = model.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
+    handle = model.final_layer.register_forward_pre_hook(
+        lambda _, given: batches.append(len(given[0]))
+    )
     values = [speech_of(features(60))]
     plain = sampled(model, values, guidance_scale=1.0)
     guided = sampled(model, values, guidance_scale=1.0 + 1e-6)

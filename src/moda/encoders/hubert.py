@@ -224,15 +224,15 @@ def encode_speech_hubert(
 
     Raises :class:`InputError` if the pieces are too short for that.
     """
-    piece, context = _frames(chunk_seconds), _frames(context_seconds)
+    size, context = _frames(chunk_seconds), _frames(context_seconds)
     overlap = 2 * context + FADE_FRAMES
-    if context < 0 or piece < 2 * overlap:
+    if context < 0 or size < 2 * overlap:
         raise InputError(
             f"pieces of {chunk_seconds:g} s are too short for a context of {context_seconds:g} s; "
             f"use at least {2 * overlap / FRAMES_PER_SECOND:g} s, or less context (0 or more)"
         )
     sound, heard = tee(_blocks(chunks))
-    pieces = _overlapping_pieces(sound, piece, piece - overlap)
+    pieces = _overlapping_pieces(sound, size, size - overlap)
     encoded = ((piece, _encode_piece(piece, encoder)) for piece in pieces)
     yield from _with_activity(_faded(encoded, context), encode_speech(heard))
 
