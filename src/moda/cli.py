@@ -380,6 +380,14 @@ def _motion_model() -> str:
     )
 
 
+def _published_models() -> str:
+    from moda.hub import CATALOGUE, model_state, models_folder
+
+    folder = models_folder()
+    states = [f"{name} {model_state(model, folder)}" for name, model in CATALOGUE.items()]
+    return f"{', '.join(states)} in {folder}"
+
+
 def _kernel_cache() -> str:
     from moda.rendering import warp
 
@@ -430,6 +438,7 @@ DOCTOR_CHECKS = {
     "devices": _devices,
     "model files": _model_files,
     "motion model": _motion_model,
+    "published models": _published_models,
     "compiled kernels": _kernel_cache,
     "face models": _face_models,
     "rendered frame": _rendered_frame,
