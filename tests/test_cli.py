@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from media_files import decode_video, level_pictures, tone, write_video, write_wav
-from moda import __version__, cli
+from moda import __version__, cli, cli_doctor
 from moda.checkpoints import load_motion_space, save_checkpoint
 from moda.config import preset
 from moda.errors import InputError
@@ -363,7 +363,7 @@ class TestDoctor:
         code = run("doctor")
         lines = capfd.readouterr().out.splitlines()
         assert [re.split(r" +", line, maxsplit=1)[1].split(":")[0] for line in lines] == list(
-            cli.DOCTOR_CHECKS
+            cli_doctor.DOCTOR_CHECKS
         )
         problems = [line for line in lines if not line.startswith("ok ")]
         assert (code == 0) == (not problems)
@@ -375,7 +375,7 @@ class TestDoctor:
         def broken() -> str:
             raise FileNotFoundError("face_mesh.onnx")
 
-        monkeypatch.setattr(cli, "DOCTOR_CHECKS", {"broken": broken, "whole": lambda: "fine"})
+        monkeypatch.setattr(cli_doctor, "DOCTOR_CHECKS", {"broken": broken, "whole": lambda: "fine"})
         assert run("doctor") == 2
         printed = capfd.readouterr()
         assert printed.out == (

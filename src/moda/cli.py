@@ -1,4 +1,4 @@
-"""The command line: ``moda generate | reenact | doctor``, and those of :mod:`moda.cli_research`.
+"""The command line: ``moda generate | reenact``, and those of the other ``cli_*`` modules.
 
 Exit codes: 0 done, 2 something the user can put right (one line on standard error), 1 a bug (with
 a traceback), 130 interrupted. Heavy imports are inside the commands, so that help is quick.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from moda import __version__, cli_models, cli_research
+from moda import __version__, cli_doctor, cli_models, cli_research
 from moda.errors import InputError, ModaError
 from moda.structures import EMOTIONS, EmotionAt, Style
 
@@ -240,20 +240,7 @@ def reenact(
     write(video, output, synthetic_metadata=synthetic_metadata, started=started)
 
 
-@app.command()
-def doctor() -> None:
-    """Check the installation: versions, devices, models, and one rendered frame."""
-    healthy = True
-    for name, check in DOCTOR_CHECKS.items():
-        try:
-            mark, result = "ok", check()
-        except Exception as error:  # whatever is wrong, the other checks still run
-            healthy, mark, result = False, "PROBLEM", f"{type(error).__name__}: {error}"
-        typer.echo(f"{mark:<8} {name}: {' '.join(result.split())}")
-    if not healthy:
-        raise InputError("the lines marked PROBLEM say what is wrong; reinstall moda-talking-head")
-
-
+cli_doctor.register(app)
 cli_models.register(app)
 cli_research.register(app)
 
@@ -338,111 +325,6 @@ def _parse_number(text: str, whole: str) -> float:
         raise InputError(
             f"{text!r} in emotion {whole!r} is not a number; write it like happy:0.7 or 3.2=sad"
         ) from None
-
-
-def _versions() -> str:
-    import platform
-    from importlib.metadata import version
-
-    parts = ("torch", "numpy", "numba", "onnxruntime", "opencv-python-headless", "av", "pillow")
-    system = f"moda {__version__}, Python {platform.python_version()} on {platform.platform()}"
-    return ", ".join((system, *(f"{part} {version(part)}" for part in parts)))
-
-
-def _devices() -> str:
-    import torch
-
-    names = [f"cpu ({torch.get_num_threads()} threads)"]
-    names += [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    names += ["mps"] if torch.backends.mps.is_available() else []
-    return ", ".join(names)
-
-
-def _model_files() -> str:
-    import hashlib
-
-    from moda.checkpoints import ASSETS
-
-    files = sorted(path for path in ASSETS.iterdir() if path.suffix in (".onnx", ".safetensors"))
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
-
-
-def _motion_model() -> str:
-    from moda.checkpoints import BUILT_IN, load_checkpoint
-
-    sizes = {
-        name: sum(weight.numel() for weight in load_checkpoint(name).model.parameters())
-        for name in BUILT_IN
-    }
-    return ", ".join(
-        f"{name} with {size / 1e6:.1f} million weights" for name, size in sizes.items()
-    )
-
-
-def _published_models() -> str:
-    from moda.hub import CATALOGUE, model_state, models_folder
-
-    folder = models_folder()
-    states = [f"{name} {model_state(model, folder)}" for name, model in CATALOGUE.items()]
-    return f"{', '.join(states)} in {folder}"
-
-
-def _kernel_cache() -> str:
-    from moda.rendering import warp
-
-    paths = {kernel.stats.cache_path for kernel in vars(warp).values() if hasattr(kernel, "stats")}
-    return ", ".join(str(path or "none: compiled again in every process") for path in paths)
-
-
-def _face_models() -> str:
-    import numpy as np
-
-    from moda.encoders.face import FaceModels
-
-    started = time.perf_counter()
-    models = FaceModels()
-    picture = np.full((256, 256, 3), 128, np.uint8)
-    faces, mask = models.find_faces(picture), models.person_mask(picture)
-    if faces or not np.isfinite(mask).all():
-        raise RuntimeError("the face models see a face in a grey picture")
-    return f"run, {time.perf_counter() - started:.2f} s with loading"
-
-
-def _rendered_frame() -> str:
-    import numpy as np
-
-    from moda.checkpoints import load_motion_space
-    from moda.landmarks import Similarity
-    from moda.rendering.mesh import MeshRenderer
-    from moda.structures import Motion, Portrait
-
-    started = time.perf_counter()
-    space = load_motion_space()
-    assert space.canonical_face is not None
-    side = 256
-    face = space.canonical_face.astype(np.float64)
-    pose = Similarity(side / 4, np.eye(3), np.array([side / 2, side / 2, 0.0]))
-    picture = np.full((side, side, 3), 128, np.uint8)
-    portrait = Portrait(
-        picture, pose.apply(face), picture, np.eye(2, 3), pose.apply(face),
-        np.ones((side, side), np.float32), pose, face, face,
-    )  # fmt: skip
-    renderer = MeshRenderer(portrait, space, size=side)
-    frames = list(renderer.render(Motion(np.zeros((1, space.size), np.float32), space)))
-    return f"{frames[0].shape[1]} x {frames[0].shape[0]}, {time.perf_counter() - started:.2f} s"
-
-
-DOCTOR_CHECKS = {
-    "versions": _versions,
-    "devices": _devices,
-    "model files": _model_files,
-    "motion model": _motion_model,
-    "published models": _published_models,
-    "compiled kernels": _kernel_cache,
-    "face models": _face_models,
-    "rendered frame": _rendered_frame,
-}
 
 
 def write(video: TalkingVideo, output: Path, *, synthetic_metadata: bool, started: float) -> None:
