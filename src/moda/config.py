@@ -276,7 +276,7 @@ PRESETS: Mapping[str, ModelConfig] = {
                 kind="mlp", width=768, dilations=(), context=0, dropout=0.0
             ),
         ),
-        sampler=SamplerConfig(schedule="published"),
+        sampler=SamplerConfig(schedule="published", drop_last_step=True),
     ),
     "moda-tiny": ModelConfig(
         name="moda-tiny",

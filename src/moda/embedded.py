@@ -17,7 +17,7 @@ from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import track_motion
 from moda.errors import InputError
 from moda.motion.controls import scale_motion, shape_motion
-from moda.motion.sampler import sample_motion, scale_group
+from moda.motion.sampler import sample_motion, sampling_options
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
 from moda.system import Actor, FrameOptions, MotionAmounts, SpeakingOptions, TimedPictures
@@ -54,7 +54,11 @@ class EmbeddedSystem:
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
     ) -> Iterator[Motion]:
-        sampler = self.checkpoint.config.sampler
+        sampling = sampling_options(self.space, self.checkpoint.config.sampler)
+        if options.num_steps is not None:
+            sampling["num_steps"] = options.num_steps
+        if options.guidance_scale is not None:
+            sampling["guidance_scale"] = options.guidance_scale
         heard = HeardSpeech(encode_speech(sound))
         sampled = sample_motion(
             self.checkpoint.model,
@@ -63,12 +67,7 @@ class EmbeddedSystem:
             identity=actor.identity,
             style=options.style,
             generator=torch.Generator().manual_seed(options.seed),
-            num_steps=options.num_steps or sampler.num_steps,
-            guidance_scale=options.guidance_scale or sampler.guidance_scale,
-            schedule=sampler.schedule,
-            drop_last_step=sampler.drop_last_step,
-            noise_scale=scale_group(self.space, "mouth", sampler.mouth_noise),
-            gain=scale_group(self.space, "mouth", sampler.mouth_gain),
+            **sampling,
         )
         return shape_motion(
             ((motion, heard.recall(len(motion))) for motion in sampled),

@@ -17,7 +17,7 @@ recordings, and nowhere else:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -45,13 +45,13 @@ from moda.motion.published import (
     restore_scale,
     start_motion,
 )
-from moda.motion.sampler import sample_motion
+from moda.motion.sampler import Precision, sample_motion, sampling_options
 from moda.published_weights import LivePortrait, load_hubert, load_live_portrait
+from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
 from moda.system import Actor, FrameOptions, MotionAmounts, SpeakingOptions, TimedPictures
 
-Precision = Literal["float32", "float16", "bfloat16"]
 Compat = Literal["reference"]
 SILENCE_FRAMES = 50
 """Two seconds of silence that the released implementation appends to the speech."""
@@ -157,13 +157,13 @@ class PublishedSystem:
         speech: Iterator[Speech],
         options: SpeakingOptions,
     ) -> Iterator[Motion]:
-        sampler = self.checkpoint.config.sampler
+        sampling = sampling_options(self.space, self.checkpoint.config.sampler)
         if self.compat == "reference":
-            sampler = replace(sampler, num_steps=10, schedule="published", drop_last_step=False)
+            sampling |= {"num_steps": 10, "schedule": "published", "drop_last_step": False}
         if options.num_steps is not None:
-            sampler = replace(sampler, num_steps=options.num_steps)
+            sampling["num_steps"] = options.num_steps
         if options.guidance_scale is not None:
-            sampler = replace(sampler, guidance_scale=options.guidance_scale)
+            sampling["guidance_scale"] = options.guidance_scale
         return sample_motion(
             self.checkpoint.model,
             self.space,
@@ -171,11 +171,9 @@ class PublishedSystem:
             identity=actor.identity,
             style=options.style,
             generator=torch.Generator().manual_seed(options.seed),
-            num_steps=sampler.num_steps,
-            guidance_scale=sampler.guidance_scale,
-            schedule=sampler.schedule,
-            drop_last_step=sampler.drop_last_step,
             initial_motion=start.row,
+            precision=self.precision,
+            **sampling,
         )
 
     def _with_speech_rules(self, values: Floats, rest: Floats) -> Floats:
@@ -210,7 +208,10 @@ def load_published_system(
     if compat not in (None, *get_args(Compat)):
         raise InputError(f"unknown compat {compat!r}; the only one is reference")
     live_portrait = load_live_portrait(find_model("liveportrait"), device)
-    live_portrait.networks.optimise()
+    if device == "cpu" and precision == "float32":
+        accelerate_for_cpu(live_portrait.networks)
+    else:
+        live_portrait.networks.optimise()
     return PublishedSystem(
         checkpoint,
         FaceModels(device),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.errors import CheckpointError
+from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.generator import SpadeBlock, SpadeGenerator, resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
 from moda.rendering.neural.warping import (
@@ -320,6 +321,23 @@ def test_optimised_networks_at_full_size(
     picture = optimised.generator(warped.features)
     assert distance(picture, drawing[0][1:]) < PICTURE_LIMIT
     assert distance(picture[:, :, ::4, ::4], golden["G/out_slice"][1:]) < PICTURE_LIMIT
+
+
+def test_networks_for_cpus_at_full_size(
+    networks: RenderingNetworks, source: WarpSource, golden: Arrays
+) -> None:
+    """Both recorded frames, each within the limits of the recording."""
+    fast = deepcopy(networks)
+    accelerate_for_cpu(fast)
+    prepared = fast.warping.prepare(source.appearance, source.keypoints)
+    warped = fast.warping(prepared, golden["kp_driving"])
+    assert distance(warped.deformation[:, ::4, ::4, ::4], golden["W/deformation_slice"]) < LIMIT
+    assert distance(warped.occlusion, golden["W/occlusion_map"]) < LIMIT
+    assert distance(warped.features[:, ::8, ::4, ::4], golden["W/out_slice"]) < PICTURE_LIMIT
+    picture = fast.generator(warped.features)
+    assert distance(picture[:, :, ::4, ::4], golden["G/out_slice"]) < PICTURE_LIMIT
+    levels = (picture.clamp(0, 1) * 255).to(torch.uint8)[:, :, 1::8, 2::8].movedim(1, -1)
+    assert (levels.int() - golden["G/uint8_slice"].int()).abs().max() <= 1
 
 
 def test_spectral_norm_is_that_of_torch() -> None:

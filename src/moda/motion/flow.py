@@ -70,15 +70,15 @@ def guide(unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> 
 
 
 def sample_euler(
-    velocity_at: Callable[[Tensor, Tensor], Tensor], noise: Tensor, schedule: Tensor
+    velocity_at: Callable[[Tensor, int], Tensor], noise: Tensor, schedule: Tensor
 ) -> Tensor:
     """Follow the velocity field from noise (B, T, D) to motion with Euler's method.
 
-    ``velocity_at(noisy_motion, sigma)`` with sigma a scalar tensor; ``schedule`` (N, 2) holds
+    ``velocity_at(noisy_motion, step)`` with the number of the step; ``schedule`` (N, 2) holds
     (sigma, next sigma) of every step.
     """
     noisy_motion = noise
-    for sigma, next_sigma in schedule.to(noise.device):
-        slope = velocity_at(noisy_motion, sigma)
+    for step, (sigma, next_sigma) in enumerate(schedule.to(noise.device)):
+        slope = velocity_at(noisy_motion, step)
         noisy_motion = noisy_motion + (next_sigma - sigma) * slope
     return noisy_motion

@@ -11,6 +11,7 @@ One class for every size. Axis letters: B batch, T frames, C hidden channels, D 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,10 +26,8 @@ from moda.motion.layers import (
     JointBlock,
     ModulationHead,
     OneStreamBlock,
-    Rotary,
     SpeechConv,
     SpeechMLP,
-    concat_rotary,
     no_positions,
     rotary_positions,
     time_frequencies,
@@ -134,10 +133,35 @@ class MotionTransformer(nn.Module):
         ``previous_motion`` (B, 1, D) is the frame before the window, told to every frame of it
         ((B, T, D) tells each frame its own). Motion is normalised.
         """
+        modulations = self.modulations(timestep, conditions.emotion)
+        return self.velocity(noisy_motion, previous_motion, modulations, conditions)
+
+    def modulations(self, timestep: Tensor, emotion: Tensor) -> list[Tensor]:
+        """What time step and emotion do to the blocks: one tensor (..., M) for each, in order.
+
+        ``timestep`` (...) broadcasts against the embedded ``emotion`` (B, C). A third of all
+        weights takes part here and nowhere else: (S, 1) time steps give (S, B, M) rows for all S
+        steps of a schedule at once.
+        """
+        condition = F.silu(self.time_embedder(time_frequencies(timestep)) + emotion)
+        joint = (*self.four_stream_blocks, *self.two_stream_blocks)
+        return [
+            part.modulation_rows(condition)
+            for part in (*joint, *self.one_stream_blocks, self.final_layer)
+        ]
+
+    def velocity(
+        self,
+        noisy_motion: Tensor,
+        previous_motion: Tensor,
+        modulations: Sequence[Tensor],
+        conditions: Conditions,
+    ) -> Tensor:
+        """As :meth:`forward`, from the :meth:`modulations` (B, M) of the time step."""
         num_frames = noisy_motion.shape[1]
         copies = 1 if self.exact_shortcuts else num_frames
-        rotary, joint_rotary, key_bias = self._positions(num_frames, copies, noisy_motion.device)
-        condition = F.silu(self.time_embedder(time_frequencies(timestep)) + conditions.emotion)
+        turns, joint_turns, key_bias = self._positions(num_frames, copies, noisy_motion.device)
+        rows = iter(modulations)
 
         previous = previous_motion.expand_as(noisy_motion)
         motion = self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
@@ -146,26 +170,26 @@ class MotionTransformer(nn.Module):
 
         streams = [motion, conditions.speech, emotion, identity]
         for block in self.four_stream_blocks:
-            streams = block(streams, condition, joint_rotary, key_bias)
+            streams = block(streams, next(rows), joint_turns, key_bias)
 
         motion, *others = streams
         streams = [motion, torch.cat([part.expand_as(motion) for part in others], dim=1)]
         for block in self.two_stream_blocks:
-            streams = block(streams, condition, rotary)
+            streams = block(streams, next(rows), turns)
 
         tokens = torch.cat(streams, dim=1)
         for block in self.one_stream_blocks[:-1]:
-            tokens = block(tokens, condition, rotary)
+            tokens = block(tokens, next(rows), turns)
         num_outputs = num_frames if self.exact_shortcuts else None
-        tokens = self.one_stream_blocks[-1](tokens, condition, rotary, num_outputs)
+        tokens = self.one_stream_blocks[-1](tokens, next(rows), turns, num_outputs)
 
-        velocity: Tensor = self.final_layer(tokens[:, :num_frames], condition)
+        velocity: Tensor = self.final_layer(tokens[:, :num_frames], next(rows))
         return velocity
 
     def _positions(
         self, num_frames: int, copies: int, device: torch.device
-    ) -> tuple[Rotary, Rotary, Tensor | None]:
-        """Angles of all 4T tokens; angles and key bias inside the four-stream blocks.
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Turns of all 4T tokens; turns and key bias inside the four-stream blocks.
 
         There, emotion and identity carry no positions and each is ``copies`` tokens standing for T.
         """
@@ -176,7 +200,7 @@ class MotionTransformer(nn.Module):
         if copies != num_frames:
             key_bias = torch.zeros(2 * num_frames + 2 * copies, device=device)
             key_bias[2 * num_frames :] = math.log(num_frames / copies)
-        return concat_rotary(*[frames] * 4), concat_rotary(frames, frames, plain), key_bias
+        return torch.cat([frames] * 4), torch.cat((frames, frames, plain)), key_bias
 
     def _null_tokens(self, tokens: Tensor) -> Tensor:
         return self.speech_embedder.null_token().to(tokens.dtype).expand_as(tokens)

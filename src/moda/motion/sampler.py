@@ -9,18 +9,30 @@ Axis letters: T frames, F speech features, D motion. Motion is normalised until 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from moda.config import MotionModelConfig
+from moda.config import MotionModelConfig, SamplerConfig
 from moda.errors import InputError
 from moda.motion.flow import guide, published_schedule, sample_euler, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
-from moda.structures import EMOTIONS, FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Speech, Style
+from moda.structures import (
+    EMOTIONS,
+    FRAMES_PER_SECOND,
+    EmotionAt,
+    Floats,
+    Motion,
+    MotionSpace,
+    Speech,
+    Style,
+)
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class SpeechWindow(NamedTuple):
@@ -32,6 +44,33 @@ class SpeechWindow(NamedTuple):
     num_frames: int
     """Frames of the window inside the recording; the rest is padding."""
     is_last: bool
+
+
+class SamplingOptions(TypedDict):
+    """The arguments of :func:`sample_motion` that a model was made for."""
+
+    num_steps: int
+    guidance_scale: float
+    schedule: Literal["published", "uniform"]
+    drop_last_step: bool
+    noise_scale: Floats | None
+    gain: Floats | None
+
+
+def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptions:
+    """A checkpoint's way of sampling as arguments of :func:`sample_motion`."""
+
+    def of_mouth(factor: float) -> Floats | None:
+        return None if factor == 1.0 else scale_group(space, "mouth", factor)
+
+    return SamplingOptions(
+        num_steps=config.num_steps,
+        guidance_scale=config.guidance_scale,
+        schedule=config.schedule,
+        drop_last_step=config.drop_last_step,
+        noise_scale=of_mouth(config.mouth_noise),
+        gain=of_mouth(config.mouth_gain),
+    )
 
 
 def sample_motion(
@@ -49,6 +88,7 @@ def sample_motion(
     initial_motion: Floats | None = None,
     noise_scale: Floats | None = None,
     gain: Floats | None = None,
+    precision: Precision = "float32",
     device: torch.device | str | None = None,
 ) -> Iterator[Motion]:
     """Yield consecutive stretches of motion, as many frames in all as there is speech.
@@ -60,7 +100,8 @@ def sample_motion(
     ``gain`` (D,) the result, so that 0, the closed mouth, stays 0; see :func:`scale_group`;
     ``guidance_scale`` 1 asks the model without guidance. The emotion of a window is the one in
     force at its middle. ``generator`` is a seed, or the source of all randomness; the same one
-    gives the same motion, bit for bit on a CPU. ``device`` moves the model first.
+    gives the same motion, bit for bit on a CPU. ``precision`` is that of the network's matrix
+    products; the motion itself stays float32. ``device`` moves the model first.
 
     Raises :class:`InputError` for values that don't fit the model, and when there is no speech.
     """
@@ -89,6 +130,7 @@ def sample_motion(
         guidance_scale=guidance_scale,
         initial_motion=_row(initial_motion, config.motion_size, "initial motion"),
         pose=space.slice("pose"),
+        precision=precision,
     )
     factors = np.float32(1) if gain is None else _row(gain, config.motion_size, "gain")
     return (Motion(space.denormalize(values) * factors, space) for values in stretches)
@@ -112,6 +154,7 @@ def sample_windows(
     guidance_scale: float,
     initial_motion: Floats,
     pose: slice,
+    precision: Precision = "float32",
 ) -> Iterator[Floats]:
     """The long-audio rule of MoDA: stretches (n, D) of normalised motion from speech windows.
 
@@ -120,18 +163,35 @@ def sample_windows(
     stride = model.config.stride
     joiner = WindowJoiner(model.config.overlap, pose)
     previous = initial_motion
+    known_emotion: tuple[str | None, float] | None = None
     for window in windows:
+        entry = style.at((window.start + window.num_frames / 2) / FRAMES_PER_SECOND)
+        conditions = _encode(model, window, identity, entry)
+        if (entry.emotion, entry.intensity) != known_emotion:
+            known_emotion = entry.emotion, entry.intensity
+            modulations = schedule_modulations(model, conditions, schedule, guidance_scale)
         sampled = sample_window(
             model,
-            _encode(model, window, identity, style),
+            conditions,
             torch.from_numpy(previous)[None, None],
             next(noise),
             schedule=schedule,
             guidance_scale=guidance_scale,
+            precision=precision,
+            modulations=modulations,
         )
         smooth = smooth_pose(sampled[0].cpu().numpy(), pose)
         previous = smooth[stride - 1]
         yield joiner.push(smooth[: window.num_frames], is_last=window.is_last)
+
+
+@torch.inference_mode()
+def schedule_modulations(
+    model: MotionTransformer, conditions: Conditions, schedule: Tensor, guidance_scale: float
+) -> list[Tensor]:
+    """Modulations (S, B, M) of all S steps, B = 2 with guidance, for the conditions' emotion."""
+    timesteps = timestep_of(schedule[:, :1]).to(conditions.emotion.device)
+    return model.modulations(timesteps, _halves(model, conditions, guidance_scale).emotion)
 
 
 @torch.inference_mode()
@@ -143,32 +203,33 @@ def sample_window(
     *,
     schedule: Tensor,
     guidance_scale: float = 1.0,
+    precision: Precision = "float32",
+    modulations: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
 
-    With a guidance scale above 1, both halves of the guidance run as one batch.
+    With a guidance scale above 1, both halves of the guidance run as one batch. Another window
+    with the same emotion and schedule can be given the ``modulations`` of this one, see
+    :func:`schedule_modulations`. Nothing in the loop waits for the device.
     """
+    if modulations is None:
+        modulations = schedule_modulations(model, conditions, schedule, guidance_scale)
+    conditions = _halves(model, conditions, guidance_scale)
     device = conditions.speech.device
-    previous_motion, noise = previous_motion.to(device), noise.to(device)
-    guided = guidance_scale > 1.0
-    if guided:
-        halves = zip(model.without_speech_and_emotion(conditions), conditions, strict=True)
-        conditions = Conditions(*(torch.cat(half) for half in halves))
     batch = len(conditions.speech)
+    previous_motion = previous_motion.to(device).expand(batch, -1, -1)
 
-    def velocity_at(noisy_motion: Tensor, sigma: Tensor) -> Tensor:
-        velocity: Tensor = model(
-            noisy_motion.expand(batch, -1, -1),
-            previous_motion.expand(batch, -1, -1),
-            timestep_of(sigma).expand(batch),
-            conditions,
-        )
-        if not guided:
+    def velocity_at(noisy_motion: Tensor, step: int) -> Tensor:
+        rows = [rows[step] for rows in modulations]
+        noisy_motion = noisy_motion.expand(batch, -1, -1)
+        velocity = model.velocity(noisy_motion, previous_motion, rows, conditions).float()
+        if batch == 1:
             return velocity
         unconditional, conditional = velocity.chunk(2)
         return guide(unconditional, conditional, guidance_scale)
 
-    return sample_euler(velocity_at, noise, schedule)
+    with _autocast(device, precision):
+        return sample_euler(velocity_at, noise.to(device), schedule)
 
 
 def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[SpeechWindow]:
@@ -243,11 +304,10 @@ def smooth_pose(values: Floats, pose: slice) -> Floats:
 
 @torch.inference_mode()
 def _encode(
-    model: MotionTransformer, window: SpeechWindow, identity: Floats, style: Style
+    model: MotionTransformer, window: SpeechWindow, identity: Floats, entry: EmotionAt
 ) -> Conditions:
     """Conditions (batch 1) of a window, on the model's device."""
     device = next(model.parameters()).device
-    entry = style.at((window.start + window.num_frames / 2) / FRAMES_PER_SECOND)
     known = entry.emotion is not None
     emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
     return model.encode_conditions(
@@ -256,6 +316,21 @@ def _encode(
         torch.from_numpy(identity)[None].to(device),
         intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
     )
+
+
+def _halves(model: MotionTransformer, conditions: Conditions, guidance_scale: float) -> Conditions:
+    """The unconditional and the conditional half as one batch, if there is guidance."""
+    if guidance_scale <= 1.0:
+        return conditions
+    halves = zip(model.without_speech_and_emotion(conditions), conditions, strict=True)
+    return Conditions(*(torch.cat(half) for half in halves))
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Each weight is converted once while the context lasts."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Floats]:

@@ -230,13 +230,7 @@ class DenseMotionNetwork(FoldableModule):
 
     def prepare(self, appearance: Tensor, keypoints: Tensor) -> WarpSource:
         """Everything about the portrait that all its frames share."""
-        size = appearance.shape[-3:]
-        grid = identity_grid(size, like=keypoints)
-        compressed = self.norm(self.compress(appearance)).relu().to(keypoints.dtype)
-        unmoved = sample_volume(compressed, grid[None])
-        background = torch.cat((torch.zeros_like(unmoved[:, :1]), unmoved), dim=1)[:, None]
-        heat = heat_maps(keypoints, size)
-        return WarpSource(appearance, keypoints, compressed, background, heat, grid)
+        return warp_source(appearance, self.norm(self.compress(appearance)).relu(), keypoints)
 
     def forward(self, source: WarpSource, keypoints: Tensor) -> DenseMotion:
         with full_precision(keypoints):
@@ -246,6 +240,17 @@ class DenseMotionNetwork(FoldableModule):
         occlusion = self.occlusion(volume.flatten(1, 2)).sigmoid()
         with full_precision(keypoints):
             return DenseMotion(mixed(weights, source, keypoints), occlusion)
+
+
+def warp_source(appearance: Tensor, compressed: Tensor, keypoints: Tensor) -> WarpSource:
+    """What follows from a portrait's appearance, its few channels, and its key points."""
+    size = appearance.shape[-3:]
+    grid = identity_grid(size, like=keypoints)
+    compressed = compressed.to(keypoints.dtype)
+    unmoved = sample_volume(compressed, grid[None])
+    background = torch.cat((torch.zeros_like(unmoved[:, :1]), unmoved), dim=1)[:, None]
+    heat = heat_maps(keypoints, size)
+    return WarpSource(appearance, keypoints, compressed, background, heat, grid)
 
 
 def full_precision(keypoints: Tensor) -> torch.autocast:
