@@ -375,7 +375,8 @@ class TestDoctor:
         def broken() -> str:
             raise FileNotFoundError("face_mesh.onnx")
 
-        monkeypatch.setattr(cli_doctor, "DOCTOR_CHECKS", {"broken": broken, "whole": lambda: "fine"})
+        checks = {"broken": broken, "whole": lambda: "fine"}
+        monkeypatch.setattr(cli_doctor, "DOCTOR_CHECKS", checks)
         assert run("doctor") == 2
         printed = capfd.readouterr()
         assert printed.out == (

@@ -17,6 +17,9 @@ from moda.errors import ConfigError
 
 C = TypeVar("C")
 
+Precision = Literal["float32", "float16", "bfloat16"]
+"""Of the numbers inside the large networks."""
+
 MAX_HIDDEN = 8192
 MAX_BLOCKS = 128
 MAX_WINDOW = 1000

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from moda.checkpoints import Checkpoint
+from moda.config import Precision
 from moda.encoders.face import FaceModels
 from moda.encoders.hubert import (
     HubertEncoder,
@@ -45,7 +46,7 @@ from moda.motion.published import (
     restore_scale,
     start_motion,
 )
-from moda.motion.sampler import Precision, sample_motion, sampling_options
+from moda.motion.sampler import sample_motion, sampling_options
 from moda.published_weights import LivePortrait, load_hubert, load_live_portrait
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.renderer import NeuralRenderer

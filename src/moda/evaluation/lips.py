@@ -20,7 +20,7 @@ from moda.evaluation.metrics import (
 )
 from moda.landmarks import MOUTH_CORNERS, Array, identity_vector, lip_gap, lip_gaps, lip_width
 from moda.motion.controls import shape_motion
-from moda.motion.sampler import sample_motion, scale_group
+from moda.motion.sampler import sample_motion, sampling_options
 from moda.structures import Floats, Motion, MotionSpace, Speech
 
 
@@ -89,7 +89,6 @@ def sampled_lips(
 
     With ``shaped`` lips rest in silence, as in a video.
     """
-    sampler = checkpoint.config.sampler
     stretches = list(
         sample_motion(
             checkpoint.model,
@@ -97,12 +96,7 @@ def sampled_lips(
             [speech],
             identity=identity,
             generator=seed,
-            num_steps=sampler.num_steps,
-            guidance_scale=sampler.guidance_scale,
-            schedule=sampler.schedule,
-            drop_last_step=sampler.drop_last_step,
-            noise_scale=scale_group(checkpoint.space, "mouth", sampler.mouth_noise),
-            gain=scale_group(checkpoint.space, "mouth", sampler.mouth_gain),
+            **sampling_options(checkpoint.space, checkpoint.config.sampler),
         )
     )
     if shaped:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moda.config import MotionModelConfig, SamplerConfig
+from moda.config import MotionModelConfig, Precision, SamplerConfig
 from moda.errors import InputError
 from moda.motion.flow import guide, published_schedule, sample_euler, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
@@ -31,8 +31,6 @@ from moda.structures import (
     Speech,
     Style,
 )
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class SpeechWindow(NamedTuple):

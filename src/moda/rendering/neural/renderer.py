@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from moda.config import Precision
 from moda.errors import InputError
 from moda.keypoints import MOTION_SIZE, DrivingRules, driving_keypoints, place_keypoints
 from moda.landmarks import Array, eye_openings, lip_opening
@@ -32,8 +33,6 @@ from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.pasting import CROP_SIZE_PX, Paster, limited_picture
 from moda.rendering.neural.warping import WarpSource
 from moda.structures import Motion, MotionSpace, NeuralPortrait, Picture
-
-Precision = Literal["float32", "float16", "bfloat16"]
 
 APPEARANCE_SIZE_PX = 256
 WIDEST_OPENING = 0.8
