@@ -1,20 +1,23 @@
-"""Convolutions along one axis with fewer multiplications than results times taps.
+"""Convolutions with fewer multiplications than results times taps, tile by tile.
 
-Every algorithm is bilinear: ``outputs @ ((inputs @ window) * (weights @ taps))`` gives some results
-at once, from a window of the axis. Algorithms of several axes combine as a tensor product; over
+Every algorithm is bilinear: ``outputs @ ((inputs @ window) * (weights @ taps))`` gives the results
+of a tile from a window of the features. Those of single axes combine as a tensor product. Over
 channels, each of the products becomes a matrix product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
+Axes = tuple[int, int, int]
+"""One number each for depth, rows, columns"""
 
 POINTS = {
     2: ("0", "1", "-1"),
@@ -25,7 +28,7 @@ POINTS = {
 
 
 class AxisAlgorithm(NamedTuple):
-    """``y[i] = sum_k x[i + k - margin] w[k]`` with zeros outside, tile by tile."""
+    """``y[i] = sum_k x[i + k - margin] w[k]`` with zeros outside, for tiles of one axis."""
 
     inputs: Matrix  # (products, window)
     weights: Matrix  # (products, taps)
@@ -34,6 +37,48 @@ class AxisAlgorithm(NamedTuple):
     """Inputs from one tile to the next"""
     margin: int
     """Inputs of the window before the tile's own"""
+
+
+class Stage(NamedTuple):
+    """A matrix to multiply the middle axis of numbers (outer, width, inner) with."""
+
+    matrix: Matrix  # (rows, width)
+    outer: int
+    inner: int
+
+
+class TileAlgorithm(NamedTuple):
+    """The same for tiles of a volume; triples are depth, rows, columns."""
+
+    inputs: tuple[Stage, Stage, Stage]
+    """From the window to the products"""
+    weights: Matrix
+    """(products, taps), all taps of a kernel in a row"""
+    outputs: tuple[Stage, Stage, Stage]
+    """From the products to the results"""
+    window: Axes
+    results: Axes
+    steps: Axes
+    margins: Axes
+
+
+def separable(depth: AxisAlgorithm, rows: AxisAlgorithm, columns: AxisAlgorithm) -> TileAlgorithm:
+    """The tensor product of an algorithm for each axis."""
+    axes = depth, rows, columns
+    return TileAlgorithm(
+        _along_axes(*(axis.inputs for axis in axes)),
+        np.kron(depth.weights, np.kron(rows.weights, columns.weights)),
+        _along_axes(*(axis.outputs for axis in axes)),
+        window=triple(axis.inputs.shape[1] for axis in axes),
+        results=triple(axis.outputs.shape[0] for axis in axes),
+        steps=triple(axis.step for axis in axes),
+        margins=triple(axis.margin for axis in axes),
+    )
+
+
+def plane(axis: AxisAlgorithm) -> TileAlgorithm:
+    """The same algorithm for rows and columns, one tap along the depth."""
+    return separable(single_tap(), axis, axis)
 
 
 def single_tap() -> AxisAlgorithm:
@@ -57,34 +102,53 @@ def winograd(results: Literal[2, 4, 6]) -> AxisAlgorithm:
     return AxisAlgorithm(inputs / smallest, weights * smallest, outputs, step=results, margin=1)
 
 
-def fourier(window: int, taps: int) -> AxisAlgorithm:
-    """Any odd number of taps by a real Fourier transform of an even ``window``.
+def fourier_plane(window: int, taps: int) -> TileAlgorithm:
+    """Square kernels of an odd number of taps by Fourier transforms of a window of even size.
 
-    ``window - taps + 1`` results. A pair of complex conjugate frequencies takes three real
-    products: with inputs ``a + ib`` and weights ``c + id`` these are c(a + b), a(d - c), b(c + d).
+    ``window - taps + 1`` results in both directions. Rows and columns are transformed into cosines
+    and sines, of which the last stage makes the plane's frequencies. A frequency and its conjugate
+    take three real products: inputs ``a + ib`` and weights ``c + id`` make c(a + b), a(d - c) and
+    b(c + d).
     """
-    results = window - taps + 1
-    at_input, at_tap, at_result = np.arange(window), np.arange(taps), np.arange(results)
+    results, half = window - taps + 1, window // 2
+    tap = np.arange(taps)
     inputs: list[Matrix] = []
     weights: list[Matrix] = []
     outputs: list[Matrix] = []
-    for frequency in range(window // 2 + 1):
-        angle = 2 * np.pi * frequency / window
-        real, imaginary = np.cos(angle * at_input), -np.sin(angle * at_input)
-        # The weights' conjugate: a correlation, not a convolution.
-        real_weight, imaginary_weight = np.cos(angle * at_tap), np.sin(angle * at_tap)
-        real_back, imaginary_back = np.cos(angle * at_result), -np.sin(angle * at_result)
-        if frequency in (0, window // 2):
+    for row, column in product(range(half + 1), range(window)):
+        cosines, sines = zip(*(_waves_of(index, window) for index in (row, column)), strict=True)
+        real = np.outer(*cosines) - np.outer(*sines)
+        imaginary = -np.outer(sines[0], cosines[1]) - np.outer(cosines[0], sines[1])
+        angle = 2 * np.pi * (row * tap[:, None] + column * tap) / window
+        # The conjugate of the weights' transform: a correlation, not a convolution.
+        real_weight, imaginary_weight = np.cos(angle), np.sin(angle)
+        if row % half == 0 and column % half == 0:
             inputs.append(real)
             weights.append(real_weight)
-            outputs.append(real_back / window)
-            continue
-        inputs += [real + imaginary, real, imaginary]
-        weights += [real_weight, imaginary_weight - real_weight, real_weight + imaginary_weight]
-        both = 2 / window
-        outputs += [both * (real_back + imaginary_back), both * imaginary_back, -both * real_back]
-    return AxisAlgorithm(
-        np.array(inputs), np.array(weights), np.array(outputs).T, step=results, margin=taps // 2
+            outputs.append(real / window**2)
+        elif row % half or column < half:  # the others are conjugates of these
+            inputs += [real + imaginary, real, imaginary]
+            weights += [
+                real_weight,
+                imaginary_weight - real_weight,
+                real_weight + imaginary_weight,
+            ]
+            both = 2 / window**2
+            outputs += [both * (real + imaginary), both * imaginary, -both * real]
+    frequencies = np.reshape(inputs, (len(inputs), -1))
+    forward, backward = _waves(window, window), _waves(window, results).T
+    return TileAlgorithm(
+        (Stage(forward, 1, window), Stage(forward, window, 1), Stage(frequencies, 1, 1)),
+        np.reshape(weights, (len(weights), -1)),
+        (
+            Stage(np.reshape(outputs, frequencies.shape).T, 1, 1),
+            Stage(backward, 1, window),
+            Stage(backward, results, 1),
+        ),
+        window=(1, window, window),
+        results=(1, results, results),
+        steps=(1, results, results),
+        margins=(0, taps // 2, taps // 2),
     )
 
 
@@ -99,6 +163,39 @@ def enlarged(factor: int) -> AxisAlgorithm:
     outputs = np.zeros((factor, 3))
     outputs[:, 0] = outputs[0, 1] = outputs[-1, 2] = 1
     return AxisAlgorithm(inputs, weights, outputs, step=1, margin=1)
+
+
+def triple(numbers: Iterable[int]) -> Axes:
+    """Exactly three numbers: of depth, rows, columns."""
+    depth, rows, columns = numbers
+    return depth, rows, columns
+
+
+def _along_axes(depth: Matrix, rows: Matrix, columns: Matrix) -> tuple[Stage, Stage, Stage]:
+    """One matrix for each axis of a box, one after the other."""
+    return (
+        Stage(depth, 1, rows.shape[1] * columns.shape[1]),
+        Stage(rows, len(depth), columns.shape[1]),
+        Stage(columns, len(depth) * len(rows), 1),
+    )
+
+
+def _waves(window: int, count: int) -> Matrix:
+    """(window, count): all cosines, then all sines with a whole number of periods in a window."""
+    half, position = window // 2, 2 * np.pi * np.arange(count) / window
+    cosines = np.cos(np.outer(np.arange(half + 1), position))
+    sines = np.sin(np.outer(np.arange(1, half), position))
+    return np.concatenate((cosines, sines))
+
+
+def _waves_of(frequency: int, window: int) -> tuple[Matrix, Matrix]:
+    """Cosine and sine of a frequency below ``window`` as sums of :func:`_waves`."""
+    cosine, sine = np.zeros((2, window))
+    half, folded = window // 2, min(frequency, window - frequency)
+    cosine[folded] = 1
+    if folded % half:
+        sine[half + folded] = 1 if frequency == folded else -1
+    return cosine, sine
 
 
 def _powers(points: Sequence[Fraction], count: int) -> list[list[Fraction]]:

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moda.rendering.neural.cpu.algorithms import AxisAlgorithm
+from moda.rendering.neural.cpu.algorithms import Axes, TileAlgorithm, triple
 from moda.rendering.neural.cpu.kernels import (
     F32,
-    Axes,
     Tiling,
     Transform,
-    sparse_rows,
+    sparse_transform,
     sum_depth_taps,
     transform_inputs,
     write_modulated,
@@ -181,34 +180,31 @@ class Modulated:
 
 
 class TiledConvolution:
-    """Convolutions of the same features, with one algorithm for each axis.
+    """Convolutions of the same features.
 
     Args:
         kernels: for each writer of a call the kernels it takes results of: one; or two with equal
             numbers of channels (scale and shift), whose channels arrive side by side.
-        algorithms: for depth, rows and columns.
+        algorithm: for kernels of their size.
         workers: the threads to run on.
-        depth_taps: taps along the depth that are multiplied one by one; its algorithm then has a
-            single tap.
+        depth_taps: taps along the depth that are multiplied one by one; the algorithm is then one
+            for planes.
     """
 
     def __init__(
         self,
         kernels: Sequence[Sequence[Kernel]],
-        algorithms: Sequence[AxisAlgorithm],
+        algorithm: TileAlgorithm,
         workers: Workers,
         *,
         depth_taps: int = 1,
     ) -> None:
         self.workers = workers
         self.depth_taps = depth_taps
-        self.steps, self.margins = (
-            _axes(getattr(axis, name) for axis in algorithms) for name in ("step", "margin")
-        )
-        self.inputs = Transform(*(sparse_rows(axis.inputs) for axis in algorithms))
-        self.outputs = Transform(*(sparse_rows(axis.outputs) for axis in algorithms))
-        depth, rows, columns = (axis.weights for axis in algorithms)
-        matrix = torch.from_numpy(np.kron(depth, np.kron(rows, columns)))
+        self.steps, self.margins = algorithm.steps, algorithm.margins
+        self.inputs = sparse_transform(algorithm.inputs, algorithm.window)
+        self.outputs = sparse_transform(algorithm.outputs, algorithm.results)
+        matrix = torch.from_numpy(algorithm.weights)
         self.columns = [
             _columns(index, together, first, count, matrix, depth_taps, workers)
             for index, together in enumerate(kernels)
@@ -220,7 +216,7 @@ class TiledConvolution:
     def __call__(self, features: F32, *writers: Writer, first_channel: int = 0) -> None:
         """Convolve channels of features (B, D, H, W, C), from ``first_channel`` on."""
         batch_size, *size = features.shape[:4]
-        counts = _axes(-(-length // step) for length, step in zip(size, self.steps, strict=True))
+        counts = triple(-(-length // step) for length, step in zip(size, self.steps, strict=True))
         tiling = Tiling(counts, self.steps, self.margins)
         num_tiles = batch_size * int(np.prod(counts))
         at_once = self._tiles_at_once(num_tiles, counts[0])
@@ -268,11 +264,6 @@ class TiledConvolution:
         sums = memory[: int(np.prod(size))].reshape(size)
         sum_depth_taps(products, depth, self.depth_taps, sums)
         return sums
-
-
-def _axes(numbers: Iterable[int]) -> Axes:
-    depth, rows, columns = numbers
-    return depth, rows, columns
 
 
 def _portions(count: int, limit: int) -> list[tuple[int, int]]:

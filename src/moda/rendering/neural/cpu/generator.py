@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moda.rendering.neural.cpu.algorithms import enlarged, single_tap, winograd
+from moda.rendering.neural.cpu.algorithms import enlarged, plane, winograd
 from moda.rendering.neural.cpu.convolution import (
     Kernel,
     Modulated,
@@ -44,16 +44,14 @@ class CpuGenerator(nn.Module):
         super().__init__()
         final = generator.conv_img[0]
         assert isinstance(final, nn.Conv2d)
-        plane = (single_tap(), winograd(4), winograd(4))
-        large_plane = (single_tap(), winograd(6), winograd(6))
-        self.first = TiledConvolution([[kernel_of(generator.fc)]], plane, workers)
+        self.first = TiledConvolution([[kernel_of(generator.fc)]], plane(winograd(4)), workers)
         names = [*(f"G_middle_{index}" for index in range(NUM_MIDDLE_BLOCKS)), "up_0", "up_1"]
         self.blocks = [
             CpuSpadeBlock(block, workers)
             for block in map(generator.get_submodule, names)
             if isinstance(block, SpadeBlock)
         ]
-        self.final = TiledConvolution([[kernel_of(final)]], large_plane, workers)
+        self.final = TiledConvolution([[kernel_of(final)]], plane(winograd(6)), workers)
         self._memory = Memory()
         self._lock = Lock()
 
@@ -87,32 +85,31 @@ class CpuSpadeBlock:
         self.factor = block.factor
         self.workers = workers
         # Larger tiles need fewer products but more weights, which small planes do not pay back.
-        axis = winograd(4 if block.factor == 1 else 6)
-        plane = single_tap(), axis, axis
-        map_axis = axis if block.factor == 1 else enlarged(block.factor)
+        small = block.factor == 1
+        tiles = plane(winograd(4 if small else 6))
         norms = [block.norm_0, block.norm_1]
         if block.learned_shortcut:
             norms.append(block.norm_s)
             self.mixing = block.conv_s.weight.detach()[:, :, 0, 0].T.contiguous()
             shift = _followed(kernel_of(block.norm_s.mlp_beta), block.conv_s)
             self.shortcut = TiledConvolution(
-                [[_plus_one(kernel_of(block.norm_s.mlp_gamma))], [shift]], plane, workers
+                [[_plus_one(kernel_of(block.norm_s.mlp_gamma))], [shift]], tiles, workers
             )
         self.learned_shortcut = block.learned_shortcut
         self.hidden_size = block.norm_0.shared.out_channels
         self.shared = TiledConvolution(
             [[kernel_of(norm.shared)] for norm in norms],
-            (single_tap(), map_axis, map_axis),
+            tiles if small else plane(enlarged(block.factor)),
             workers,
         )
         self.modulation_0, self.modulation_1 = (
             TiledConvolution(
-                [[_plus_one(kernel_of(norm.mlp_gamma)), kernel_of(norm.mlp_beta)]], plane, workers
+                [[_plus_one(kernel_of(norm.mlp_gamma)), kernel_of(norm.mlp_beta)]], tiles, workers
             )
             for norm in norms[:2]
         )
         self.conv_0, self.conv_1 = (
-            TiledConvolution([[kernel_of(conv)]], plane, workers)
+            TiledConvolution([[kernel_of(conv)]], tiles, workers)
             for conv in (block.conv_0, block.conv_1)
         )
 

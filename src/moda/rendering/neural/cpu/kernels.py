@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.neural.cpu.algorithms import Matrix
+from moda.rendering.neural.cpu.algorithms import Axes, Matrix, Stage
 from moda.rendering.warp import compiled
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-Axes = tuple[int, int, int]
-"""One number each for depth, rows, columns"""
 
 TERMS = 4
 """Terms of a row that one loop adds up; absent ones have the factor 0."""
@@ -26,34 +24,38 @@ BUFFER_FLOATS = 1 << 16
 LANES = 16
 
 
-class SparseRows(NamedTuple):
-    """A matrix without its zeros, rows in groups of ``TERMS``."""
+class SparseStage(NamedTuple):
+    """A :class:`Stage` without the matrix's zeros, the terms of a row in groups of ``TERMS``."""
 
     columns: I64  # (rows, groups * TERMS)
     factors: F32  # (rows, groups * TERMS)
     groups: I64  # (rows,)
     width: int
-    """Columns of the matrix"""
+    outer: int
+    inner: int
 
 
 class Transform(NamedTuple):
-    """One matrix for each axis of a tile."""
+    """What is done to the numbers of a tile, one stage after the other."""
 
-    depth: SparseRows
-    rows: SparseRows
-    columns: SparseRows
+    first: SparseStage
+    second: SparseStage
+    third: SparseStage
+    box: Axes
+    """Positions of the features that go in or come out"""
 
 
 class Tiling(NamedTuple):
-    """Where the tiles of a volume lie."""
+    """Where the windows of the tiles lie."""
 
     counts: Axes
     steps: Axes
     margins: Axes
 
 
-def sparse_rows(matrix: Matrix) -> SparseRows:
-    """The non-zero terms of each row."""
+def sparse_stage(stage: Stage) -> SparseStage:
+    """The non-zero terms of each row of the matrix."""
+    matrix = stage.matrix
     terms = [np.flatnonzero(row) for row in matrix]
     groups = np.array([-(-len(row) // TERMS) for row in terms])
     columns = np.zeros((len(matrix), int(groups.max()) * TERMS), np.int64)
@@ -62,23 +64,29 @@ def sparse_rows(matrix: Matrix) -> SparseRows:
         columns[index] = row[0]
         columns[index, : len(row)] = row
         factors[index, : len(row)] = matrix[index, row]
-    return SparseRows(columns, factors, groups, matrix.shape[1])
+    return SparseStage(columns, factors, groups, matrix.shape[1], stage.outer, stage.inner)
+
+
+def sparse_transform(stages: tuple[Stage, Stage, Stage], box: Axes) -> Transform:
+    """Stages made ready for the kernels."""
+    first, second, third = (sparse_stage(stage) for stage in stages)
+    return Transform(first, second, third, box)
 
 
 @compiled
-def combine(matrix: SparseRows, source: F32, target: F32, outer: int, inner: int) -> None:
-    """``target[o, r] = sum_c matrix[r, c] source[o, c]`` for (outer, columns, inner) numbers.
+def combine(stage: SparseStage, source: F32, target: F32, channels: int) -> None:
+    """``target[o, r, i] = sum_c matrix[r, c] source[o, c, i]``, i over positions and channels.
 
     Unsigned indices spare the check for negative ones, which would keep the loops from vectors.
     """
-    num_rows, length = matrix.columns.shape[0], np.uint64(inner)
-    for block in range(outer):
-        base = np.uint64(block * matrix.width * inner)
+    num_rows, length = stage.columns.shape[0], np.uint64(stage.inner * channels)
+    for block in range(stage.outer):
+        base = np.uint64(block * stage.width) * length
         for row in range(num_rows):
-            to = np.uint64((block * num_rows + row) * inner)
-            for group in range(matrix.groups[row]):
-                columns = matrix.columns[row, TERMS * group : TERMS * group + TERMS]
-                factors = matrix.factors[row, TERMS * group : TERMS * group + TERMS]
+            to = np.uint64(block * num_rows + row) * length
+            for group in range(stage.groups[row]):
+                columns = stage.columns[row, TERMS * group : TERMS * group + TERMS]
+                factors = stage.factors[row, TERMS * group : TERMS * group + TERMS]
                 a, b, c, d = factors[0], factors[1], factors[2], factors[3]
                 at_a = base + np.uint64(columns[0]) * length
                 at_b = base + np.uint64(columns[1]) * length
@@ -104,28 +112,20 @@ def combine(matrix: SparseRows, source: F32, target: F32, outer: int, inner: int
 
 @compiled
 def transformed(transform: Transform, here: F32, there: F32, channels: int) -> F32:
-    """Apply the matrices of all axes to a tile in ``here``; the buffer that has the result."""
-    depth, rows, columns = transform.depth, transform.rows, transform.columns
-    if depth.columns.shape[0] * depth.width > 1:
-        combine(depth, here, there, 1, rows.width * columns.width * channels)
-        here, there = there, here
-    if rows.columns.shape[0] * rows.width > 1:
-        combine(rows, here, there, depth.columns.shape[0], columns.width * channels)
-        here, there = there, here
-    if columns.columns.shape[0] * columns.width > 1:
-        outer = depth.columns.shape[0] * rows.columns.shape[0]
-        combine(columns, here, there, outer, channels)
-        here, there = there, here
+    """Apply all stages to a tile in ``here``; the buffer that has the result."""
+    for stage in (transform.first, transform.second, transform.third):
+        if stage.width * stage.columns.shape[0] > 1:
+            combine(stage, here, there, channels)
+            here, there = there, here
     return here
 
 
 @compiled
 def tile_size(transform: Transform) -> int:
-    """The largest number of positions that a tile has before, between or after the axes."""
-    depth = max(transform.depth.columns.shape[0], transform.depth.width)
-    rows = max(transform.rows.columns.shape[0], transform.rows.width)
-    columns = max(transform.columns.columns.shape[0], transform.columns.width)
-    size: int = depth * rows * columns
+    """The largest number of positions that a tile has before, between or after the stages."""
+    size = 1
+    for stage in (transform.first, transform.second, transform.third):
+        size = max(size, stage.outer * max(stage.width, stage.columns.shape[0]) * stage.inner)
     return size
 
 
@@ -189,7 +189,6 @@ def transform_inputs(
     size = tile_size(transform)
     at_once = channels_at_once(size)
     here, there = np.empty(size * at_once, np.float32), np.empty(size * at_once, np.float32)
-    box = transform.depth.width, transform.rows.width, transform.columns.width
     num_products, num_tiles, num_channels = products.shape
     for tile in range(num_tiles):
         batch, depth, row, column = tile_position(first_tile + tile, tiling.counts)
@@ -201,7 +200,7 @@ def transform_inputs(
         for first in range(0, num_channels, at_once):
             count = min(at_once, num_channels - first)
             channels = first_channel + first, first_channel + first + count
-            read_window(features, batch, begin, box, channels, here)
+            read_window(features, batch, begin, transform.box, channels, here)
             result = transformed(transform, here, there, count)
             for product in range(num_products):
                 values = result[product * count : (product + 1) * count]
@@ -230,8 +229,8 @@ def write_results(
     at_once = channels_at_once(size)
     here, there = np.empty(size * at_once, np.float32), np.empty(size * at_once, np.float32)
     _, depth, height, width, _ = target.shape
-    results_z, results_y = transform.depth.columns.shape[0], transform.rows.columns.shape[0]
-    results_x, weak = transform.columns.columns.shape[0], np.float32(slope)
+    results_z, results_y, results_x = transform.box
+    weak = np.float32(slope)
     for tile in range(products.shape[1]):
         batch, tile_z, tile_y, tile_x = tile_position(first_tile + tile, counts)
         z0, y0, x0 = tile_z * results_z, tile_y * results_y, tile_x * results_x
@@ -275,7 +274,7 @@ def write_modulated(
 
     ``products`` (P, tiles, N or 2N): scales, then shifts if ``bias`` (1 or 2, N) has any. The
     source (B, 1, H, W, C) is repeated where the target is a multiple of its size; ``statistics``
-    (2, B, C) are the factor and the summand that normalise it. A plane: no transform of the depth.
+    (2, B, C) are the factor and the summand that normalise it. Tiles of a plane.
     """
     size = tile_size(transform)
     at_once = channels_at_once(size)
@@ -285,7 +284,7 @@ def write_modulated(
     shifted, biases = bias.shape[0] == 2, np.zeros((2, num_channels), np.float32)
     biases[: bias.shape[0]] = bias
     height, width, factor = target.shape[2], target.shape[3], target.shape[2] // source.shape[2]
-    results_y, results_x = transform.rows.columns.shape[0], transform.columns.columns.shape[0]
+    _, results_y, results_x = transform.box
     for tile in range(products.shape[1]):
         batch, _, tile_y, tile_x = tile_position(first_tile + tile, counts)
         y0, x0 = tile_y * results_y, tile_x * results_x

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moda.rendering.neural.cpu.algorithms import Matrix, enlarged, fourier, single_tap, winograd
+from moda.rendering.neural.cpu.algorithms import (
+    Matrix,
+    enlarged,
+    fourier_plane,
+    plane,
+    separable,
+    winograd,
+)
 from moda.rendering.neural.cpu.convolution import (
     Kernel,
     TiledConvolution,
@@ -60,18 +67,17 @@ class CpuWarping(nn.Module):
         fold_batch_norms(warping)
         dense = warping.dense_motion_network
         mask_size = dense.mask.kernel_size[0]
-        mask_axis = fourier(MASK_WINDOW, mask_size)
         third = _depth_major(kernel_of(warping.third.conv), dense.compress.in_channels)
         self.compress = dense.compress
         self.hourglass = CpuHourglass(dense.hourglass, workers)
         self.mask = TiledConvolution(
             [[kernel_of(dense.mask)]],
-            (single_tap(), mask_axis, mask_axis),
+            fourier_plane(MASK_WINDOW, mask_size),
             workers,
             depth_taps=mask_size,
         )
         self.occlusion = CpuOcclusion(dense.occlusion, dense.mask.in_channels, workers)
-        self.third = TiledConvolution([[third]], (single_tap(), winograd(4), winograd(4)), workers)
+        self.third = TiledConvolution([[third]], plane(winograd(4)), workers)
         self.fourth = kernel_of(warping.fourth)
         self.workers = workers
         self._memory = Memory()
@@ -182,16 +188,16 @@ class CpuHourglass:
         # Large planes pay for the weights of large tiles; of the smallest ones, the weights cost
         # more time to read than the products to compute.
         # Of the smallest planes, the weights cost more time to read than the products to compute.
-        usual, small = (winograd(4),) * 3, (winograd(2),) * 3
+        usual, small = (separable(*[winograd(size)] * 3) for size in (4, 2))
         tiles = [*[usual] * (len(downs) - 1), small]
         self.downs = [
-            TiledConvolution([[kernel_of(block.conv)]], axes, workers)
-            for block, axes in zip(downs, tiles, strict=True)
+            TiledConvolution([[kernel_of(block.conv)]], algorithm, workers)
+            for block, algorithm in zip(downs, tiles, strict=True)
         ]
         self.ups = [
             TiledConvolution(
                 [[kernel_of(block.conv)]],
-                (winograd(2 if index == 0 else 4), enlarged(2), enlarged(2)),
+                separable(winograd(2 if index == 0 else 4), enlarged(2), enlarged(2)),
                 workers,
             )
             for index, block in enumerate(ups)
