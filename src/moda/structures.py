@@ -107,6 +107,14 @@ class Motion:
     def __len__(self) -> int:
         return len(self.values)
 
+    def require_space(self, space: MotionSpace) -> None:
+        """Raise :class:`InputError` unless this is motion of a renderer's space."""
+        if self.space.groups != space.groups or self.space.name != space.name:
+            raise InputError(
+                f"this is motion of the {self.space.name} space; "
+                f"the renderer needs the {space.name} space it was made for"
+            )
+
     def part(self, name: str) -> Floats:
         """View (T, size) of one named part, see :meth:`MotionSpace.slice`."""
         return self.values[:, self.space.slice(name)]

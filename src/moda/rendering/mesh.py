@@ -114,11 +114,7 @@ class MeshRenderer:
 
     def render(self, motion: Motion) -> Iterator[Picture]:
         """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for."""
-        if motion.space.groups != self._space.groups or motion.space.name != self._space.name:
-            raise InputError(
-                f"this is motion of the {motion.space.name} space; "
-                f"the renderer needs the {self._space.name} space it was made for"
-            )
+        motion.require_space(self._space)
         return self._frames(motion)
 
     def _frames(self, motion: Motion) -> Iterator[Picture]:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from moda.rendering.neural.cpu.algorithms import Axes, TileAlgorithm, triple
 from moda.rendering.neural.cpu.kernels import (
     F32,
-    Tiling,
     Transform,
     sparse_transform,
     sum_depth_taps,
@@ -217,7 +216,7 @@ class TiledConvolution:
         """Convolve channels of features (B, D, H, W, C), from ``first_channel`` on."""
         batch_size, *size = features.shape[:4]
         counts = triple(-(-length // step) for length, step in zip(size, self.steps, strict=True))
-        tiling = Tiling(counts, self.steps, self.margins)
+        tiling = counts, self.steps, self.margins
         num_tiles = batch_size * int(np.prod(counts))
         at_once = self._tiles_at_once(num_tiles, counts[0])
 

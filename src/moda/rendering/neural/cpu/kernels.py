@@ -6,12 +6,10 @@ counted in the order batch, rows, columns, depth. All kernels release the interp
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.neural.cpu.algorithms import Axes, Matrix, Stage
+from moda.rendering.neural.cpu.algorithms import Axes, Stage
 from moda.rendering.warp import compiled
 
 F32 = NDArray[np.float32]
@@ -24,33 +22,17 @@ BUFFER_FLOATS = 1 << 16
 LANES = 16
 
 
-class SparseStage(NamedTuple):
-    """A :class:`Stage` without the matrix's zeros, the terms of a row in groups of ``TERMS``."""
+SparseStage = tuple[I64, F32, I64, int, int, int]
+"""A :class:`Stage` without its matrix's zeros, the terms of a row in groups of ``TERMS``: columns
+and factors (rows, groups * TERMS), groups (rows,), width, outer, inner."""
 
-    columns: I64  # (rows, groups * TERMS)
-    factors: F32  # (rows, groups * TERMS)
-    groups: I64  # (rows,)
-    width: int
-    outer: int
-    inner: int
+Transform = tuple[tuple[SparseStage, SparseStage, SparseStage], Axes]
+"""What is done to the numbers of a tile, one stage after the other, and the box of positions of the
+features that goes in or comes out"""
 
-
-class Transform(NamedTuple):
-    """What is done to the numbers of a tile, one stage after the other."""
-
-    first: SparseStage
-    second: SparseStage
-    third: SparseStage
-    box: Axes
-    """Positions of the features that go in or come out"""
-
-
-class Tiling(NamedTuple):
-    """Where the windows of the tiles lie."""
-
-    counts: Axes
-    steps: Axes
-    margins: Axes
+Tiling = tuple[Axes, Axes, Axes]
+"""Where the windows of tiles lie: numbers of tiles, inputs from one to the next, and inputs of a
+window before the tile's own"""
 
 
 def sparse_stage(stage: Stage) -> SparseStage:
@@ -64,13 +46,13 @@ def sparse_stage(stage: Stage) -> SparseStage:
         columns[index] = row[0]
         columns[index, : len(row)] = row
         factors[index, : len(row)] = matrix[index, row]
-    return SparseStage(columns, factors, groups, matrix.shape[1], stage.outer, stage.inner)
+    return columns, factors, groups, matrix.shape[1], stage.outer, stage.inner
 
 
 def sparse_transform(stages: tuple[Stage, Stage, Stage], box: Axes) -> Transform:
     """Stages made ready for the kernels."""
     first, second, third = (sparse_stage(stage) for stage in stages)
-    return Transform(first, second, third, box)
+    return (first, second, third), box
 
 
 @compiled
@@ -79,19 +61,20 @@ def combine(stage: SparseStage, source: F32, target: F32, channels: int) -> None
 
     Unsigned indices spare the check for negative ones, which would keep the loops from vectors.
     """
-    num_rows, length = stage.columns.shape[0], np.uint64(stage.inner * channels)
-    for block in range(stage.outer):
-        base = np.uint64(block * stage.width) * length
+    terms, factors, groups, width, outer, inner = stage
+    num_rows, length = terms.shape[0], np.uint64(inner * channels)
+    for block in range(outer):
+        base = np.uint64(block * width) * length
         for row in range(num_rows):
             to = np.uint64(block * num_rows + row) * length
-            for group in range(stage.groups[row]):
-                columns = stage.columns[row, TERMS * group : TERMS * group + TERMS]
-                factors = stage.factors[row, TERMS * group : TERMS * group + TERMS]
-                a, b, c, d = factors[0], factors[1], factors[2], factors[3]
-                at_a = base + np.uint64(columns[0]) * length
-                at_b = base + np.uint64(columns[1]) * length
-                at_c = base + np.uint64(columns[2]) * length
-                at_d = base + np.uint64(columns[3]) * length
+            for group in range(groups[row]):
+                first = TERMS * group
+                a, b = factors[row, first], factors[row, first + 1]
+                c, d = factors[row, first + 2], factors[row, first + 3]
+                at_a = base + np.uint64(terms[row, first]) * length
+                at_b = base + np.uint64(terms[row, first + 1]) * length
+                at_c = base + np.uint64(terms[row, first + 2]) * length
+                at_d = base + np.uint64(terms[row, first + 3]) * length
                 if group == 0:
                     for i in range(length):
                         target[to + i] = (
@@ -113,8 +96,8 @@ def combine(stage: SparseStage, source: F32, target: F32, channels: int) -> None
 @compiled
 def transformed(transform: Transform, here: F32, there: F32, channels: int) -> F32:
     """Apply all stages to a tile in ``here``; the buffer that has the result."""
-    for stage in (transform.first, transform.second, transform.third):
-        if stage.width * stage.columns.shape[0] > 1:
+    for stage in transform[0]:
+        if stage[0].shape[0] * stage[3] > 1:  # more than a single number
             combine(stage, here, there, channels)
             here, there = there, here
     return here
@@ -124,8 +107,8 @@ def transformed(transform: Transform, here: F32, there: F32, channels: int) -> F
 def tile_size(transform: Transform) -> int:
     """The largest number of positions that a tile has before, between or after the stages."""
     size = 1
-    for stage in (transform.first, transform.second, transform.third):
-        size = max(size, stage.outer * max(stage.width, stage.columns.shape[0]) * stage.inner)
+    for columns, _, _, width, outer, inner in transform[0]:
+        size = max(size, outer * max(width, columns.shape[0]) * inner)
     return size
 
 
@@ -189,18 +172,19 @@ def transform_inputs(
     size = tile_size(transform)
     at_once = channels_at_once(size)
     here, there = np.empty(size * at_once, np.float32), np.empty(size * at_once, np.float32)
+    counts, steps, margins = tiling
     num_products, num_tiles, num_channels = products.shape
     for tile in range(num_tiles):
-        batch, depth, row, column = tile_position(first_tile + tile, tiling.counts)
+        batch, depth, row, column = tile_position(first_tile + tile, counts)
         begin = (
-            depth * tiling.steps[0] - tiling.margins[0],
-            row * tiling.steps[1] - tiling.margins[1],
-            column * tiling.steps[2] - tiling.margins[2],
+            depth * steps[0] - margins[0],
+            row * steps[1] - margins[1],
+            column * steps[2] - margins[2],
         )
         for first in range(0, num_channels, at_once):
             count = min(at_once, num_channels - first)
             channels = first_channel + first, first_channel + first + count
-            read_window(features, batch, begin, transform.box, channels, here)
+            read_window(features, batch, begin, transform[1], channels, here)
             result = transformed(transform, here, there, count)
             for product in range(num_products):
                 values = result[product * count : (product + 1) * count]
@@ -229,7 +213,7 @@ def write_results(
     at_once = channels_at_once(size)
     here, there = np.empty(size * at_once, np.float32), np.empty(size * at_once, np.float32)
     _, depth, height, width, _ = target.shape
-    results_z, results_y, results_x = transform.box
+    results_z, results_y, results_x = transform[1]
     weak = np.float32(slope)
     for tile in range(products.shape[1]):
         batch, tile_z, tile_y, tile_x = tile_position(first_tile + tile, counts)
@@ -284,7 +268,7 @@ def write_modulated(
     shifted, biases = bias.shape[0] == 2, np.zeros((2, num_channels), np.float32)
     biases[: bias.shape[0]] = bias
     height, width, factor = target.shape[2], target.shape[3], target.shape[2] // source.shape[2]
-    _, results_y, results_x = transform.box
+    _, results_y, results_x = transform[1]
     for tile in range(products.shape[1]):
         batch, _, tile_y, tile_x = tile_position(first_tile + tile, counts)
         y0, x0 = tile_y * results_y, tile_x * results_x

@@ -6,22 +6,14 @@ frame. All release the interpreter lock.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from moda.rendering.neural.cpu.kernels import F32, I64
 from moda.rendering.warp import compiled
 
-
-class Shifts(NamedTuple):
-    """Where the voxels of each axis (x, y, z) come from when everything is shifted: K shifts."""
-
-    lower: I64
-    """(K, 3, longest axis): the voxel before, or the nearest one outside that has no neighbour in
-    the volume"""
-    upper_weight: F32
-    """(K, 3, longest axis): weight of the voxel after, 0..1"""
+Shifts = tuple[I64, F32]
+"""Where the voxels of each axis (x, y, z) come from when everything is shifted, K times: the voxel
+before (K, 3, longest axis), -1 for the border, and the weight of the voxel after, 0..1"""
 
 
 @compiled
@@ -41,20 +33,21 @@ def propose(
     ``resting_heat`` (K, D, H, W) is subtracted from their product. Shifting is separable: rows are
     mixed once and then sampled.
     """
+    lower_voxel, upper_weight = shifts
     depth, height, width, channels = compressed.shape
     mixed = np.empty((width + 2, channels), np.float32)  # a zero at both ends
-    for point in range(shifts.lower.shape[0]):
+    for point in range(lower_voxel.shape[0]):
         at = first_channel + point * (1 + channels)
         for z in range(first, last):
             for y in range(height):
                 mixed[:] = 0
                 for neighbour in range(4):
                     upper_z, upper_y = neighbour // 2, neighbour % 2
-                    from_z = shifts.lower[point, 2, z] + upper_z
-                    from_y = shifts.lower[point, 1, y] + upper_y
+                    from_z = lower_voxel[point, 2, z] + upper_z
+                    from_y = lower_voxel[point, 1, y] + upper_y
                     if 0 <= from_z < depth and 0 <= from_y < height:
-                        weight_z = shifts.upper_weight[point, 2, z]
-                        weight_y = shifts.upper_weight[point, 1, y]
+                        weight_z = upper_weight[point, 2, z]
+                        weight_y = upper_weight[point, 1, y]
                         weight = weight_z if upper_z else np.float32(1) - weight_z
                         weight *= weight_y if upper_y else np.float32(1) - weight_y
                         for x in range(width):
@@ -64,8 +57,8 @@ def propose(
                 for x in range(width):
                     change = plane_heat * heat[point, 0, x] - resting_heat[point, z, y, x]
                     proposals[z, y, x, at] = change
-                    weight = shifts.upper_weight[point, 0, x]
-                    lower = shifts.lower[point, 0, x] + 1
+                    weight = upper_weight[point, 0, x]
+                    lower = lower_voxel[point, 0, x] + 1
                     for c in range(channels):
                         value = (np.float32(1) - weight) * mixed[lower, c]
                         proposals[z, y, x, at + 1 + c] = value + weight * mixed[lower + 1, c]

@@ -266,8 +266,8 @@ class CpuOcclusion:
                 part = slice(first, first + POSITIONS_PER_TASK)
                 into = torch.from_numpy(taps[part])
                 torch.mm(torch.from_numpy(planes[0, part]), self.weights[0], out=into)
-                for plane, weights in zip(planes[1:], self.weights[1:], strict=True):
-                    into.addmm_(torch.from_numpy(plane[part]), weights)
+                for one_plane, weights in zip(planes[1:], self.weights[1:], strict=True):
+                    into.addmm_(torch.from_numpy(one_plane[part]), weights)
 
             self.workers.each(range(0, len(taps), POSITIONS_PER_TASK), multiply)
             add_taps(taps.reshape(height, width, -1), self.size, self.bias, sums)
@@ -299,7 +299,7 @@ def _shifts(shifts: Matrix, size: tuple[int, ...]) -> Shifts:
         below = np.minimum(np.floor(index), length - 1)
         lower[:, axis, :length] = below
         upper_weight[:, axis, :length] = index - below
-    return Shifts(lower, upper_weight)
+    return lower, upper_weight
 
 
 def _heat(points: Matrix, size: tuple[int, ...]) -> F32:
