@@ -16,7 +16,9 @@ from moda.motion.layers import (
     JointBlock,
     SpeechConv,
     attend,
+    gelu_,
     no_positions,
+    rms_norm,
     rotary_positions,
     rotate,
     time_frequencies,
@@ -187,6 +189,36 @@ def test_rotation_turns_adjacent_pairs_and_keeps_lengths() -> None:
     torch.testing.assert_close(rotate(unit, frames)[0, 0, 2], expected)
     still = no_positions(3, 4, device=CPU)
     assert torch.equal(rotate(unit, still), unit)
+
+
+def test_gelu_is_the_described_one_in_place_or_with_gradients() -> None:
+    wide = 3 * torch.randn(2, 70, 40, generator=torch.Generator().manual_seed(7))
+    expected = gelu(array(wide))
+    with torch.no_grad():
+        part = wide.clone()
+        gelu_(part[..., 8:])
+        np.testing.assert_allclose(array(part[..., 8:]), expected[..., 8:], atol=2e-6)
+        assert torch.equal(part[..., :8], wide[..., :8])
+    kept = wide.clone().requires_grad_()
+    result = gelu_(kept)
+    np.testing.assert_allclose(array(result), expected, atol=2e-6)
+    assert torch.equal(kept, wide)
+    result.sum().backward()  # type: ignore[no-untyped-call]
+    assert kept.grad is not None
+    slope = (gelu(array(wide) + 1e-6) - gelu(array(wide) - 1e-6)) / 2e-6
+    np.testing.assert_allclose(array(kept.grad), slope, atol=1e-5)
+
+
+def test_rms_norm_is_the_described_one() -> None:
+    generator = torch.Generator().manual_seed(8)
+    values = torch.randn(3, 5, 16, generator=generator)
+    values[0, 0] = 0
+    weight = torch.randn(16, generator=generator)
+    for eps in (1e-6, 1e-1):
+        expected = rms(array(values), eps)
+        np.testing.assert_allclose(array(rms_norm(values, eps)), expected, atol=1e-6)
+        weighted = rms_norm(values, eps, weight)
+        np.testing.assert_allclose(array(weighted), expected * array(weight), atol=1e-6)
 
 
 def test_time_frequencies() -> None:

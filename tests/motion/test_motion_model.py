@@ -53,6 +53,33 @@ def test_shortcuts_do_not_change_the_result(model: MotionTransformer, frames: in
 
 
 @torch.inference_mode()
+def test_modulations_of_all_steps_are_those_of_each_step(model: MotionTransformer) -> None:
+    given = inputs(model, 2, 6)
+    conditions = model.encode_conditions(given["speech"], given["emotion"], given["identity"])
+    steps = torch.tensor([1000.0, 445.0, 1.0])
+    rows = model.modulations(steps[:, None], conditions.emotion)
+    noisy, previous = given["noisy_motion"], given["previous_motion"]
+    for step, timestep in enumerate(steps):
+        expected = model(noisy, previous, timestep.expand(2), conditions)
+        own = [part[step] for part in rows]
+        found = model.velocity(noisy, previous, own, conditions)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert not torch.equal(rows[0][0], rows[0][1])
+
+
+@torch.inference_mode()
+def test_the_network_is_one_graph() -> None:
+    """Compilation for an accelerator finds nothing that goes back to Python."""
+    model = small_model("mlp")
+    given = inputs(model, 2, 6)
+    conditions = model.encode_conditions(given["speech"], given["emotion"], given["identity"])
+    rows = model.modulations(given["timestep"], conditions.emotion)
+    arguments = (given["noisy_motion"], given["previous_motion"], rows, conditions)
+    compiled = torch.compile(model.velocity, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*arguments), model.velocity(*arguments))
+
+
+@torch.inference_mode()
 def test_samples_of_a_batch_do_not_see_each_other(model: MotionTransformer) -> None:
     given = inputs(model, 3, 20)
     together = velocity(model, given)

@@ -13,10 +13,16 @@ import pytest
 import torch
 from motion_networks import SPACE, small_model
 
+from moda.config import SamplerConfig
 from moda.errors import InputError
-from moda.motion.flow import uniform_schedule
+from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
-from moda.motion.sampler import sample_motion, sample_window, speech_windows
+from moda.motion.sampler import (
+    sample_motion,
+    sample_window,
+    sampling_options,
+    speech_windows,
+)
 from moda.structures import EmotionAt, Floats, Speech, Style
 
 IDENTITY = np.linspace(-1, 1, 63, dtype=np.float32)
@@ -270,6 +276,69 @@ def test_unusable_values_are_refused(
 def test_a_model_in_training_is_refused() -> None:
     with pytest.raises(InputError, match="eval"):
         sampled(small_model().train(), [speech_of(features(5))])
+
+
+def test_a_models_own_way_of_sampling(model: MotionTransformer) -> None:
+    values = [speech_of(features(20))]
+    config = SamplerConfig(
+        num_steps=3, guidance_scale=2.0, schedule="published", drop_last_step=True
+    )
+    spelled_out = sampled(
+        model,
+        values,
+        num_steps=3,
+        guidance_scale=2.0,
+        schedule="published",
+        drop_last_step=True,
+    )
+    chosen = dict(sampling_options(SPACE, config))
+    np.testing.assert_array_equal(sampled(model, values, **chosen), spelled_out)
+    mouth = np.array([0.5] * 3 + [1.0] * 7, np.float32)
+    options = sampling_options(SPACE, SamplerConfig(mouth_noise=0.5, mouth_gain=0.25))
+    np.testing.assert_array_equal(options["noise_scale"], mouth)
+    np.testing.assert_array_equal(options["gain"], np.where(mouth < 1, 0.25, 1))
+
+
+def test_modulations_are_made_once_for_each_emotion(model: MotionTransformer) -> None:
+    shapes: list[tuple[int, ...]] = []
+    handle = model.time_embedder.register_forward_hook(
+        lambda module, given, out: shapes.append(tuple(out.shape))
+    )
+    style = Style((EmotionAt(0.0, "happy"), EmotionAt(4.0, "happy"), EmotionAt(6.0, "sad")))
+    sampled(model, [speech_of(features(330))], style=style, num_steps=4)
+    handle.remove()
+    assert shapes == [(4, 1, 32)] * 2  # five windows, two emotions
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_comes_close(model: MotionTransformer, precision: str) -> None:
+    values = [speech_of(features(100))]
+    full = sampled(model, values, num_steps=4)
+    low = sampled(model, values, num_steps=4, precision=precision)
+    assert low.dtype == np.float32
+    distance = np.sqrt(np.mean((full - low) ** 2)) / full.std()
+    assert 0 < distance < {"bfloat16": 0.03, "float16": 0.004}[precision]
+
+
+def test_nothing_in_the_loop_waits_for_the_device() -> None:
+    """A tensor on the meta device has no numbers that could be waited for."""
+    model = small_model().to("meta")
+    with torch.inference_mode():
+        conditions = model.encode_conditions(
+            torch.empty(1, 104, 24, device="meta"),
+            torch.empty(1, dtype=torch.long, device="meta"),
+            torch.empty(1, 63, device="meta"),
+        )
+    window = sample_window(
+        model,
+        conditions,
+        torch.zeros(1, 1, SPACE.size),
+        torch.zeros(1, 80, SPACE.size),
+        schedule=published_schedule(3),
+        guidance_scale=1.2,
+    )
+    assert window.is_meta
+    assert window.shape == (1, 80, SPACE.size)
 
 
 def test_the_callers_code_does_not_run_in_inference_mode(model: MotionTransformer) -> None:

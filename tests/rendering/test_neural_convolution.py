@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,10 +18,12 @@ from moda.errors import InputError
 from moda.rendering.neural.cpu import convolution
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.cpu.algorithms import (
-    AxisAlgorithm,
+    Stage,
+    TileAlgorithm,
     enlarged,
-    fourier,
-    single_tap,
+    fourier_plane,
+    plane,
+    separable,
     winograd,
 )
 from moda.rendering.neural.cpu.convolution import (
@@ -29,8 +33,10 @@ from moda.rendering.neural.cpu.convolution import (
     Workers,
     Written,
 )
-from moda.rendering.neural.cpu.kernels import F32, normalising_statistics, sparse_rows
+from moda.rendering.neural.cpu.kernels import F32, normalising_statistics, sparse_stage
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+
+Floats = NDArray[np.float64]
 
 LIMIT = 2e-4
 """For results of up to 8: large tiles lose a few digits, a lost tap all of them."""
@@ -58,10 +64,6 @@ def workers() -> Workers:
     return Workers()
 
 
-def plane(axis: AxisAlgorithm) -> tuple[AxisAlgorithm, AxisAlgorithm, AxisAlgorithm]:
-    return single_tap(), axis, axis
-
-
 def random_kernel(channels_out: int, channels_in: int, *size: int) -> Kernel:
     weight = torch.randn(channels_out, channels_in, *size)
     return Kernel(weight * (2 / weight[0].numel()) ** 0.5, torch.randn(channels_out))
@@ -76,6 +78,14 @@ def convolved(features: Tensor, kernel: Kernel, enlargement: Sequence[int] = (1,
     return result.movedim(1, -1)
 
 
+def staged(stages: Sequence[Stage], numbers: Floats) -> Floats:
+    """By einsum, in float64."""
+    for stage in stages:
+        shaped = numbers.reshape(stage.outer, -1, stage.inner)
+        numbers = np.einsum("rc, oci -> ori", stage.matrix, shaped).ravel()
+    return numbers
+
+
 def distance(found: F32 | Tensor, expected: Tensor) -> float:
     found = torch.as_tensor(found)
     assert found.shape == expected.shape
@@ -83,8 +93,8 @@ def distance(found: F32 | Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("results", [2, 4, 6])
-def test_winograd_is_a_correlation_of_three_taps(results: int) -> None:
-    axis = winograd(results)  # type: ignore[arg-type]
+def test_winograd_is_a_correlation_of_three_taps(results: Literal[2, 4, 6]) -> None:
+    axis = winograd(results)
     window, taps = torch.randn(2, results + 2, dtype=torch.float64).numpy()
     found = axis.outputs @ ((axis.inputs @ window) * (axis.weights @ taps[:3]))
     np.testing.assert_allclose(found, np.correlate(window, taps[:3], "valid"), atol=1e-12)
@@ -92,13 +102,19 @@ def test_winograd_is_a_correlation_of_three_taps(results: int) -> None:
     assert axis.step == results
 
 
-@pytest.mark.parametrize(("size", "taps"), [(8, 3), (14, 7), (22, 7)])
-def test_fourier_is_a_correlation(size: int, taps: int) -> None:
-    axis = fourier(size, taps)
-    window, weights = torch.randn(2, size, dtype=torch.float64).numpy()
-    found = axis.outputs @ ((axis.inputs @ window) * (axis.weights @ weights[:taps]))
-    np.testing.assert_allclose(found, np.correlate(window, weights[:taps], "valid"), atol=1e-12)
-    assert len(axis.inputs) == 2 + 3 * (size // 2 - 1)
+@pytest.mark.parametrize(("size", "taps"), [(4, 3), (8, 3), (14, 7), (22, 7)])
+def test_fourier_is_a_correlation_of_a_plane(size: int, taps: int) -> None:
+    algorithm = fourier_plane(size, taps)
+    window, weights = torch.randn(2, size, size, dtype=torch.float64)
+    weights = weights[:taps, :taps]
+    products = staged(algorithm.inputs, window.numpy().ravel())
+    products *= algorithm.weights @ weights.numpy().ravel()
+    results = size - taps + 1
+    found = staged(algorithm.outputs, products).reshape(results, results)
+    expected = F.conv2d(window[None, None], weights[None, None])[0, 0]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-12)
+    # Four real frequencies, and three products for each pair of the others.
+    assert len(algorithm.weights) == 4 + 3 * (size**2 - 4) // 2
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
@@ -110,15 +126,16 @@ def test_enlarged_is_a_correlation_with_repeated_inputs(factor: int) -> None:
     np.testing.assert_allclose(found, whole[factor : 2 * factor], atol=1e-12)
 
 
-def test_sparse_rows_have_all_terms() -> None:
+def test_sparse_stage_has_all_terms() -> None:
     matrix = torch.randn(7, 11, dtype=torch.float64).numpy()
     matrix[matrix < 0.3] = 0
     matrix[:, 2] = 1
-    sparse = sparse_rows(matrix)
+    columns, factors, groups, *sizes = sparse_stage(Stage(matrix, 5, 3))
     dense = np.zeros(matrix.shape)
     for row in range(7):
-        np.add.at(dense[row], sparse.columns[row], sparse.factors[row])
-        assert 4 * sparse.groups[row] >= (matrix[row] != 0).sum()
+        used = slice(4 * groups[row])
+        np.add.at(dense[row], columns[row, used], factors[row, used])
+    assert sizes == [11, 5, 3]
     np.testing.assert_allclose(dense, matrix, rtol=1e-6)
 
 
@@ -126,23 +143,23 @@ SHORT, USUAL, LARGE = winograd(2), winograd(4), winograd(6)
 
 
 @pytest.mark.parametrize(
-    ("axes", "size", "features", "channels_out", "enlargement"),
+    ("algorithm", "size", "features", "channels_out", "enlargement"),
     [
         (plane(SHORT), (1, 3, 3), (1, 1, 2, 3, 1), 1, (1, 1, 1)),
         (plane(USUAL), (1, 3, 3), (2, 1, 13, 9, 20), 33, (1, 1, 1)),
         (plane(USUAL), (1, 3, 3), (1, 1, 8, 16, 3), 5, (1, 1, 1)),
         (plane(LARGE), (1, 3, 3), (1, 1, 16, 17, 150), 40, (1, 1, 1)),
-        ((SHORT, USUAL, USUAL), (3, 3, 3), (2, 5, 7, 9, 6), 13, (1, 1, 1)),
-        ((USUAL, USUAL, USUAL), (3, 3, 3), (1, 6, 8, 5, 37), 12, (1, 1, 1)),
-        ((LARGE, SHORT, USUAL), (3, 3, 3), (1, 1, 1, 1, 4), 3, (1, 1, 1)),
+        (separable(SHORT, USUAL, USUAL), (3, 3, 3), (2, 5, 7, 9, 6), 13, (1, 1, 1)),
+        (separable(USUAL, USUAL, USUAL), (3, 3, 3), (1, 6, 8, 5, 37), 12, (1, 1, 1)),
+        (separable(LARGE, SHORT, USUAL), (3, 3, 3), (1, 1, 1, 1, 4), 3, (1, 1, 1)),
         (plane(enlarged(2)), (1, 3, 3), (2, 1, 5, 4, 7), 6, (1, 2, 2)),
         (plane(enlarged(4)), (1, 3, 3), (1, 1, 3, 1, 7), 6, (1, 4, 4)),
-        ((USUAL, enlarged(2), enlarged(2)), (3, 3, 3), (1, 3, 4, 5, 9), 8, (1, 2, 2)),
-        ((fourier(14, 7),) * 3, (7, 7, 7), (1, 3, 9, 10, 3), 4, (1, 1, 1)),
+        (separable(USUAL, enlarged(2), enlarged(2)), (3, 3, 3), (1, 3, 4, 5, 9), 8, (1, 2, 2)),
+        (fourier_plane(14, 7), (1, 7, 7), (1, 3, 9, 10, 3), 4, (1, 1, 1)),
     ],
 )
 def test_convolution_is_that_of_the_definition(
-    axes: tuple[AxisAlgorithm, AxisAlgorithm, AxisAlgorithm],
+    algorithm: TileAlgorithm,
     size: tuple[int, int, int],
     features: tuple[int, ...],
     channels_out: int,
@@ -152,7 +169,7 @@ def test_convolution_is_that_of_the_definition(
     inputs, kernel = torch.randn(features), random_kernel(channels_out, features[-1], *size)
     expected = convolved(inputs, kernel, enlargement)
     found = np.full(expected.shape, np.nan, np.float32)
-    TiledConvolution([[kernel]], axes, workers)(inputs.numpy(), Written(found))
+    TiledConvolution([[kernel]], algorithm, workers)(inputs.numpy(), Written(found))
     assert distance(found, expected) < LIMIT
 
 
@@ -161,7 +178,7 @@ def test_taps_along_the_depth_one_by_one(depth: int, workers: Workers) -> None:
     inputs, kernel = torch.randn(2, depth, 9, 20, 6), random_kernel(5, 6, 7, 7, 7)
     expected = convolved(inputs, kernel)
     found = np.full(expected.shape, np.nan, np.float32)
-    convolve = TiledConvolution([[kernel]], plane(fourier(14, 7)), workers, depth_taps=7)
+    convolve = TiledConvolution([[kernel]], fourier_plane(14, 7), workers, depth_taps=7)
     convolve(inputs.numpy(), Written(found))
     assert distance(found, expected) < 1e-5
 
