@@ -62,15 +62,15 @@ Face = Annotated[
 Eyes = Annotated[
     float | None,
     typer.Option(
-        help="Keep the eyes this far open, 0 to 0.8 of their width; neural renderer only.",
-        show_default="as the motion has it",
+        help="Open the portrait's eyes this far, 0 to 0.8 of their width; neural renderer only.",
+        show_default="as they are",
     ),
 ]
 Lips = Annotated[
     float | None,
     typer.Option(
-        help="Keep the lips this far open, 0 to 0.8 of the mouth's width; neural renderer only.",
-        show_default="as the motion has it",
+        help="Open the portrait's lips this far, 0 to 0.8 of their width; neural renderer only.",
+        show_default="as they are",
     ),
 ]
 RendererName = Annotated[

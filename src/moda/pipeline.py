@@ -216,8 +216,8 @@ class TalkingHead:
             head_motion: Amount of head motion, 0..2.
             expression: Amount of expression, 0..2.
             blink: Whether the eyes blink.
-            eyes, lips: Opening as a share of the width, 0..0.8, instead of what the motion has;
-                neural renderer only.
+            eyes, lips: Opening of the portrait's own eyes and lips as a share of their width,
+                0..0.8; the motion comes on top. Neural renderer only.
             face: Which face of the picture, from left to right from 1; None is the largest.
 
         Raises:

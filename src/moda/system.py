@@ -28,9 +28,9 @@ class FrameOptions:
     face: int | None = None
     """Which face of the picture, from left to right from 1; None is the largest."""
     eyes: float | None = None
-    """Opening of the eyes as a share of their width, 0..0.8; None leaves them to the motion."""
+    """Opening of the eyes as a share of their width, 0..0.8; None leaves them as they are."""
     lips: float | None = None
-    """Opening of the lips as a share of the mouth's width, 0..0.8; None: left to the motion."""
+    """Opening of the lips as a share of the mouth's width, 0..0.8; None: as they are."""
 
     def __post_init__(self) -> None:
         if self.size is not None:
