@@ -6,8 +6,8 @@ also finds most lip closures of other languages. About 13 times as fast as the r
     pip install pocketsphinx
     python scripts/label_speech.py /path/to/recordings runs/phones/natural.npz
 
-Writes one :class:`moda.data.phones.PhoneCorpus`; its labels are guesses, so train on them with a
-head of their own and a lower weight.
+Writes one :class:`moda.data.phone_corpus.PhoneCorpus`; its labels are guesses, so train on them
+with a head of their own.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 
-from moda.data.phones import (
+from moda.data.phone_corpus import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_LABEL,
-    Labels,
-    PhoneSegment,
     Samples,
     Utterance,
-    arpabet_phones,
     join_utterances,
-    label_segments,
 )
 from moda.errors import MediaError
 from moda.media.audio import AudioReader
+from moda.phones import (
+    Labels,
+    PhoneSegment,
+    arpabet_phones,
+    label_segments,
+)
 
 PIECE_SECONDS = 60
 PEAK = 0.7

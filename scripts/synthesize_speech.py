@@ -14,7 +14,7 @@ Three engines that Debian has (each is left out with one line where it is not in
     python scripts/synthesize_speech.py runs/phones
 
 Texts are the sentences below, random words of Debian's lists, names from the CLDR (through Babel)
-and numbers. Each engine writes one file, see :class:`moda.data.phones.PhoneCorpus`. Attempt k of an
+and numbers. Each engine writes one :class:`moda.data.phone_corpus.PhoneCorpus`. Attempt k of an
 engine has a text, voice and speed that depend on the seed and k alone; a run that was cut off goes
 on where it last saved. Only espeak-ng carries something over from one utterance to the next (noise,
 flutter, some lengths), so there a resumed run has the same utterances but not the same samples.
@@ -41,21 +41,23 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 from synthesis_texts import TextSource, one_of
 
-from moda.data.phones import (
-    LABELS_PER_SECOND,
+from moda.data.phone_corpus import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_LABEL,
+    Utterance,
+    join_utterances,
+    read_phone_corpus,
+)
+from moda.phones import (
+    LABELS_PER_SECOND,
     SHORTEST_PHONE_SECONDS,
     Phone,
     PhoneSegment,
     PhoneSet,
-    Utterance,
     arpabet_phones,
     festival_phones,
     ipa_phones,
-    join_utterances,
     label_segments,
-    read_phone_corpus,
     restore_closures,
 )
 

@@ -50,8 +50,12 @@ MESH = MotionSpace(
 
 
 def small_model() -> MotionTransformer:
-    embedder = SpeechEmbedderConfig(width=8, dilations=(1,), context=3)
-    config = replace(preset("moda-tiny").motion, motion_size=12, hidden=16, num_heads=2)
+    embedder = SpeechEmbedderConfig(
+        width=8, dilations=(1,), context=5, delay=1, num_phones=4, frame_layers=1
+    )
+    config = replace(
+        preset("moda-tiny").motion, motion_size=12, hidden=16, num_heads=2, mouth_size=3
+    )
     torch.manual_seed(0)
     model = MotionTransformer(replace(config, speech_embedder=embedder))
     with torch.no_grad():

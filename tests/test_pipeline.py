@@ -13,11 +13,12 @@ import torch
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.checkpoints import Checkpoint, load_motion_space
 from moda.config import preset
-from moda.embedded import EmbeddedSystem, HeardSpeech
+from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError, MediaError
 from moda.motion.model import MotionTransformer
 from moda.motion.retiming import TimedMotion, retime_motion
+from moda.motion.speaking import HeardSpeech
 from moda.pipeline import TalkingHead, _read_ahead, choose_device
 from moda.structures import Motion, MotionSpace, Speech, Style
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from moda.errors import ConfigError
+from moda.phones import Phone
 
 C = TypeVar("C")
 
@@ -65,8 +66,11 @@ class SpeechEmbedderConfig:
     """How speech features become one token per frame.
 
     ``mlp``: three layers of ``width`` on each frame alone (published). ``conv``: convolutions at
-    50 Hz with ``width`` channels and residual layers of the given ``dilations``; it wants
-    ``context`` more frames on either side of the window.
+    50 Hz with ``width`` channels and residual layers of the given ``dilations``, then
+    ``frame_layers`` more at 25 Hz; it wants ``2 * context`` frames more than there are tokens.
+    ``delay`` moves them to the past: a token is told ``context + delay`` frames before its own and
+    ``context - delay`` after it. ``num_phones`` classes of phones are recognised on the way and
+    told to the layers at 25 Hz, or the real ones where they are known; 0 leaves phones out.
     """
 
     kind: Literal["mlp", "conv"] = "conv"
@@ -74,17 +78,23 @@ class SpeechEmbedderConfig:
     dilations: tuple[int, ...] = (1, 2, 3, 4)
     context: int = 12  # frames
     dropout: float = 0.1
+    delay: int = 0  # frames
+    num_phones: int = 0
+    frame_layers: int = 0
 
     def __post_init__(self) -> None:
         _require_range("embedder", "width", self.width, 1, MAX_HIDDEN)
         _require_range("embedder", "dropout", self.dropout, 0.0, 0.9)
         if self.kind == "mlp":
-            if self.context or self.dilations or self.dropout:
+            if any((self.context, self.dilations, self.dropout, self.delay, self.num_phones)):
                 raise ConfigError(
                     "an mlp speech embedder sees one frame at a time: "
-                    "context, dilations and dropout must be 0, empty and 0"
+                    "context, delay, dilations, dropout and phones must be 0 or empty"
                 )
             return
+        _require_range("embedder", "num_phones", self.num_phones, 0, 1000)
+        _require_range("embedder", "frame_layers", self.frame_layers, 0, 8)
+        _require_range("embedder", "delay", self.delay, 0, self.context)
         for dilation in self.dilations:
             _require_range("embedder", "dilations", dilation, 1, 32)
         if not self.reach <= self.context <= MAX_WINDOW:
@@ -96,12 +106,26 @@ class SpeechEmbedderConfig:
     @property
     def reach(self) -> int:
         """Frames that the convolutions look at on either side of a frame."""
-        return 2 + sum(self.dilations)
+        return 2 + sum(self.dilations) + self.frame_layers
+
+    @property
+    def before(self) -> int:
+        """Frames that a window's tokens are told before its first one."""
+        return self.context + self.delay
+
+    @property
+    def after(self) -> int:
+        """Frames that a window's tokens are told after its last one: the look-ahead."""
+        return self.context - self.delay
 
 
 @dataclass(frozen=True)
 class MotionModelConfig:
-    """Sizes of the multi-modal diffusion transformer. Lengths are in frames of 25 fps."""
+    """Sizes of the multi-modal diffusion transformer. Lengths are in frames of 25 fps.
+
+    With a ``mouth_size``, the mean of the first numbers, the mouth, is predicted from the speech at
+    once, each emotion has a constant offset of all numbers, and the flow makes what is left.
+    """
 
     motion_size: int
     hidden: int
@@ -114,6 +138,7 @@ class MotionModelConfig:
     identity_size: int = 63
     mlp_ratio: float = 4.0
     num_emotions: int = 8
+    mouth_size: int = 0
     window: int = 80
     overlap: int = 16
     rope_base: float = 256.0
@@ -130,6 +155,7 @@ class MotionModelConfig:
                 f"hidden {self.hidden} must be a multiple of twice num_heads {self.num_heads}: "
                 "rotary positions turn pairs of channels"
             )
+        _require_range("model", "mouth_size", self.mouth_size, 0, self.motion_size)
         _require_range("model", "mlp_ratio", self.mlp_ratio, 0.25, 16.0)
         _require_range("model", "rope_base", self.rope_base, 1.0, 1e9)
         _require_range("model", "window", self.window, 4, MAX_WINDOW)
@@ -291,6 +317,10 @@ PRESETS: Mapping[str, ModelConfig] = {
             two_stream_blocks=1,
             one_stream_blocks=2,
             mlp_ratio=2.0,
+            mouth_size=16,
+            speech_embedder=SpeechEmbedderConfig(
+                width=192, context=14, delay=6, num_phones=len(Phone), frame_layers=2
+            ),
         ),
     ),
 }

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
-import torch
 
 from moda.checkpoints import Checkpoint
 from moda.encoders.face import FaceModels
@@ -16,10 +12,10 @@ from moda.encoders.portrait import encode_portrait
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import track_motion
 from moda.errors import InputError
-from moda.motion.controls import scale_motion, shape_motion
-from moda.motion.sampler import sample_motion, sampling_options
+from moda.motion.controls import scale_motion
+from moda.motion.speaking import speak
 from moda.rendering.mesh import MeshRenderer
-from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
+from moda.structures import Floats, Motion, MotionSpace, Picture
 from moda.system import Actor, FrameOptions, MotionAmounts, SpeakingOptions, TimedPictures
 
 DEFAULT_SIZE_PX = 512
@@ -54,27 +50,13 @@ class EmbeddedSystem:
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
     ) -> Iterator[Motion]:
-        sampling = sampling_options(self.space, self.checkpoint.config.sampler)
-        if options.num_steps is not None:
-            sampling["num_steps"] = options.num_steps
-        if options.guidance_scale is not None:
-            sampling["guidance_scale"] = options.guidance_scale
-        heard = HeardSpeech(encode_speech(sound))
-        sampled = sample_motion(
+        return speak(
             self.checkpoint.model,
             self.space,
-            heard,
+            self.checkpoint.config.sampler,
+            encode_speech(sound),
             identity=actor.identity,
-            style=options.style,
-            generator=torch.Generator().manual_seed(options.seed),
-            **sampling,
-        )
-        return shape_motion(
-            ((motion, heard.recall(len(motion))) for motion in sampled),
-            seed=options.seed,
-            blink=options.blink,
-            head_motion=options.amounts.head_motion,
-            expression=options.amounts.expression,
+            options=options,
         )
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
@@ -84,32 +66,4 @@ class EmbeddedSystem:
             rest=actor.rest,
             head_motion=amounts.head_motion,
             expression=amounts.expression,
-        )
-
-
-class HeardSpeech:
-    """Passes speech on and remembers what has not been recalled yet, to go with its motion."""
-
-    def __init__(self, speech: Iterable[Speech]) -> None:
-        self._speech = speech
-        self._remembered: deque[Speech] = deque()
-
-    def __iter__(self) -> Iterator[Speech]:
-        for stretch in self._speech:
-            self._remembered.append(stretch)
-            yield stretch
-
-    def recall(self, num_frames: int) -> Speech:
-        """The next ``num_frames`` frames of what has been passed on."""
-        parts: list[Speech] = []
-        while num_frames > 0:
-            stretch = self._remembered.popleft()
-            parts.append(Speech(stretch.features[:num_frames], stretch.activity[:num_frames]))
-            if len(stretch) > num_frames:
-                rest = Speech(stretch.features[num_frames:], stretch.activity[num_frames:])
-                self._remembered.appendleft(rest)
-            num_frames -= len(parts[-1])
-        return Speech(
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.activity for part in parts]),
         )

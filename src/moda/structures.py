@@ -19,6 +19,9 @@ from moda.landmarks import Similarity, identity_vector
 FRAMES_PER_SECOND = 25.0
 """Rate of the motion and of the speech features. The video may have another rate."""
 
+UNKNOWN_PHONE = -1
+"""Class of a phone that nobody knows."""
+
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 """In the order of the published network's embedding table; one more row there means "none"."""
 
@@ -185,9 +188,19 @@ class Speech:
     features: Floats  # (T, F)
     activity: Floats
     """(T,) in 0..1: 0 is silence, 1 is somebody speaking"""
+    phones: NDArray[np.int8] | None = None
+    """(T, 2) classes at 50 Hz where the words are known, see :mod:`moda.phones`;
+    :data:`UNKNOWN_PHONE` elsewhere"""
+    closure: Floats | None = None
+    """(T,) in 0..1: how surely the lips are closed for a sound"""
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def __getitem__(self, frames: slice) -> Speech:
+        """A part of the stretch."""
+        parts = (self.features, self.activity, self.phones, self.closure)
+        return Speech(*(None if part is None else part[frames] for part in parts))  # type: ignore[arg-type]
 
 
 class EmotionAt(NamedTuple):

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 
 from moda.checkpoints import load_motion_space
-from moda.evaluation.lips import trim_runs
 from moda.evaluation.metrics import (
+    blink_onsets,
     blinks_per_minute,
-    border_jump,
     closed_share,
     drift,
+    joined_steps,
     lagged_correlation,
+    paired_bootstrap,
     pose_steps,
     psnr,
     silence_runs,
     weighted_mean,
 )
+from moda.evaluation.silence import trim_runs
 from moda.structures import Motion
 
 
@@ -73,11 +75,41 @@ def test_blinks_are_counted() -> None:
     assert blinks_per_minute(blink) == pytest.approx(3.0)  # two of them touch
 
 
-def test_border_steps() -> None:
-    steps = np.full(200, 0.1)
-    steps[70] = 2.0  # frame 71: 64 + 7, inside the overlap
-    steps[30] = 1.0
-    assert border_jump(steps, 64, 16) == (2.0, 1.0)
+def test_blinks_begin_where_the_lid_closes() -> None:
+    blink = np.zeros(100)
+    blink[10:14], blink[50:53] = 0.9, 1.0
+    blink[80] = 0.5  # half closed
+    np.testing.assert_array_equal(blink_onsets(blink), [10, 50])
+
+
+def test_joined_steps() -> None:
+    joined = joined_steps(199, 64, 16)
+    assert not joined[:63].any()  # nothing is joined before the second window
+    assert joined[63:79].all()
+    assert not joined[79:127].any()
+    assert joined[127]
+
+
+def test_equal_differences_have_an_exact_interval() -> None:
+    interval = paired_bootstrap(np.full(7, 0.125), np.arange(1.0, 8.0))
+    assert interval.low == pytest.approx(0.125)
+    assert interval.high == pytest.approx(0.125)
+    assert interval.difference == pytest.approx(0.125)
+
+
+def test_bootstrap_agrees_with_the_standard_error() -> None:
+    differences = np.random.default_rng(0).normal(0.3, 2.0, 400)
+    interval = paired_bootstrap(differences, np.ones(400))
+    reach = 1.645 * differences.std() / np.sqrt(400)
+    assert interval.difference == pytest.approx(differences.mean())
+    assert interval.low == pytest.approx(differences.mean() - reach, abs=0.01)
+    assert interval.high == pytest.approx(differences.mean() + reach, abs=0.01)
+
+
+def test_bootstrap_weighs_by_length() -> None:
+    interval = paired_bootstrap(np.array([0.0, 1.0]), np.array([1.0, 3.0]))
+    assert interval.difference == 0.75
+    assert (interval.low, interval.high) == (0.0, 1.0)
 
 
 def test_pose_steps_are_degrees() -> None:
@@ -93,6 +125,7 @@ def test_drift_of_a_ramp() -> None:
     assert drift(ramp) == pytest.approx(0.45 * np.sqrt(12.0), rel=0.01)
     steady = np.random.default_rng(4).standard_normal((25 * 600, 1))
     assert drift(steady) < 0.2
+    assert drift(ramp[:100]) == pytest.approx(0.0)
 
 
 def test_psnr_closed_form() -> None:

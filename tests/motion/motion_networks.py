@@ -67,10 +67,19 @@ def small_config(kind: str = "conv") -> MotionModelConfig:
         embedder = SpeechEmbedderConfig(kind="mlp", width=24, dilations=(), context=0, dropout=0.0)
         speech = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
     else:
-        embedder = SpeechEmbedderConfig(width=16)
+        embedder = SpeechEmbedderConfig(
+            width=16, dilations=(1, 2, 3, 2), delay=3, num_phones=17, frame_layers=2
+        )
         speech = SpeechFeaturesConfig(bands=6)
-    config = replace(preset("moda-tiny").motion, motion_size=SPACE.size, hidden=32, num_heads=2)
-    return replace(config, speech=speech, speech_embedder=embedder)
+    return replace(
+        preset("moda-tiny").motion,
+        motion_size=SPACE.size,
+        hidden=32,
+        num_heads=2,
+        mouth_size=SPACE.groups[0][1] if kind == "conv" else 0,
+        speech=speech,
+        speech_embedder=embedder,
+    )
 
 
 def small_model(kind: str = "conv", seed: int = 0) -> MotionTransformer:

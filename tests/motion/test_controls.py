@@ -9,7 +9,7 @@ from moda.checkpoints import load_motion_space
 from moda.evaluation.metrics import blinks_per_minute
 from moda.landmarks import lip_gaps
 from moda.motion.controls import scale_motion, shape_motion
-from moda.motion.idle import RESTING_GAP, BlinkRule, LipRest
+from moda.motion.idle import RESTING_GAP, BlinkRule, LipClosure
 from moda.structures import Motion, MotionSpace, Speech
 
 
@@ -35,7 +35,7 @@ def gaps_of(motion: Motion) -> np.ndarray:
 
 
 def test_resting_lips_touch_everywhere(space: MotionSpace) -> None:
-    rest = LipRest(space)
+    rest = LipClosure(space)
     mouth = 2.0 * space.std[:16].astype(np.float64)
     closed = rest.closed(mouth)
     gaps = closed @ lip_gaps(space.basis[:16].astype(np.float64))  # type: ignore[index]

@@ -234,7 +234,7 @@ def test_time_frequencies() -> None:
 def test_a_speech_token_is_the_same_in_every_window(model: MotionTransformer) -> None:
     embedder = model.speech_embedder
     assert isinstance(embedder, SpeechConv)
-    context = embedder.context
+    context = embedder.config.context
     sound = torch.randn(1, 120, 24, generator=torch.Generator().manual_seed(5))
     whole = embedder(sound)
     for start, length in ((0, 1), (3, 40), (50, 46)):
@@ -250,6 +250,42 @@ def test_a_speech_token_sees_its_context_and_no_further(model: MotionTransformer
     changed = sound.clone()
     changed[:, 45] += 1.0
     difference = (embedder(changed) - embedder(sound)).abs().amax(-1)[0]
-    touched = difference.nonzero().flatten() + small_config().speech_embedder.context
-    assert touched.min() == 45 - 12
-    assert touched.max() == 45 + 12
+    touched = difference.nonzero().flatten() + small_config().speech_embedder.before
+    assert touched.min() == 45 - 9
+    assert touched.max() == 45 + 15
+
+
+@torch.inference_mode()
+def test_known_phones_take_the_place_of_what_is_heard(model: MotionTransformer) -> None:
+    embedder = model.speech_embedder
+    assert isinstance(embedder, SpeechConv)
+    sound = torch.randn(1, 64, 24, generator=torch.Generator().manual_seed(7))
+    heard = embedder(sound)
+    nothing = torch.full((1, 128), -1)
+    torch.testing.assert_close(embedder(sound, nothing), heard, atol=1e-6, rtol=0)
+    one = nothing.clone()
+    one[0, 2 * 30] = 1
+    difference = (embedder(sound, one) - heard).abs().amax(-1)[0]
+    touched = difference.nonzero().flatten() + embedder.config.before
+    assert set(touched.tolist()) <= set(range(27, 34))
+    assert 30 in touched
+    as_heard = nothing.clone()
+    context = embedder.config.context
+    guess = embedder.phone_logits(sound)[0].argmax(0)
+    as_heard[0, 2 * embedder.config.before : 2 * embedder.config.before + len(guess)] = guess
+    assert len(guess) == 2 * (64 - 2 * context)
+    assert not torch.equal(embedder(sound, as_heard), heard)
+
+
+@torch.inference_mode()
+def test_phone_logits_and_tokens_tell_of_the_same_frame(model: MotionTransformer) -> None:
+    embedder = model.speech_embedder
+    assert isinstance(embedder, SpeechConv)
+    sound = torch.randn(1, 80, 24, generator=torch.Generator().manual_seed(8))
+    changed = sound.clone()
+    changed[:, 40] += 1.0
+    difference = embedder.phone_logits(changed) - embedder.phone_logits(sound)
+    touched = difference.abs().amax(1)[0].nonzero().flatten() // 2 + embedder.config.before
+    reach = 1 + sum(embedder.config.dilations)
+    assert touched.min() == 40 - reach + embedder.config.delay
+    assert touched.max() == 40 + reach + embedder.config.delay

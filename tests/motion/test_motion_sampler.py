@@ -69,8 +69,8 @@ def whole_clip(model: MotionTransformer, values: Floats) -> Floats:
     """The long-audio rule on a list of whole windows, from the description."""
     frames = len(values)
     count = 1 if frames <= 80 else math.ceil((frames - 80) / 64) + 1
-    padded = np.zeros((12 + 80 + 64 * (count - 1) + 12, values.shape[1]), np.float32)
-    padded[12 : 12 + frames] = values
+    padded = np.zeros((15 + 80 + 64 * (count - 1) + 9, values.shape[1]), np.float32)
+    padded[15 : 15 + frames] = values
     generator = torch.Generator().manual_seed(3)
     previous = np.zeros(SPACE.size, np.float32)
     motion = np.zeros((0, SPACE.size), np.float32)
@@ -131,10 +131,10 @@ def test_windows_cover_the_recording(model: MotionTransformer, frames: int) -> N
     assert windows[-1].start + windows[-1].num_frames == frames
     for window in windows:
         assert window.features.shape == (104, 24)
-        for row, frame in zip(window.features, range(window.start - 12, frames), strict=False):
+        for row, frame in zip(window.features, range(window.start - 15, frames), strict=False):
             expected = values[frame] if frame >= 0 else np.zeros(24, np.float32)
             np.testing.assert_array_equal(row, expected)
-        assert not window.features[frames - window.start + 12 :].any()
+        assert not window.features[frames - window.start + 15 :].any()
 
 
 def test_motion_comes_before_the_speech_has_ended(model: MotionTransformer) -> None:
@@ -154,7 +154,7 @@ def test_motion_comes_before_the_speech_has_ended(model: MotionTransformer) -> N
         lengths.append(len(next(stream)))
         needed.append(asked)
     assert lengths == [63, 64, 64, 64]
-    assert needed == [92, 156, 220, 284]
+    assert needed == [89, 153, 217, 281]
 
 
 def test_memory_does_not_grow_with_the_length(model: MotionTransformer) -> None:

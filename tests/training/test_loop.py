@@ -61,7 +61,7 @@ def clips(space: MotionSpace, *, broken: bool = False) -> list[TrainingClip]:
 def trainer(
     space: MotionSpace, config: ModelConfig, folder: Path, options: TrainingOptions = OPTIONS
 ) -> Trainer:
-    windows = WindowSampler(clips(space), context=12, seed=1)
+    windows = WindowSampler(clips(space), before=12, after=12, seed=1)
     return Trainer(config, space, windows, options, folder)
 
 
@@ -99,7 +99,7 @@ def test_it_learns(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> N
 
 
 def test_broken_clips_stop_the_run(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> None:
-    windows = WindowSampler(clips(space, broken=True), context=12, seed=1)
+    windows = WindowSampler(clips(space, broken=True), before=12, after=12, seed=1)
     run = Trainer(config, space, windows, replace(OPTIONS, flow_steps=50), tmp_path)
     with pytest.raises(InputError, match="the loss is nan at step"):
         run.run()
@@ -154,8 +154,8 @@ def test_masked_correlation_is_pearsons() -> None:
 
 
 def test_windows_repeat_with_their_seed(space: MotionSpace) -> None:
-    first = WindowSampler(clips(space), context=12, seed=5).batch(6, 24)
-    second = WindowSampler(clips(space), context=12, seed=5).batch(6, 24)
+    first = WindowSampler(clips(space), before=12, after=12, seed=5).batch(6, 24)
+    second = WindowSampler(clips(space), before=12, after=12, seed=5).batch(6, 24)
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
     assert first.speech.shape == (6, 48, 160)

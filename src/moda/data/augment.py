@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import butter, fftconvolve, lfilter
 
+from moda.data.nonspeech import make_music
 from moda.encoders.speech import FEATURE_SIZE, NUM_BANDS
 from moda.structures import Floats
 
@@ -15,11 +16,14 @@ SAMPLE_RATE_HZ = 16_000
 
 
 def augment_waveform(samples: Floats, generator: np.random.Generator) -> Floats:
-    """A random room, noise, band limit, spectral tilt, clipping and level."""
+    """A random room, music, noise, band limit, spectral tilt, clipping and level."""
     sound = samples.astype(np.float64)
     if generator.random() < 0.5:
         sound = add_room(sound, generator)
-    if generator.random() < 0.75:
+    if generator.random() < 0.15:
+        gain = np.sqrt((sound**2).mean()) * 10.0 ** (-generator.uniform(3.0, 25.0) / 20.0)
+        sound = sound + gain * make_music(len(sound), generator)
+    if generator.random() < 0.7:
         sound = add_noise(sound, generator, snr_db=generator.uniform(5.0, 35.0))
     if generator.random() < 0.35:
         cutoff_hz = generator.choice([3400.0, 4000.0, 5500.0, 7000.0])

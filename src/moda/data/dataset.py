@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -40,6 +40,8 @@ class TrainingClip:
     """(T, 160), the clean sound first, then augmented ones; empty without own sound"""
     lips: Array
     """(T, 2) lip gap and width as tracked"""
+    phones: NDArray[np.int8] | None = None
+    """(2 T,) classes at 50 Hz that somebody or something else heard, -1 unknown"""
     lag: float = 0.0
     """lips at ``t + lag`` go with the sound at ``t``"""
 
@@ -53,7 +55,8 @@ class Batch(NamedTuple):
 
     motion: Floats  # (B, T, D) normalised
     previous_motion: Floats  # (B, 1, D)
-    speech: Floats  # (B, T + 2 context, F)
+    speech: Floats  # (B, before + T + after, F)
+    phones: NDArray[np.int64]  # (B, 2 (before + T + after)), -1 unknown
     is_silent: NDArray[np.bool_]  # (B,) the window has no sound of its own
     emotion: NDArray[np.int64]  # (B,)
     identity: Floats  # (B, 63)
@@ -66,12 +69,13 @@ def build_clips(
     *,
     versions: int,
     in_sync: str,
+    phones: Mapping[str, NDArray[np.int8]] | None = None,
     seed: int = 0,
 ) -> list[TrainingClip]:
     """Motion and features of prepared clips, with the offset of sound and picture estimated.
 
     ``versions`` counts the augmented sounds besides the clean one; ``in_sync`` is a pattern of the
-    names of clips whose sound is known to fit.
+    names of clips whose sound is known to fit. ``phones`` are labels at 50 Hz by name of clip.
     """
     generator = np.random.default_rng(seed)
     neutrals = speaker_neutrals(prepared, space)
@@ -87,7 +91,10 @@ def build_clips(
     )
     known = [clip.name for clip in speaking if fnmatchcase(clip.name, in_sync)]
     exact = anchored(lags, known)
-    return [TrainingClip(**{**clip.__dict__, "lag": exact.get(clip.name, 0.0)}) for clip in clips]
+    return [
+        replace(clip, lag=exact.get(clip.name, 0.0), phones=(phones or {}).get(clip.name))
+        for clip in clips
+    ]
 
 
 def speaker_neutrals(
@@ -152,18 +159,20 @@ class WindowSampler:
         self,
         clips: Sequence[TrainingClip],
         *,
-        context: int,
+        before: int,
+        after: int,
         seed: int,
         silent_share: float = 1 / 6,
         forget_previous: float = 0.15,
         forget_identity: float = 0.3,
         forget_emotion: float = 0.1,
+        forget_phones: float = 0.5,
     ) -> None:
         self._speaking = [clip for clip in clips if clip.features]
         self._silent = [clip for clip in clips if not clip.features]
-        self._context = context
+        self._before, self._after = before, after
         self._silent_share = silent_share if self._silent else 0.0
-        self._forget = (forget_previous, forget_identity, forget_emotion)
+        self._forget = (forget_previous, forget_identity, forget_emotion, forget_phones)
         self._generator = np.random.default_rng(seed)
         self._mean_identity = np.mean([clip.identity[0] for clip in clips], axis=0)
         self._shares = {
@@ -197,12 +206,12 @@ class WindowSampler:
 
     def _window(
         self, group: list[TrainingClip], num_frames: int
-    ) -> tuple[Floats, Floats, Floats, np.bool_, np.int64, Floats, Floats]:
+    ) -> tuple[np.ndarray | np.generic, ...]:
         random = self._generator
         shares = self._shares[id(group)]
         clip = group[random.choice(len(group), p=shares / shares.sum())]
         flip = int(random.integers(2))
-        forget_previous, forget_identity, forget_emotion = self._forget
+        forget_previous, forget_identity, forget_emotion, forget_phones = self._forget
         length = len(clip)
         start = int(random.integers(0, max(0, length - num_frames) + 1))
         times = np.arange(start - 1, start + num_frames)
@@ -212,6 +221,8 @@ class WindowSampler:
         known = start > 0 and random.random() >= forget_previous
         previous = motion[:1] if known else np.zeros_like(motion[:1])
         speech = self._speech(clip, start, num_frames)
+        told = clip.phones if random.random() >= forget_phones else None
+        phones = self._phones(told, start, num_frames)
         identity = self._mean_identity
         if random.random() >= forget_identity:
             identity = clip.identity[flip] + 0.01 * random.standard_normal(len(identity))
@@ -220,6 +231,7 @@ class WindowSampler:
             motion[1:],
             previous,
             speech,
+            phones,
             np.bool_(not clip.features),
             np.int64(emotion),
             identity.astype(np.float32),
@@ -228,12 +240,22 @@ class WindowSampler:
 
     def _speech(self, clip: TrainingClip, start: int, num_frames: int) -> Floats:
         """Features of a window with context; zeros, which is silence, outside the recording."""
-        wanted = num_frames + 2 * self._context
+        wanted = self._before + num_frames + self._after
         if not clip.features:
             return np.zeros((wanted, _feature_size(self._speaking)), np.float32)
         features = clip.features[self._generator.integers(len(clip.features))]
-        padded = np.pad(features, ((self._context, wanted), (0, 0)))[start : start + wanted]
+        padded = np.pad(features, ((self._before, wanted), (0, 0)))[start : start + wanted]
         return augment_features(padded, self._generator)
+
+    def _phones(
+        self, phones: NDArray[np.int8] | None, start: int, num_frames: int
+    ) -> NDArray[np.int64]:
+        """Classes of the same time, -1 outside the recording and where nobody knows them."""
+        wanted = 2 * (self._before + num_frames + self._after)
+        if phones is None:
+            return np.full(wanted, -1, np.int64)
+        padded = np.pad(phones, (2 * self._before, wanted), constant_values=-1)
+        return padded[2 * start : 2 * start + wanted].astype(np.int64)
 
 
 def _feature_size(clips: Sequence[TrainingClip]) -> int:

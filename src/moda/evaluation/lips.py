@@ -1,58 +1,82 @@
-"""Do the lips follow the speech? Sampled motion of held-out speakers against the tracked lips."""
+"""Do the lips follow the speech? Motion of held-out speakers against the tracked lips."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
-from moda.data.sync import LinearMap, shift_frames, stack_context
+from moda.data.sync import LinearMap, SyncClip, estimate_lags, shift_frames, stack_context
 from moda.encoders.speech import encode_speech
-from moda.evaluation.metrics import (
-    closed_share,
-    lagged_correlation,
-    silence_runs,
-    weighted_mean,
-)
+from moda.encoders.tracking import LandmarkTrack
+from moda.evaluation.metrics import lagged_correlation, weighted_mean
 from moda.landmarks import MOUTH_CORNERS, Array, identity_vector, lip_gap, lip_gaps, lip_width
 from moda.motion.controls import shape_motion
-from moda.motion.sampler import sample_motion, sampling_options
-from moda.structures import Floats, Motion, MotionSpace, Speech
+from moda.motion.layers import SpeechConv
+from moda.motion.listening import join_speech, listen
+from moda.motion.sampler import sampling_options
+from moda.motion.speaking import speak
+from moda.structures import UNKNOWN_PHONE, Floats, Motion, MotionSpace, Speech, Style
+from moda.system import SpeakingOptions
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """One clip; correlations at the best lag within 6 frames."""
+
+    num_frames: int
+    gap: float
+    width: float
+    gap_amplitude: float
+    """standard deviation of the lip gap over that of the real one, 1 is right"""
+    width_amplitude: float
 
 
 @dataclass(frozen=True)
 class LipScore:
-    """Length-weighted means over clips; correlations at the best lag within 6 frames."""
+    """Length-weighted means over clips, and over seeds where there are several."""
 
     method: str
     gap: float
     width: float
-    gap_spread: float
-    """standard deviation of the lip gap over that of the real one, 1 is right"""
-    width_spread: float
-    per_clip: dict[str, float]
-    """gap correlation of each clip"""
-
+    gap_amplitude: float
+    width_amplitude: float
+    per_clip: dict[str, ClipScore]
+    num_seeds: int = 1
+    gap_deviation: float = 0.0
+    """standard deviation over the seeds"""
+    width_deviation: float = 0.0
     has_units: bool = True
-    """whether the method gives lips in the units of a face, so that its spread means something"""
+    """whether the method gives lips in the units of a face, so that amplitudes mean something"""
 
     def row(self) -> str:
         """A line of a Markdown table."""
-        spreads = f"{self.gap_spread:.2f} | {self.width_spread:.2f}" if self.has_units else " | "
-        return f"| {self.method} | {self.gap:.3f} | {self.width:.3f} | {spreads} |"
+        gap, width = f"{self.gap:.3f}", f"{self.width:.3f}"
+        if self.num_seeds > 1:
+            gap, width = (
+                f"{gap} ± {self.gap_deviation:.3f}",
+                f"{width} ± {self.width_deviation:.3f}",
+            )
+        amplitudes = " | "
+        if self.has_units:
+            amplitudes = f"{self.gap_amplitude:.2f} | {self.width_amplitude:.2f}"
+        return f"| {self.method} | {gap} | {width} | {amplitudes} |"
 
 
 @dataclass(frozen=True)
-class HeldOutClip:
+class SpokenClip:
     """A prepared clip with its features, and its lips as tracked."""
 
     name: str
+    speaker: str
     speech: Speech
     samples: Floats
+    track: LandmarkTrack
     gap: Array
     width: Array
 
@@ -60,54 +84,88 @@ class HeldOutClip:
     def num_frames(self) -> int:
         return min(len(self.speech), len(self.gap))
 
+    @property
+    def lips(self) -> Array:
+        """(num_frames, 2) gap and width"""
+        return np.stack([self.gap, self.width], axis=1)[: self.num_frames]
 
-def held_out_clips(clips: Sequence[PreparedClip], speakers: Sequence[str]) -> list[HeldOutClip]:
-    """The clips with speech of some speakers."""
+
+def spoken_clips(clips: Sequence[PreparedClip]) -> list[SpokenClip]:
+    """The clips that come with their speaker's sound."""
     chosen = []
     for clip in clips:
-        if clip.speaker in speakers and clip.has_speech:
+        if clip.has_speech:
             landmarks = clip.track.landmarks.astype(np.float64)
-            gap, width = lip_gap(landmarks), lip_width(landmarks)
+            lips = lip_gap(landmarks), lip_width(landmarks)
             speech = whole_speech(clip.sound)
-            chosen.append(HeldOutClip(clip.name, speech, clip.sound, gap, width))
+            chosen.append(
+                SpokenClip(clip.name, clip.speaker, speech, clip.sound, clip.track, *lips)
+            )
     return chosen
 
 
-def whole_speech(samples: Floats) -> Speech:
-    """Features of a whole recording at once."""
-    parts = list(encode_speech([samples]))
-    return Speech(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.activity for part in parts]),
+def whole_speech(samples: Floats, labels: NDArray[np.int8] | None = None) -> Speech:
+    """Features of a whole recording at once, with the phones of its ``labels`` at 100 Hz."""
+    speech = join_speech(list(encode_speech([samples])))
+    if labels is None:
+        return speech
+    return Speech(speech.features, speech.activity, known_phones(labels, len(speech)))
+
+
+def known_phones(labels: NDArray[np.int8], num_frames: int) -> NDArray[np.int8]:
+    """Labels (N,) at 100 Hz -> phones (num_frames, 2), unknown after the last label."""
+    halves = labels[::2][: 2 * num_frames]
+    missing = (0, 2 * num_frames - len(halves))
+    return np.pad(halves, missing, constant_values=UNKNOWN_PHONE).reshape(-1, 2)
+
+
+def takes_phones(checkpoint: Checkpoint) -> bool:
+    """Whether a model has a use for known phones."""
+    embedder = checkpoint.model.speech_embedder
+    return isinstance(embedder, SpeechConv) and embedder.config.num_phones > 0
+
+
+def sampled_motion(
+    checkpoint: Checkpoint,
+    speech: Speech,
+    *,
+    identity: Floats,
+    seed: int = 0,
+    style: Style | None = None,
+) -> Motion:
+    """Motion as the product makes it."""
+    stretches = speak(
+        checkpoint.model,
+        checkpoint.space,
+        checkpoint.config.sampler,
+        [speech],
+        identity=identity,
+        options=SpeakingOptions(seed=seed, style=style or Style()),
     )
+    return Motion(np.concatenate([part.values for part in stretches]), checkpoint.space)
 
 
-def sampled_lips(
-    checkpoint: Checkpoint, speech: Speech, *, seed: int, identity: Floats, shaped: bool = True
-) -> tuple[Array, Array, Motion]:
-    """Lip gap and width (T,) in canonical units, and the motion, sampled as the product does.
+def has_mean(checkpoint: Checkpoint) -> bool:
+    """Whether a model predicts the mean of the motion at once."""
+    return checkpoint.config.motion.mouth_size > 0
 
-    With ``shaped`` lips rest in silence, as in a video.
-    """
-    stretches = list(
-        sample_motion(
-            checkpoint.model,
-            checkpoint.space,
-            [speech],
-            identity=identity,
-            generator=seed,
-            **sampling_options(checkpoint.space, checkpoint.config.sampler),
-        )
-    )
-    if shaped:
-        start, pairs = 0, []
-        for stretch in stretches:
-            part = slice(start, start + len(stretch))
-            pairs.append((stretch, Speech(speech.features[part], speech.activity[part])))
-            start = part.stop
-        stretches = list(shape_motion(pairs, seed=seed))
-    motion = Motion(np.concatenate([part.values for part in stretches]), checkpoint.space)
-    return *lips_of_motion(motion), motion
+
+@torch.inference_mode()
+def mean_motion(checkpoint: Checkpoint, speech: Speech, *, identity: Floats) -> Motion:
+    """The mean that a model predicts, without any flow, shaped as the product does it."""
+    model, space = checkpoint.model, checkpoint.space
+    embedder = model.config.speech_embedder
+    heard = join_speech(list(listen(model, [speech])))
+    features = np.pad(heard.features, ((embedder.before, embedder.after), (0, 0)))
+    mean = model.encode_conditions(
+        torch.from_numpy(features)[None],
+        torch.tensor([model.config.none_emotion]),
+        torch.from_numpy(identity)[None],
+    ).mean[0]
+    values = space.denormalize(mean.expand(len(heard), -1).numpy())
+    gain = sampling_options(space, checkpoint.config.sampler)["gain"]
+    motion = Motion(values if gain is None else values * gain, space)
+    return next(shape_motion([(motion, heard)], seed=0))
 
 
 def lips_of_motion(motion: Motion) -> tuple[Array, Array]:
@@ -123,85 +181,90 @@ def lips_of_motion(motion: Motion) -> tuple[Array, Array]:
     return np.maximum(gaps, 0.0), widths
 
 
-Predictor = Callable[[HeldOutClip], tuple[Array, Array]]
+Predictor = Callable[[SpokenClip], tuple[Array, Array]]
 
 
-def score(method: str, clips: Sequence[HeldOutClip], predict: Predictor) -> LipScore:
-    """Compare a method's lips with the tracked ones, clip by clip at the clip's own offset."""
-    rows, lengths = [], []
+def score(method: str, clips: Sequence[SpokenClip], predict: Predictor) -> LipScore:
+    """Compare a method's lips with the tracked ones, clip by clip at the clip's own offset.
+
+    A method may give fewer frames than the clip has; what it gives counts.
+    """
+    per_clip = {}
     for clip in clips:
         gap, width = predict(clip)
         count = min(clip.num_frames, len(gap))
         gap, width = gap[:count], width[:count]
-        rows.append(
-            (
-                lagged_correlation(gap, clip.gap[:count]).correlation,
-                lagged_correlation(width, clip.width[:count]).correlation,
-                gap.std() / clip.gap[:count].std(),
-                width.std() / clip.width[:count].std(),
-            )
+        real_gap, real_width = clip.gap[:count], clip.width[:count]
+        per_clip[clip.name] = ClipScore(
+            count,
+            lagged_correlation(gap, real_gap).correlation,
+            lagged_correlation(width, real_width).correlation,
+            float(gap.std() / real_gap.std()),
+            float(width.std() / real_width.std()),
         )
-        lengths.append(count)
-    table, weights = np.array(rows), np.array(lengths, float)
-    means = [weighted_mean(column, weights) for column in table.T]
-    names = {clip.name: round(float(row[0]), 3) for clip, row in zip(clips, rows, strict=True)}
-    return LipScore(method, means[0], means[1], means[2], means[3], names)
+    return _mean_over_clips(method, per_clip)
 
 
-def baselines(
-    clips: Sequence[HeldOutClip],
-    training: Sequence[tuple[Floats, Array, float]],
-) -> list[LipScore]:
-    """Loudness, and a linear map from the sound fitted on training clips.
+def mean_of_seeds(method: str, scores: Sequence[LipScore]) -> LipScore:
+    """One row from the rows of several seeds."""
+    names = scores[0].per_clip
 
-    ``training`` holds features (T, 160), lips (T, 2) and lag of each training clip.
-    """
+    def mean(name: str, field: str) -> float:
+        return float(np.mean([getattr(score.per_clip[name], field) for score in scores]))
 
-    def loudness(clip: HeldOutClip) -> tuple[Array, Array]:
-        level = clip.speech.features.astype(np.float64).mean(1)
-        return level, level
-
-    linear = LinearMap(
-        [stack_context(features[: len(lips)]) for features, lips, _ in training],
-        [shift_frames(lips[: len(features)], lag) for features, lips, lag in training],
+    fields = ("gap", "width", "gap_amplitude", "width_amplitude")
+    per_clip = {
+        name: ClipScore(clip.num_frames, *(mean(name, field) for field in fields))
+        for name, clip in names.items()
+    }
+    return _mean_over_clips(
+        method,
+        per_clip,
+        num_seeds=len(scores),
+        gap_deviation=float(np.std([score.gap for score in scores])),
+        width_deviation=float(np.std([score.width for score in scores])),
     )
 
-    def mapped(clip: HeldOutClip) -> tuple[Array, Array]:
-        predicted = linear(stack_context(clip.speech.features))
-        return predicted[:, 0], predicted[:, 1]
 
-    rows = [score("loudness", clips, loudness), score("linear map", clips, mapped)]
-    return [replace(row, has_units=False) for row in rows]
+def _mean_over_clips(
+    method: str,
+    per_clip: dict[str, ClipScore],
+    *,
+    num_seeds: int = 1,
+    gap_deviation: float = 0.0,
+    width_deviation: float = 0.0,
+) -> LipScore:
+    weights = np.array([clip.num_frames for clip in per_clip.values()], float)
+
+    def mean(field: str) -> float:
+        values = np.array([getattr(clip, field) for clip in per_clip.values()])
+        return weighted_mean(values, weights)
+
+    return LipScore(
+        method,
+        mean("gap"),
+        mean("width"),
+        mean("gap_amplitude"),
+        mean("width_amplitude"),
+        per_clip,
+        num_seeds,
+        gap_deviation,
+        width_deviation,
+    )
 
 
-def silence_report(
-    checkpoint: Checkpoint, recordings: Sequence[Floats], identity: Floats
-) -> tuple[float, int]:
-    """Share of frames with closed lips in silences of 0.5 s and more, and their number.
-
-    The first 0.2 s of a silence, in which the last sound ends, and the last 0.16 s, in which the
-    lips prepare the next, do not count.
-    """
-    gaps: list[Array] = []
-    silent: list[NDArray[np.bool_]] = []
-    for samples in recordings:
-        gap, _, _ = sampled_lips(checkpoint, whole_speech(samples), seed=0, identity=identity)
-        inside = trim_runs(silence_runs(samples)[: len(gap)], head=5, tail=4)
-        gaps.append(gap[: len(inside)])
-        silent.append(inside)
-    where = np.concatenate(silent)
-    return closed_share(np.concatenate(gaps), where), int(where.sum())
-
-
-def trim_runs(where: NDArray[np.bool_], *, head: int, tail: int) -> NDArray[np.bool_]:
-    """Take frames off the beginning and the end of every run of true values."""
-    trimmed = np.zeros_like(where)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(int)))
-    for start, stop in edges.reshape(-1, 2):
-        begin = start if start == 0 else start + head
-        end = stop if stop == len(where) else stop - tail
-        trimmed[begin : max(begin, end)] = True
-    return trimmed
+def fit_linear_map(clips: Sequence[SpokenClip]) -> LinearMap:
+    """From sound to z-scored lips, with the offset of each clip estimated."""
+    lags = estimate_lags(
+        [
+            SyncClip(clip.name, clip.speaker, clip.speech.features[: clip.num_frames], clip.lips)
+            for clip in clips
+        ]
+    )
+    return LinearMap(
+        [stack_context(clip.speech.features[: clip.num_frames]) for clip in clips],
+        [shift_frames(clip.lips, float(lags[clip.name])) for clip in clips],
+    )
 
 
 def mean_identity(space: MotionSpace) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,37 @@ def lagged_correlation(first: Array, second: Array, *, max_lag: int = MAX_LAG) -
     lags = sorted(range(-max_lag, max_lag + 1), key=abs)
     found = [LaggedCorrelation(correlation_at_lag(first, second, lag), lag) for lag in lags]
     return max(found, key=lambda at_lag: at_lag.correlation)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean difference and where it lies with the given certainty."""
+
+    difference: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+def paired_bootstrap(
+    differences: Array,
+    weights: Array,
+    *,
+    share: float = 0.9,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of the weighted mean of paired differences (N,), by drawing pairs anew.
+
+    Source: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    differences, weights = np.asarray(differences, float), np.asarray(weights, float)
+    chosen = np.random.default_rng(seed).integers(len(differences), size=(draws, len(differences)))
+    means = (differences * weights)[chosen].sum(1) / weights[chosen].sum(1)
+    low, high = np.quantile(means, [0.5 * (1.0 - share), 0.5 * (1.0 + share)])
+    return Interval(weighted_mean(differences, weights), float(low), float(high))
 
 
 def weighted_mean(values: Array, weights: Array) -> float:
@@ -71,11 +103,15 @@ def closed_share(gaps: Array, where: NDArray[np.bool_]) -> float:
     return float((chosen < CLOSED_GAP).mean()) if len(chosen) else float("nan")
 
 
-def blinks_per_minute(blink: NDArray[np.floating]) -> float:
-    """Closings of the lid beyond 0.6 of the way, per minute; ``blink`` (T,) is 0 open, 1 closed."""
+def blink_onsets(blink: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Frames at which the lid closes beyond 0.6 of the way; ``blink`` (T,) is 0 open, 1 closed."""
     shut = np.concatenate([[False], blink > 0.6])
-    closings = int((shut[1:] & ~shut[:-1]).sum())
-    return closings / (len(blink) / FRAMES_PER_SECOND / 60.0)
+    return np.flatnonzero(shut[1:] & ~shut[:-1])
+
+
+def blinks_per_minute(blink: NDArray[np.floating]) -> float:
+    """Closings of the lid, see :func:`blink_onsets`, per minute."""
+    return len(blink_onsets(blink)) / (len(blink) / FRAMES_PER_SECOND / 60.0)
 
 
 def pose_steps(motion: Motion) -> Array:
@@ -85,20 +121,19 @@ def pose_steps(motion: Motion) -> Array:
     return steps
 
 
-def border_jump(steps: Array, stride: int, overlap: int) -> tuple[float, float]:
-    """Largest step where windows are joined, and the largest elsewhere.
+def joined_steps(num_steps: int, stride: int, overlap: int) -> NDArray[np.bool_]:
+    """(T - 1,) whether a step from frame to frame lies where windows are joined.
 
     Windows begin every ``stride`` frames and share ``overlap`` frames with the one before.
     """
-    position = np.arange(len(steps)) + 1
-    joined = (position >= stride) & (position % stride < overlap)
-    return float(steps[joined].max(initial=0.0)), float(steps[~joined].max(initial=0.0))
+    position = np.arange(num_steps) + 1
+    return (position >= stride) & (position % stride < overlap)
 
 
 def drift(values: Array, *, seconds: float = 60.0) -> float:
     """Largest distance of the mean of a piece of ``seconds`` from the mean of all, in units of the
-    spread of all, over the columns of (T, n)."""
-    size = int(seconds * FRAMES_PER_SECOND)
+    spread of all, over the columns of (T, n); 0 of fewer than two pieces."""
+    size = min(int(seconds * FRAMES_PER_SECOND), len(values))
     pieces = [values[start : start + size] for start in range(0, len(values) - size + 1, size)]
     means = np.array([piece.mean(0) for piece in pieces])
     return float((np.abs(means - values.mean(0)) / (values.std(0) + 1e-9)).max())

@@ -3,89 +3,130 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
-from moda.data.sync import SyncClip, estimate_lags
+from moda.data.phone_corpus import PhoneCorpus, read_phone_corpus
+from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.errors import InputError
+from moda.evaluation.articulation import (
+    Articulation,
+    Utterance,
+    articulation_report,
+    choose_utterances,
+    held_out_utterances,
+)
+from moda.evaluation.expressions import Expressions, expressions_report
+from moda.evaluation.lip_table import LipTable, LipTableOptions, Say, lip_table
 from moda.evaluation.lips import (
-    HeldOutClip,
-    LipScore,
-    baselines,
-    held_out_clips,
+    SpokenClip,
     mean_identity,
-    sampled_lips,
-    score,
-    silence_report,
+    sampled_motion,
+    spoken_clips,
     whole_speech,
 )
-from moda.evaluation.metrics import blinks_per_minute, border_jump, drift, pose_steps
-from moda.landmarks import Array
-from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Speech
-
-LONG_MINUTES = 10.0
+from moda.evaluation.liveliness import Liveliness, liveliness_report
+from moda.evaluation.silence import (
+    NonSpeech,
+    Silence,
+    non_speech_report,
+    silence_report,
+    with_pauses,
+)
+from moda.evaluation.speed import Speed, measure_speed, repeat_sound
+from moda.structures import Floats, Picture
 
 
 @dataclass(frozen=True)
-class LongMotion:
-    """What minutes of motion look like."""
+class Effort:
+    """How much is measured."""
 
-    minutes: float
-    blinks_per_minute: float
-    border_step_degrees: float
-    """largest change of the head's angles from frame to frame where windows join"""
-    other_step_degrees: float
-    """and elsewhere"""
-    head_spread_degrees: float
-    """mean standard deviation of pitch, yaw and roll"""
-    drift: float
-    """largest distance of a minute's mean pose from the mean, in standard deviations"""
-    seed_spread_degrees: float
-    """mean distance of the head's angles under another seed"""
-    seed_lip_correlation: float
-    """of the lip gaps under another seed"""
+    seeds: Sequence[int] = (0, 1, 2)
+    minutes: float = 10.0
+    """of liveliness"""
+    non_speech_minutes: float = 3.0
+    utterances_per_language: int = 12
+    num_languages: int = 12
+    silence_seconds: float = float("inf")
+    """of recordings that are looked through for silences"""
+    rendered_seconds: float = float("inf")
+    """of each held-out clip"""
+    speed_seconds: float = 60.0
+
+
+QUICK = Effort(
+    seeds=(0,),
+    minutes=2.0,
+    non_speech_minutes=1.0,
+    utterances_per_language=4,
+    num_languages=6,
+    silence_seconds=60.0,
+    rendered_seconds=3.0,
+    speed_seconds=20.0,
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the model is measured on besides the clips; what is missing is left out."""
+
+    utterances: Sequence[Utterance] = ()
+    """held-out speech with exact phone times"""
+    clip_phones: Mapping[str, NDArray[np.int8]] | None = None
+    """labels at 100 Hz by name of clip"""
+    portrait: Picture | None = None
+    """of whom motion is rendered to be tracked again"""
+    example: Floats | None = None
+    """(N,) speech that the emotions are tried on"""
+    compare: tuple[str, Checkpoint] | None = None
+    """name and contents of another checkpoint"""
 
 
 @dataclass(frozen=True)
 class ModelReport:
     """All figures of one model."""
 
-    lips: list[LipScore]
-    silence_closed: float
-    silence_frames: int
-    long: LongMotion
-    speakers: list[str] = field(default_factory=list)
+    model: str
+    lips: LipTable
+    silence: Silence
+    non_speech: NonSpeech
+    liveliness: Liveliness
+    speed: Speed
+    articulation: Articulation | None = None
+    expressions: Expressions | None = None
+    notes: list[str] = field(default_factory=list)
+    """What was left out, and why"""
 
     def markdown(self) -> str:
         """The report as text."""
-        long = self.long
-        lines = [
-            f"Held-out speakers ({len(self.speakers)}): {', '.join(self.speakers)}.",
-            "",
-            "| method | lip gap r | lip width r | gap spread | width spread |",
-            "|---|---|---|---|---|",
-            *(row.row() for row in self.lips),
-            "",
-            f"Lips closed in {self.silence_closed:.1%} of {self.silence_frames} silent frames.",
-            "",
-            f"{long.minutes:.0f} minutes of motion: {long.blinks_per_minute:.1f} blinks a minute; "
-            f"largest step of the head {long.border_step_degrees:.2f} degrees where windows join, "
-            f"{long.other_step_degrees:.2f} elsewhere; head spread "
-            f"{long.head_spread_degrees:.2f} degrees; drift {long.drift:.2f} standard deviations; "
-            f"another seed moves the head {long.seed_spread_degrees:.2f} degrees away and keeps "
-            f"the lips at r {long.seed_lip_correlation:.3f}.",
-        ]
-        return "\n".join(lines) + "\n"
+        rest = [*self.silence.markdown(), "", *self.non_speech.markdown()]
+        sections = {
+            "Lips": self.lips.markdown(),
+            "Closures and rounding": self.articulation.markdown() if self.articulation else [],
+            "Silence": rest,
+            "Liveliness": self.liveliness.markdown(),
+            "Emotions": self.expressions.markdown() if self.expressions else [],
+            "Speed": self.speed.markdown(),
+        }
+        lines = [f"# {self.model}", ""]
+        for title, text in sections.items():
+            if text:
+                lines += [f"## {title}", "", *text, ""]
+        lines += [f"Left out: {note}." for note in self.notes]
+        return "\n".join(lines).rstrip() + "\n"
 
     def write(self, path: Path) -> None:
         """JSON to ``path`` and Markdown beside it."""
-        path.write_text(json.dumps(asdict(self), indent=1))
-        path.with_suffix(".md").write_text(self.markdown())
+        text = json.dumps(_without_nan(asdict(self)), indent=1, allow_nan=False)
+        path.write_text(text, encoding="utf-8")
+        path.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
 
 
 def evaluate_model(
@@ -93,138 +134,119 @@ def evaluate_model(
     clips: Sequence[PreparedClip],
     speakers: Sequence[str],
     *,
-    seeds: Sequence[int] = (0, 1, 2),
-    say: Callable[[str], None] = lambda text: None,
+    evidence: Evidence | None = None,
+    effort: Effort | None = None,
+    say: Say = lambda text: None,
 ) -> ModelReport:
     """Evaluate on held-out speakers; the other clips fit the linear map.
 
     Raises:
         InputError: no clip with speech belongs to the speakers.
     """
-    held_out = held_out_clips(clips, speakers)
-    if not held_out:
+    evidence, effort = evidence or Evidence(), effort or Effort()
+    if not any(clip.has_speech and clip.speaker in speakers for clip in clips):
         raise InputError(
             f"no clip with speech of {', '.join(speakers) or 'any speaker'}; "
             f"there are {', '.join(sorted({clip.speaker for clip in clips}))}"
         )
-    identity = mean_identity(checkpoint.space)
-    say("sampling the held-out clips")
-    rows = _sampled_rows(checkpoint, held_out, identity, seeds)
-    say("fitting the linear map")
-    rows += baselines(held_out, _training_lips(clips, speakers))
-    say("silences")
-    others = [clip.sound for clip in clips if clip.has_speech]
-    closed, frames = silence_report(checkpoint, [*others, *_with_pauses(others)], identity)
-    say("ten minutes of motion")
-    return ModelReport(
-        lips=rows,
-        silence_closed=closed,
-        silence_frames=frames,
-        long=long_motion(checkpoint, others, identity),
-        speakers=sorted(set(speakers)),
-    )
-
-
-def _sampled_rows(
-    checkpoint: Checkpoint, clips: Sequence[HeldOutClip], identity: Floats, seeds: Sequence[int]
-) -> list[LipScore]:
-    """Sampled motion of every seed, their mean, and the motion of another clip's sound."""
-
-    def lips(clip: HeldOutClip, speech: Speech, seed: int) -> tuple[Array, Array]:
-        gap, width, _ = sampled_lips(checkpoint, speech, seed=seed, identity=identity)
-        return gap, width
-
-    rows = [
-        score(f"sampled, seed {seed}", clips, lambda clip, s=seed: lips(clip, clip.speech, s))  # type: ignore[misc]
-        for seed in seeds
-    ]
-    gaps = np.array([row.gap for row in rows])
-    mean = LipScore(
-        f"sampled, mean of {len(rows)} seeds (gap spread {gaps.std():.3f})",
-        gap=float(gaps.mean()),
-        width=float(np.mean([row.width for row in rows])),
-        gap_spread=float(np.mean([row.gap_spread for row in rows])),
-        width_spread=float(np.mean([row.width_spread for row in rows])),
-        per_clip={},
-    )
-    joined = np.concatenate([clip.speech.features for clip in clips])
-    active = np.concatenate([clip.speech.activity for clip in clips])
-    starts = np.cumsum([0, *(len(clip.speech) for clip in clips)])
-    shift = len(joined) // 2
-    rolled = {
-        clip.name: Speech(
-            np.roll(joined, shift, axis=0)[start : start + len(clip.speech)],
-            np.roll(active, shift)[start : start + len(clip.speech)],
-        )
-        for clip, start in zip(clips, starts[:-1], strict=True)
-    }
-    other = score("another clip's sound", clips, lambda clip: lips(clip, rolled[clip.name], 0))
-    return [*rows, mean, other]
-
-
-def _training_lips(
-    clips: Sequence[PreparedClip], speakers: Sequence[str]
-) -> list[tuple[Floats, Array, float]]:
-    own = held_out_clips(clips, sorted({clip.speaker for clip in clips} - set(speakers)))
-    names = {clip.name: clip.speaker for clip in clips}
-    lips = {clip.name: np.stack([clip.gap, clip.width], axis=1) for clip in own}
-    lags = estimate_lags(
-        [
-            SyncClip(
-                clip.name,
-                names[clip.name],
-                clip.speech.features[: clip.num_frames],
-                lips[clip.name][: clip.num_frames],
-            )
-            for clip in own
-        ]
-    )
-    return [
-        (
-            clip.speech.features[: clip.num_frames],
-            lips[clip.name][: clip.num_frames],
-            float(lags[clip.name]),
-        )
-        for clip in own
-    ]
-
-
-def _with_pauses(sounds: Sequence[Floats]) -> list[Floats]:
-    """Recordings with a second of digital silence after every three seconds."""
-    pause = np.zeros(16_000, np.float32)
-    result = []
-    for sound in sounds:
-        pieces = [sound[start : start + 48_000] for start in range(0, len(sound), 48_000)]
-        result.append(np.concatenate([part for piece in pieces for part in (piece, pause)]))
-    return result
-
-
-def long_motion(checkpoint: Checkpoint, sounds: Sequence[Floats], identity: Floats) -> LongMotion:
-    """Ten minutes of motion from recordings played one after the other, over and over."""
-    wanted = int(LONG_MINUTES * 60 * 16_000)
-    joined = np.concatenate(list(sounds))
-    speech = whole_speech(np.tile(joined, -(-wanted // len(joined)))[:wanted])
-    gap, _, motion = sampled_lips(checkpoint, speech, seed=0, identity=identity)
-    two_minutes = int(2 * 60 * FRAMES_PER_SECOND)
-    start = Speech(speech.features[:two_minutes], speech.activity[:two_minutes])
-    other_gap, _, other = sampled_lips(checkpoint, start, seed=1, identity=identity)
-    model = checkpoint.config.motion
-    border, elsewhere = border_jump(pose_steps(motion), model.stride, model.overlap)
-    return LongMotion(
-        minutes=len(motion) / FRAMES_PER_SECOND / 60.0,
-        blinks_per_minute=blinks_per_minute(motion.part("blink")[:, 0]),
-        border_step_degrees=border,
-        other_step_degrees=elsewhere,
-        head_spread_degrees=float(head_angles(motion).std(0).mean()),
-        drift=drift(head_angles(motion)),
-        seed_spread_degrees=float(
-            np.linalg.norm(head_angles(motion)[: len(other)] - head_angles(other), axis=1).mean()
+    say("features of the clips")
+    spoken = spoken_clips(clips)
+    lips = lip_table(
+        checkpoint,
+        [clip for clip in spoken if clip.speaker in speakers],
+        [clip for clip in spoken if clip.speaker not in speakers],
+        LipTableOptions(
+            effort.seeds,
+            evidence.compare,
+            evidence.clip_phones,
+            evidence.portrait,
+            effort.rendered_seconds,
         ),
-        seed_lip_correlation=float(np.corrcoef(gap[: len(other_gap)], other_gap)[0, 1]),
+        say,
+    )
+    say("minutes of motion")
+    speech = whole_speech(repeat_sound([clip.samples for clip in spoken], 60.0 * effort.minutes))
+    motion = sampled_motion(checkpoint, speech, identity=mean_identity(checkpoint.space))
+    liveliness = liveliness_report(checkpoint, motion, speech, clips)
+    say("silences, music and noise")
+    silence = silence_report(checkpoint, _recordings(spoken, speakers, effort.silence_seconds))
+    non_speech = non_speech_report(checkpoint, motion, minutes=effort.non_speech_minutes)
+    notes: list[str] = []
+    return ModelReport(
+        checkpoint.config.name,
+        lips,
+        silence,
+        non_speech,
+        liveliness,
+        articulation=_articulation(checkpoint, evidence.utterances, effort, notes, say),
+        expressions=_expressions(checkpoint, evidence.example, notes, say),
+        speed=measure_speed(
+            checkpoint, repeat_sound([clip.samples for clip in spoken], effort.speed_seconds)
+        ),
+        notes=notes,
     )
 
 
-def head_angles(motion: Motion) -> Array:
-    """(T, 3) pitch, yaw and roll in degrees."""
-    parts = [motion.part(name) for name in ("pitch", "yaw", "roll")]
-    return np.concatenate(parts, axis=1).astype(np.float64)
+def read_utterances(paths: Sequence[Path]) -> list[Utterance]:
+    """The held-out utterances of some phone corpora.
+
+    Raises:
+        InputError: a file is missing or no such corpus.
+    """
+    return [found for path in paths for found in held_out_utterances(read_phone_corpus(path))]
+
+
+def phones_by_clip(corpus: PhoneCorpus) -> dict[str, NDArray[np.int8]]:
+    """Labels at 100 Hz by the items' file names without suffix."""
+    names = [Path(str(name)).stem for name in corpus.names]
+    return {name: corpus.item(index)[1] for index, name in enumerate(names)}
+
+
+def _without_nan(values: Any) -> Any:
+    """The same with None for figures that are not defined, which JSON cannot hold."""
+    if isinstance(values, dict):
+        return {key: _without_nan(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not np.isfinite(values) else values
+
+
+def _recordings(
+    spoken: Sequence[SpokenClip], speakers: Sequence[str], seconds: float
+) -> list[Floats]:
+    """Recordings, held-out ones first, as they are and with pauses of digital silence."""
+    ordered = sorted(spoken, key=lambda clip: clip.speaker not in speakers)
+    chosen: list[Floats] = []
+    for clip in ordered:
+        if sum(map(len, chosen)) < seconds * SAMPLE_RATE_HZ:
+            chosen.append(clip.samples)
+    return [*chosen, *map(with_pauses, chosen)]
+
+
+def _articulation(
+    checkpoint: Checkpoint,
+    utterances: Sequence[Utterance],
+    effort: Effort,
+    notes: list[str],
+    say: Say,
+) -> Articulation | None:
+    if not utterances:
+        notes.append("closures and rounding, since no corpus with phone times was given")
+        return None
+    say("closures and rounding")
+    chosen = choose_utterances(
+        utterances,
+        per_language=effort.utterances_per_language,
+        num_languages=effort.num_languages,
+    )
+    return articulation_report(checkpoint, chosen)
+
+
+def _expressions(
+    checkpoint: Checkpoint, example: Floats | None, notes: list[str], say: Say
+) -> Expressions | None:
+    if example is None:
+        notes.append("emotions, since there is no example speech to try them on")
+        return None
+    say("emotions")
+    return expressions_report(checkpoint, example)

@@ -1,4 +1,4 @@
-"""From sampled motion to the motion that is shown: rest, blinks, and the user's amounts."""
+"""From sampled motion to what is shown: closures, rest, blinks, and the user's amounts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from moda.motion.idle import BlinkRule, LipRest
+from moda.motion.emotion import EmotionOffsets
+from moda.motion.idle import BlinkRule, GazeRule, LipClosure, LipRest
 from moda.structures import Floats, Motion, Speech
 
 MOVABLE: Mapping[str, tuple[str, ...]] = {
@@ -24,37 +25,55 @@ def shape_motion(
     pairs: Iterable[tuple[Motion, Speech]],
     *,
     seed: int,
+    emotion: EmotionOffsets | None = None,
     blink: bool = True,
     head_motion: float = 1.0,
     expression: float = 1.0,
 ) -> Iterator[Motion]:
-    """Let lips rest in silence, let eyes blink, and apply the user's amounts, as a stream.
+    """Let lips close and rest, let eyes blink and wander, and apply the user's amounts.
+
+    Closures come last: no amount of expression keeps lips open at a p.
 
     Args:
         pairs: consecutive stretches of motion, each with the speech of the same frames.
-        seed: decides the blinks.
+        seed: decides blinks and glances.
+        emotion: what is added to the frames, also to a resting mouth.
         blink: whether to blink at all.
         head_motion: factor on the head's deviation from rest; 0 holds it still.
         expression: factor on mouth, brows and cheeks.
     """
-    blinks = BlinkRule(seed)
+    blinks, glances = BlinkRule(seed), GazeRule(seed)
+    closure: LipClosure | None = None
     rest: LipRest | None = None
     gate = 0.0
     for motion, speech in pairs:
-        rest = rest or LipRest(motion.space)
+        closure = closure or LipClosure(motion.space)
+        rest = rest or LipRest(closure)
         values = motion.values.copy()
         lids = np.zeros(len(values), np.float32)
         for index, activity in enumerate(speech.activity):
             gate += float(np.clip(activity - gate, -GATE_STEP, GATE_STEP))
             rest(values[index], gate)
             lids[index] = blinks.next(float(activity)) if blink else 0.0
-        values[:, motion.space.slice("blink")] = lids[:, None]
-        yield scale_motion(
+        lid_columns = motion.space.slice("blink")
+        values[:, lid_columns] = 0.0
+        values[:, motion.space.slice("gaze")] = [
+            glances.next(float(activity)) for activity in speech.activity
+        ]
+        if emotion is not None:
+            values += np.stack([emotion.next() for _ in range(len(values))])
+        open_share = 1.0 - values[:, lid_columns]
+        values[:, lid_columns] = 1.0 - open_share * (1.0 - lids[:, None])
+        shown = scale_motion(
             Motion(values, motion.space),
             rest=motion.space.rest,
             head_motion=head_motion,
             expression=expression,
         )
+        if speech.closure is not None:
+            for row, amount in zip(shown.values, speech.closure, strict=True):
+                closure(row, float(amount))
+        yield shown
 
 
 def scale_motion(

@@ -1,7 +1,7 @@
-"""What the speech does not decide: blinks, and lips that rest closed when nobody speaks.
+"""What is not sampled: blinks, glances, closed lips where they must be and where nobody speaks.
 
-Both are rules, not samples. A blink has to close the eye fully, and minutes of training clips hold
-too few to learn their timing from; real people in the clips keep their lips open in half of the
+All are rules. A blink has to close the eye fully, and minutes of training clips hold too few blinks
+and glances to learn their timing from; real people in the clips keep their lips open in half of the
 pauses, which looks wrong on a photograph that was taken with the mouth closed.
 """
 
@@ -65,6 +65,91 @@ class BlinkRule:
         return self._queue.popleft() if self._queue else 0.0
 
 
+MEAN_FIXATION_SECONDS = 1.6
+SHORTEST_FIXATION_SECONDS = 0.4
+FIXATION_SPREAD = np.array([0.005, 0.003])
+"""Where eyes rest that look at somebody: they wander over the face. Canonical units; 0.02 is about
+five degrees."""
+GLANCE_SHARE = 0.14
+"""Fixations that look away from the camera."""
+GLANCE_SIZE = np.array([0.024, 0.010])
+MEAN_GLANCE_SECONDS = 0.7
+SACCADE_SHARE = 0.75
+"""Of the way that the eyes make in one frame."""
+
+
+class GazeRule:
+    """Draws gaze offsets frame by frame: fixations on the camera, small jumps, short glances away.
+
+    People who talk to a camera look away for a moment while they think, more often at the start of
+    a phrase than at its end (A. Kendon, "Some functions of gaze-direction in social interaction",
+    Acta Psychologica 1967); the shares here are at the calm end.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng([seed, 0x6A2E])
+        self._target = np.zeros(2)
+        self._gaze = np.zeros(2)
+        self._remaining = self._duration(MEAN_FIXATION_SECONDS)
+        self._is_away = False
+        self._was_active = False
+
+    def _duration(self, mean_seconds: float) -> float:
+        spread = 0.6
+        seconds = self._random.lognormal(np.log(mean_seconds) - spread**2 / 2, spread)
+        return max(SHORTEST_FIXATION_SECONDS, float(seconds))
+
+    def next(self, activity: float) -> Floats:
+        """Gaze (2,) of the next frame, to the left and down, canonical units."""
+        self._remaining -= 1.0 / FRAMES_PER_SECOND
+        begins = activity >= 0.5 and not self._was_active
+        self._was_active = activity >= 0.5
+        if self._remaining <= 0.0 or (begins and self._random.random() < 0.3):
+            away = not self._is_away and self._random.random() < GLANCE_SHARE
+            self._is_away = bool(away)
+            if away:
+                side = self._random.choice([-1.0, 1.0])
+                share = self._random.uniform(0.7, 1.3)
+                self._target = share * GLANCE_SIZE * [side, self._random.uniform(-1.0, 1.0)]
+            else:
+                self._target = FIXATION_SPREAD * self._random.standard_normal(2)
+            self._remaining = self._duration(MEAN_GLANCE_SECONDS if away else MEAN_FIXATION_SECONDS)
+        self._gaze = self._gaze + SACCADE_SHARE * (self._target - self._gaze)
+        return self._gaze.astype(np.float32)
+
+
+class LipClosure:
+    """Brings the lips together by the smallest change of the face."""
+
+    def __init__(self, space: MotionSpace) -> None:
+        self.mouth = space.slice("mouth")
+        assert space.basis is not None
+        basis = space.basis[self.mouth].astype(np.float64)
+        gaps = lip_gaps(basis).T  # (9, M)
+        flat = basis.reshape(len(basis), -1)
+        metric = np.linalg.inv(flat @ flat.T + 1e-4 * np.eye(len(basis)))
+        pull = metric @ gaps.T
+        self._gaps = gaps
+        self._close = pull @ np.linalg.inv(gaps @ pull + 1e-8 * np.eye(len(gaps)))
+
+    def closed(self, mouth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mouth parameters (M,) with every lip gap moved to :data:`RESTING_GAP`."""
+        result: NDArray[np.float64] = mouth + self._close @ (RESTING_GAP - self._gaps @ mouth)
+        return result
+
+    def __call__(self, values: Floats, amount: float) -> None:
+        """Close the lips of one motion row (D,) in place by an amount of 0 to 1.
+
+        Gaps only shrink: lips that are pressed together stay so.
+        """
+        if amount <= 0.0:
+            return
+        mouth = values[self.mouth].astype(np.float64)
+        gaps = self._gaps @ mouth
+        wider = np.where(gaps > 0.0, gaps - RESTING_GAP, 0.0)
+        values[self.mouth] = mouth - amount * (self._close @ wider)
+
+
 class LipRest:
     """Moves the mouth to rest, closed, where the speech activity goes to zero.
 
@@ -72,28 +157,16 @@ class LipRest:
     ones, with the gap solved to zero by the smallest change of the face.
     """
 
-    def __init__(self, space: MotionSpace) -> None:
-        self._mouth = space.slice("mouth")
-        assert space.basis is not None
-        basis = space.basis[self._mouth].astype(np.float64)
-        gaps = lip_gaps(basis).T  # (9, M)
-        flat = basis.reshape(len(basis), -1)
-        metric = np.linalg.inv(flat @ flat.T + 1e-4 * np.eye(len(basis)))
-        pull = metric @ gaps.T
-        self._gaps = gaps
-        self._close = pull @ np.linalg.inv(gaps @ pull + 1e-8 * np.eye(len(gaps)))
-        self._resting = np.zeros(len(basis))
+    def __init__(self, closure: LipClosure) -> None:
+        self._closure = closure
+        mouth = closure.mouth
+        self._resting = np.zeros(mouth.stop - mouth.start)
         self._rate = 1.0 / (RESTING_MEMORY_SECONDS * FRAMES_PER_SECOND)
-
-    def closed(self, mouth: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mouth parameters (M,) with every lip gap moved to :data:`RESTING_GAP`."""
-        result: NDArray[np.float64] = mouth + self._close @ (RESTING_GAP - self._gaps @ mouth)
-        return result
 
     def __call__(self, values: Floats, gate: float) -> None:
         """Blend one motion row (D,) in place; gate 1 talks, 0 rests."""
-        mouth = values[self._mouth].astype(np.float64)
+        mouth = values[self._closure.mouth].astype(np.float64)
         self._resting += self._rate * gate * (mouth - self._resting)
         if gate < 1.0:
-            resting = self.closed(RESTING_SHARE * self._resting)
-            values[self._mouth] = gate * mouth + (1.0 - gate) * resting
+            resting = self._closure.closed(RESTING_SHARE * self._resting)
+            values[self._closure.mouth] = gate * mouth + (1.0 - gate) * resting

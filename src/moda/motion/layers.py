@@ -332,9 +332,11 @@ class SpeechMLP(nn.Module):
 class ConvNorm(nn.Module):
     """Convolution over time, batch norm, GELU: (B, C, L) -> the same."""
 
-    def __init__(self, channels_in: int, channels: int, dilation: int) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, dilation: int = 1, *, kernel_size: int = 5
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(channels_in, channels, 5, dilation=dilation, padding="same")
+        self.conv = nn.Conv1d(channels_in, channels, kernel_size, dilation=dilation, padding="same")
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, sound: Tensor) -> Tensor:
@@ -344,37 +346,88 @@ class ConvNorm(nn.Module):
 class SpeechConv(nn.Module):
     """Speech embedder of the small model: convolutions at 50 Hz, then half the rate.
 
-    A token depends on its frame and ``context`` frames around it and on nothing else, so it is the
-    same whichever window it is computed in.
+    A token depends on ``before`` frames before its own and ``after`` frames after it and on nothing
+    else, so it is the same whichever window it is computed in. On the way the sound's phones are
+    recognised; the layers at 25 Hz are told them, or the real ones where somebody knows them.
     """
 
     def __init__(self, size: int, hidden: int, config: SpeechEmbedderConfig) -> None:
         super().__init__()
         width = config.width
-        self.context = config.context
+        self.config = config
         self.dropout = nn.Dropout(config.dropout)
-        self.first = ConvNorm(size // 2, width, dilation=1)
+        self.first = ConvNorm(size // 2, width)
         self.residual = nn.ModuleList(ConvNorm(width, width, d) for d in config.dilations)
-        self.halve = nn.Conv1d(width, width, 4, stride=2, padding=1)
+        if config.num_phones:
+            self.phone_head = nn.Conv1d(width, config.num_phones, 1)
+            self.phone_embedder = nn.Conv1d(config.num_phones, width, 1)
+            self.is_known = nn.Parameter(torch.zeros(width))
+        self.halve = nn.Conv1d(width, width, 4, stride=2)
+        self.frame_layers = nn.ModuleList(
+            ConvNorm(width, width, kernel_size=3) for _ in range(config.frame_layers)
+        )
         self.linear = nn.Linear(width, hidden)
         self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
         self.null_speech = nn.Parameter(torch.randn(hidden))
 
     def hidden(self, features: Tensor) -> Tensor:
-        """(B, L, F) at 25 Hz -> (B, width, 2 L) at 50 Hz: what phone classes are read from."""
+        """(B, L, F) at 25 Hz -> (B, width, 2 L) at 50 Hz: what phone classes are read from.
+
+        Column ``2 k`` tells of frame ``k + delay``.
+        """
         halves = rearrange(features, "batch time (half band) -> batch band (time half)", half=2)
         sound: Tensor = self.first(halves)
         for layer in self.residual:
             sound = sound + self.dropout(layer(sound))
         return sound
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T + 2 * context, F) at 25 Hz -> (B, T, C)."""
+    def phone_logits(self, features: Tensor) -> Tensor:
+        """(B, T + 2 * context, F) at 25 Hz -> logits (B, phones, 2 T) at 50 Hz."""
+        context = 2 * self.config.context
         sound = self.hidden(features)
-        frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
-        frames = frames[:, self.context : frames.shape[1] - self.context]
+        logits: Tensor = self.phone_head(sound[:, :, context : sound.shape[2] - context])
+        return logits
+
+    def forward(self, features: Tensor, phones: Tensor | None = None) -> Tensor:
+        """(B, T + 2 * context, F) at 25 Hz -> (B, T, C).
+
+        ``phones`` (B, 2 (T + 2 * context)) are the classes of the same time at 50 Hz, -1 where
+        nobody knows them.
+        """
+        config = self.config
+        # Beyond the window's own frames: what the layers at 25 Hz reach, and half a frame.
+        margin = 2 * config.frame_layers + 1
+        inner = slice(
+            2 * config.context - margin, 2 * (features.shape[1] - config.context) + margin
+        )
+        sound = self.hidden(features)[:, :, inner]
+        if config.num_phones:
+            known = None
+            if phones is not None:
+                shift = 2 * config.delay
+                known = phones[:, inner.start + shift : inner.stop + shift]
+            sound = sound + self._embed_phones(sound, known)
+        frames = F.gelu(self.halve(sound))
+        for layer in self.frame_layers:
+            frames = frames + self.dropout(layer(frames))
+        cut = config.frame_layers
+        frames = rearrange(
+            frames[:, :, cut : frames.shape[2] - cut], "batch band time -> batch time band"
+        )
         tokens: Tensor = self.norm(self.linear(frames))
         return tokens
+
+    def _embed_phones(self, sound: Tensor, known: Tensor | None) -> Tensor:
+        """What is recognised in (B, width, L), replaced by the classes (B, L) that are known."""
+        shares = torch.softmax(self.phone_head(sound), dim=1)
+        if known is None:
+            embedded: Tensor = self.phone_embedder(shares)
+            return embedded
+        is_known = (known >= 0)[:, None]
+        exact = F.one_hot(known.clamp(min=0).long(), self.config.num_phones).transpose(1, 2)
+        shares = torch.where(is_known, exact.type_as(shares), shares)
+        embedded = self.phone_embedder(shares)
+        return embedded + is_known.type_as(shares) * self.is_known[:, None]
 
     def null_token(self) -> Tensor:
         """(C,) learned token that stands for an unknown sound."""

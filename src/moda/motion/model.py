@@ -40,6 +40,9 @@ class Conditions(NamedTuple):
     speech: Tensor  # (B, T, C)
     emotion: Tensor  # (B, C)
     identity: Tensor  # (B, C)
+    mean: Tensor
+    """(B, T, D) mean of the motion given the speech, to be added to what the flow makes; (B, 1, D)
+    zeros where the model predicts none"""
 
 
 class MotionTransformer(nn.Module):
@@ -49,6 +52,9 @@ class MotionTransformer(nn.Module):
     and identity tokens become one token with ln T on its attention logit, and the last block
     computes its motion tokens only. False computes the figure literally; tests compare the two.
     """
+
+    emotion_mean: Tensor
+    """(num_emotions + 1, D) what each emotion adds to the normalised motion of all frames"""
 
     def __init__(self, config: MotionModelConfig) -> None:
         super().__init__()
@@ -75,6 +81,10 @@ class MotionTransformer(nn.Module):
             OneStreamBlock(*block_sizes) for _ in range(config.one_stream_blocks)
         )
         self.final_layer = FinalLayer(hidden, config.motion_size)
+        if config.mouth_size:
+            self.mouth_head = nn.Linear(hidden, config.mouth_size)
+            emotion_mean = torch.zeros(config.num_emotions + 1, config.motion_size)
+            self.register_buffer("emotion_mean", emotion_mean)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -97,19 +107,25 @@ class MotionTransformer(nn.Module):
         *,
         intensity: Tensor | None = None,
         null_speech: Tensor | None = None,
+        phones: Tensor | None = None,
     ) -> Conditions:
         """Embed what a window is conditioned on.
 
         ``speech`` (B, T + 2 * context, F), the context being that of the speech embedder's
         configuration; ``emotion`` (B,) integers, ``identity`` (B, 63). ``intensity`` (B,) in 0..1
-        moves the emotion towards "none" (default 1). ``null_speech`` (B,) booleans: these samples
-        are not told the speech.
+        moves the emotion towards "none" (default 1). ``null_speech`` (B,) booleans: the flow of
+        these samples is not told the speech. ``phones`` (B, 2 (T + 2 * context)) are the classes
+        spoken at 50 Hz, -1 where nobody knows them; a model without phones has no use for them.
         """
-        tokens: Tensor = self.speech_embedder(speech)
+        if isinstance(self.speech_embedder, SpeechConv):
+            tokens = self.speech_embedder(speech, phones)
+        else:
+            tokens = self.speech_embedder(speech)
+        mean = self._mean(tokens)
         if null_speech is not None:
             tokens = torch.where(null_speech[:, None, None], self._null_tokens(tokens), tokens)
         return Conditions(
-            tokens, self._embed_emotion(emotion, intensity), self.identity_embedder(identity)
+            tokens, self._embed_emotion(emotion, intensity), self.identity_embedder(identity), mean
         )
 
     def without_speech_and_emotion(self, conditions: Conditions) -> Conditions:
@@ -119,6 +135,7 @@ class MotionTransformer(nn.Module):
             self._null_tokens(conditions.speech),
             none.expand_as(conditions.emotion),
             conditions.identity,
+            conditions.mean,
         )
 
     def forward(
@@ -131,7 +148,8 @@ class MotionTransformer(nn.Module):
         """Velocity (B, T, D) of ``noisy_motion`` (B, T, D) at ``timestep`` (B,) in 1..1000.
 
         ``previous_motion`` (B, 1, D) is the frame before the window, told to every frame of it
-        ((B, T, D) tells each frame its own). Motion is normalised.
+        ((B, T, D) tells each frame its own). Motion is normalised; ``noisy_motion`` is around the
+        conditions' mean, ``previous_motion`` is whole.
         """
         modulations = self.modulations(timestep, conditions.emotion)
         return self.velocity(noisy_motion, previous_motion, modulations, conditions)
@@ -204,6 +222,12 @@ class MotionTransformer(nn.Module):
 
     def _null_tokens(self, tokens: Tensor) -> Tensor:
         return self.speech_embedder.null_token().to(tokens.dtype).expand_as(tokens)
+
+    def _mean(self, tokens: Tensor) -> Tensor:
+        config = self.config
+        if not config.mouth_size:
+            return tokens.new_zeros(len(tokens), 1, config.motion_size)
+        return F.pad(self.mouth_head(tokens), (0, config.motion_size - config.mouth_size))
 
     def _embed_emotion(self, emotion: Tensor, intensity: Tensor | None) -> Tensor:
         embedding: Tensor = self.emotion_embedder(emotion)

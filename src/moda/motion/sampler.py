@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
@@ -24,6 +25,7 @@ from moda.motion.model import Conditions, MotionTransformer
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
+    UNKNOWN_PHONE,
     EmotionAt,
     Floats,
     Motion,
@@ -37,6 +39,7 @@ class SpeechWindow(NamedTuple):
     """What one window is told of the speech."""
 
     features: Floats  # (window + 2 * context, F), zeros outside the recording
+    phones: NDArray[np.int8]  # (2 (window + 2 * context),) classes, -1 unknown
     start: int
     """Frame of the recording at which the window begins."""
     num_frames: int
@@ -92,7 +95,7 @@ def sample_motion(
     """Yield consecutive stretches of motion, as many frames in all as there is speech.
 
     ``speech`` may come in pieces of any length; a stretch (63 frames, then 64 each, then the rest)
-    is yielded when the speech has reached 16 frames and the embedder's context beyond it.
+    is yielded when the speech has reached 16 frames and the embedder's look-ahead beyond it.
     ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
     (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension,
     ``gain`` (D,) the result, so that 0, the closed mouth, stays 0; see :func:`scale_group`;
@@ -206,12 +209,14 @@ def sample_window(
 ) -> Tensor:
     """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
 
+    The noise is that of the motion around the conditions' mean, which is added in the end.
     With a guidance scale above 1, both halves of the guidance run as one batch. Another window
     with the same emotion and schedule can be given the ``modulations`` of this one, see
     :func:`schedule_modulations`. Nothing in the loop waits for the device.
     """
     if modulations is None:
         modulations = schedule_modulations(model, conditions, schedule, guidance_scale)
+    mean = conditions.mean
     conditions = _halves(model, conditions, guidance_scale)
     device = conditions.speech.device
     batch = len(conditions.speech)
@@ -227,7 +232,7 @@ def sample_window(
         return guide(unconditional, conditional, guidance_scale)
 
     with _autocast(device, precision):
-        return sample_euler(velocity_at, noise.to(device), schedule)
+        return sample_euler(velocity_at, noise.to(device), schedule) + mean
 
 
 def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[SpeechWindow]:
@@ -236,27 +241,34 @@ def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Itera
     A recording of T frames has 1 window if T <= 80, else ceil((T - 80) / 64) + 1. Raises
     :class:`InputError` if there is no speech or its features have another size.
     """
-    length, context = config.window, config.speech_embedder.context
+    length, embedder = config.window, config.speech_embedder
+    before, total = embedder.before, length + 2 * embedder.context
     pieces = _pieces(speech, config)
-    held = np.zeros((context, config.speech.size), np.float32)
+    held = np.zeros((before, config.speech.size), np.float32)
+    phones = np.full((before, 2), UNKNOWN_PHONE, np.int8)
     start, ended = 0, False
     while True:
-        while len(held) < length + context + max(context, 1) and not ended:
+        while len(held) < before + length + max(embedder.after, 1) and not ended:
             piece = next(pieces, None)
             ended = piece is None
             if piece is not None:
-                held = np.concatenate((held, piece))
-        remaining = len(held) - context
+                held = np.concatenate((held, piece[0]))
+                phones = np.concatenate((phones, piece[1]))
+        remaining = len(held) - before
         if remaining == 0:
             raise InputError("there is no speech: the recording has less than one frame (40 ms)")
-        features = np.zeros((length + 2 * context, held.shape[1]), np.float32)
-        known = held[: len(features)]
-        features[: len(known)] = known
+        missing = ((0, max(0, total - len(held))), (0, 0))
         is_last = ended and remaining <= length
-        yield SpeechWindow(features, start, min(remaining, length), is_last)
+        yield SpeechWindow(
+            np.pad(held[:total], missing),
+            np.pad(phones[:total], missing, constant_values=UNKNOWN_PHONE).reshape(-1),
+            start,
+            min(remaining, length),
+            is_last,
+        )
         if is_last:
             return
-        held = held[config.stride :].copy()
+        held, phones = held[config.stride :].copy(), phones[config.stride :].copy()
         start += config.stride
 
 
@@ -307,12 +319,14 @@ def _encode(
     """Conditions (batch 1) of a window, on the model's device."""
     device = next(model.parameters()).device
     known = entry.emotion is not None
+    told = window.phones.max() > UNKNOWN_PHONE
     emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
     return model.encode_conditions(
         torch.from_numpy(window.features)[None].to(device),
         torch.tensor([emotion], device=device),
         torch.from_numpy(identity)[None].to(device),
         intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
+        phones=torch.from_numpy(window.phones.astype(np.int64))[None].to(device) if told else None,
     )
 
 
@@ -331,8 +345,10 @@ def _autocast(device: torch.device, precision: Precision) -> AbstractContextMana
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Floats]:
-    """Features (n, F) in pieces of no more than one stride."""
+def _pieces(
+    speech: Iterable[Speech], config: MotionModelConfig
+) -> Iterator[tuple[Floats, NDArray[np.int8]]]:
+    """Features (n, F) and phones (n, 2) in pieces of no more than one stride."""
     for stretch in speech:
         features = np.asarray(stretch.features, dtype=np.float32)
         if features.ndim != 2 or features.shape[1] != config.speech.size:
@@ -340,8 +356,12 @@ def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Flo
                 f"speech features have shape {features.shape}; "
                 f"the model needs (T, {config.speech.size})"
             )
+        phones = stretch.phones
+        if phones is None:
+            phones = np.full((len(features), 2), UNKNOWN_PHONE, np.int8)
         for begin in range(0, len(features), config.stride):
-            yield features[begin : begin + config.stride]
+            part = slice(begin, begin + config.stride)
+            yield features[part], phones[part]
 
 
 def _noise(

@@ -1,4 +1,7 @@
-"""The training loop: speech embedder first, then the flow, with a moving average of the weights."""
+"""The training loop: lips from speech first, then the flow of all the rest.
+
+Both stages keep a moving average of the weights.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,10 +24,14 @@ from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.flow import interpolate, velocity
+from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
-from moda.structures import MotionSpace
+from moda.structures import Floats, MotionSpace
 from moda.training.losses import MotionMetric
+from moda.training.practice import PracticeSampler
 
+MEAN_DROPOUT = 0.2
+"""Share of the tokens' channels that the mean of the mouth does not see in training."""
 SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
 """Noise levels are drawn from a logit-normal; a little more of the noisy ones."""
 
@@ -33,7 +41,7 @@ class TrainingOptions:
     """How long and how fast to train. Learning rates are reached after the warm-up."""
 
     speech_steps: int = 400
-    """of the speech embedder alone, regressing lips"""
+    """of the speech embedder and the mean of the mouth alone; 0 where a model predicts no mean"""
     flow_steps: int = 3000
     batch_size: int = 24
     window_frames: tuple[int, ...] = (48, 64, 80)
@@ -47,7 +55,9 @@ class TrainingOptions:
     """share of windows that are told neither speech nor emotion"""
     token_dropout: float = 0.15
     """share of the speech tokens' channels that a training step does not see"""
-    regression_weight: float = 0.5
+    practice_share: float = 0.5
+    """windows of speech without a face, on which closures are practised, per window with one"""
+    articulation_weight: float = 0.3
     freeze_speech_embedder: bool = True
     """keep the speech embedder as it is while the flow is trained: it forgets strangers' voices
     otherwise, see docs/experiments.md"""
@@ -74,18 +84,29 @@ class Trainer:
         windows: WindowSampler,
         options: TrainingOptions,
         folder: Path,
+        *,
+        practice: PracticeSampler | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.folder, self.windows = options, folder, windows
+        self.practice = practice if options.practice_share else None
         self.model = MotionTransformer(config.motion)
         self.metric = MotionMetric(space)
         mouth_size = self.metric.mouth.stop - self.metric.mouth.start
-        self.lip_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(config.motion.hidden, mouth_size))
+        if config.motion.mouth_size not in (0, mouth_size):
+            raise InputError(
+                f"the model predicts the mean of {config.motion.mouth_size} numbers of the mouth; "
+                f"this motion space has {mouth_size}"
+            )
+        if options.speech_steps and not config.motion.mouth_size:
+            raise InputError(
+                f"{options.speech_steps} speech steps train the mean of the mouth, and the model "
+                f"{config.name} predicts none; set speech_steps to 0"
+            )
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         embedder = list(self.model.speech_embedder.parameters())
         known = {id(parameter) for parameter in embedder}
         others = [p for p in self.model.parameters() if id(p) not in known]
-        others += list(self.lip_head.parameters())
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": embedder, "base": options.speech_learning_rate},
@@ -109,6 +130,8 @@ class Trainer:
         while self.step < total:
             values = self._train_step()
             self.step += 1
+            if self.step == self.options.speech_steps:
+                self.model.load_state_dict(self.average.state_dict())
             report({"step": self.step, "seconds": time.perf_counter() - started, **values})
             if self.step % self.options.checkpoint_every == 0 or self.step == total:
                 self.save()
@@ -124,6 +147,8 @@ class Trainer:
         frozen = options.freeze_speech_embedder and not speech_only
         for parameter in self.model.speech_embedder.layer_parameters():
             parameter.requires_grad_(not frozen)
+        if self.model.config.mouth_size:
+            self.model.mouth_head.requires_grad_(speech_only)
         for module in self.model.speech_embedder.modules():
             if isinstance(module, nn.BatchNorm1d) and not speech_only:
                 module.eval()  # its statistics are settled; small batches would only shake them
@@ -136,18 +161,32 @@ class Trainer:
             )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parameters(), options.gradient_clip)
+        nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         self.optimizer.step()
         self._update_average()
         return {name: float(value.detach()) for name, value in losses.items()} | {"rate": rate}
 
     def _speech_losses(self, batch: Batch) -> dict[str, Tensor]:
         speaking = torch.from_numpy(~batch.is_silent)
-        tokens = self.model.speech_embedder(torch.from_numpy(batch.speech)[speaking])
-        mouth = torch.from_numpy(batch.motion)[speaking][..., self.metric.mouth]
+        mouth = self._mean_mouth(batch.speech, batch.phones)[speaking]
+        truth = torch.from_numpy(batch.motion)[speaking][..., self.metric.mouth]
         inside = torch.from_numpy(batch.weight)[speaking]
-        loss = self.metric.regression_loss(self.lip_head(tokens), mouth, inside)
-        return {"regression": loss}
+        losses = {"regression": self.metric.regression_loss(mouth, truth, inside)}
+        if self.practice is not None:
+            count = max(1, round(self.options.practice_share * len(batch.motion)))
+            practice = self.practice.batch(count, batch.motion.shape[1])
+            mouth = self._mean_mouth(practice.speech, practice.told)
+            loss = self.metric.articulation_loss(mouth, torch.from_numpy(practice.phones))
+            losses["articulation"] = self.options.articulation_weight * loss
+        return losses
+
+    def _mean_mouth(self, speech: Floats, phones: NDArray[np.int64]) -> Tensor:
+        embedder = self.model.speech_embedder
+        assert isinstance(embedder, SpeechConv)
+        told = torch.from_numpy(phones) if embedder.config.num_phones else None
+        tokens = F.dropout(embedder(torch.from_numpy(speech), told), MEAN_DROPOUT)
+        mouth: Tensor = self.model.mouth_head(tokens)
+        return mouth
 
     def _flow_losses(self, batch: Batch) -> dict[str, Tensor]:
         options = self.options
@@ -156,33 +195,33 @@ class Trainer:
         silent = torch.from_numpy(batch.is_silent)
         forgotten = torch.rand(count) < options.condition_dropout
         emotion = torch.from_numpy(batch.emotion)
+        if self.model.config.mouth_size:
+            motion = motion - self.model.emotion_mean[emotion][:, None]
         emotion = torch.where(forgotten, self.model.config.none_emotion, emotion)
         conditions = self.model.encode_conditions(
             torch.from_numpy(batch.speech),
             emotion,
             torch.from_numpy(batch.identity),
             null_speech=silent | forgotten,
+            phones=torch.from_numpy(batch.phones),
         )
         tokens = F.dropout(conditions.speech, options.token_dropout)
         conditions = conditions._replace(speech=tokens)
         sigma = torch.sigmoid(torch.randn(count) * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
         noise = torch.randn_like(motion)
-        noisy = interpolate(motion, noise, sigma[:, None, None])
+        rest = motion - conditions.mean.detach()
+        noisy = interpolate(rest, noise, sigma[:, None, None])
         predicted = self.model(
             noisy,
             torch.from_numpy(batch.previous_motion),
             (1000.0 * sigma).clamp(min=1.0),
             conditions,
         )
-        inside = torch.from_numpy(batch.weight)
-        losses = {"flow": self.metric.flow_loss(predicted - velocity(motion, noise), inside)}
-        heard = ~(silent | forgotten)
-        if options.regression_weight and heard.any():
-            guess = self.lip_head(conditions.speech[heard])
-            mouth = motion[heard][..., self.metric.mouth]
-            regression = self.metric.regression_loss(guess, mouth, inside[heard])
-            losses["regression"] = options.regression_weight * regression
-        return losses
+        error = predicted - velocity(rest, noise)
+        if self.model.config.mouth_size:
+            # A mouth without its sound differs from the mean by all that it says.
+            error[silent, :, self.metric.mouth] = 0.0
+        return {"flow": self.metric.flow_loss(error, torch.from_numpy(batch.weight))}
 
     def _set_learning_rate(self, speech_only: bool) -> float:
         """Warm-up, then a cosine to 2 %, for each of the two stages on its own."""
@@ -195,10 +234,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["base"]
         return factor * options.learning_rate
-
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        yield from self.model.parameters()
-        yield from self.lip_head.parameters()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -224,11 +259,11 @@ class Trainer:
                 "step": self.step,
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
-                "lip_head": self.lip_head.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "torch_random": torch.get_rng_state(),
                 "random": json.dumps(self.random.bit_generator.state),
                 "windows": json.dumps(self.windows.random_state),
+                "practice": json.dumps(self.practice.random_state if self.practice else None),
             },
             partial,
         )
@@ -246,11 +281,12 @@ class Trainer:
             state: dict[str, Any] = torch.load(self.checkpoint_path, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-            self.lip_head.load_state_dict(state["lip_head"])
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["torch_random"])
             self.random.bit_generator.state = json.loads(state["random"])
             self.windows.random_state = json.loads(state["windows"])
+            if self.practice is not None:
+                self.practice.random_state = json.loads(state["practice"])
             self.step = int(state["step"])
         except (RuntimeError, KeyError, ValueError, OSError) as error:
             raise CheckpointError(

@@ -10,18 +10,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
 from moda.config import SamplerConfig, from_json, preset
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_clips
 from moda.data.mesh_space import fit_mesh_space
-from moda.data.phones import read_phone_corpus
+from moda.data.phone_corpus import (
+    read_phone_corpus,
+)
 from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
 from moda.structures import MotionSpace
+from moda.training.emotions import emotion_means
 from moda.training.loop import Report, Trainer, TrainingOptions
-from moda.training.speech_pretraining import PhoneItem, phone_items, pretrain_speech_embedder
+from moda.training.practice import PracticeSampler
+from moda.training.speech_pretraining import (
+    PhoneGroup,
+    PhoneItem,
+    non_speech_items,
+    phone_items,
+    pretrain_speech_embedder,
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +49,17 @@ class Recipe:
     in_sync: str = "*"
     """pattern of clip names whose sound is known to fit the picture"""
     augmented_versions: int = 5
+    clip_phones: tuple[str, ...] = ()
+    """phone corpora (.npz) with labels of the clips' own sound, by name of file"""
     synthetic_phones: tuple[str, ...] = ()
+    """phone corpora with exact labels: pretraining of the speech embedder, practice of closures"""
+    synthetic_shares: tuple[float, ...] = ()
+    """how much of a batch is of each of them; what is left is music and noise"""
     natural_phones: tuple[str, ...] = ()
-    """phone corpora (.npz) for the pretraining of the speech embedder"""
+    """phone corpora of natural speech, whose labels are guesses"""
     phone_versions: int = 2
-    pretraining_steps: int = 2500
+    non_speech_items: int = 1200
+    pretraining_steps: int = 5000
     options: TrainingOptions = field(default_factory=TrainingOptions)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     seed: int = 0
@@ -62,6 +79,16 @@ def read_recipe(path: Path) -> Recipe:
     recipe = from_json(Recipe, text)
     if not recipe.clips:
         raise ConfigError(f"recipe {path} names no folders of prepared clips in 'clips'")
+    if len(recipe.synthetic_shares) != len(recipe.synthetic_phones):
+        raise ConfigError(
+            f"recipe {path} names {len(recipe.synthetic_phones)} corpora in 'synthetic_phones' and "
+            f"{len(recipe.synthetic_shares)} shares in 'synthetic_shares'; give one for each"
+        )
+    if not 0.0 <= sum(recipe.synthetic_shares) <= 1.0 + 1e-6:
+        raise ConfigError(
+            f"recipe {path}: the shares {recipe.synthetic_shares} sum to more than 1; the sum and "
+            "the share of music and noise make 1"
+        )
     preset(recipe.model)
     return recipe
 
@@ -96,15 +123,27 @@ def train(
         space,
         versions=recipe.augmented_versions,
         in_sync=recipe.in_sync,
+        phones=_clip_phones(recipe, base),
         seed=recipe.seed,
     )
     _write_lags(clips, folder / "lags.json")
     config = preset(recipe.model)
-    context = config.motion.speech_embedder.context
-    windows = WindowSampler(clips, context=context, seed=recipe.seed)
-    trainer = Trainer(config, space, windows, recipe.options, folder)
+    embedder = config.motion.speech_embedder
+    reach = {"before": embedder.before, "after": embedder.after}
+    groups = _synthetic_speech(recipe, base, say)
+    trainer = Trainer(
+        config,
+        space,
+        WindowSampler(clips, seed=recipe.seed, **reach),
+        recipe.options,
+        folder,
+        practice=PracticeSampler(groups, seed=recipe.seed, **reach) if groups else None,
+    )
     if not trainer.resume():
-        _pretrain(trainer, recipe, base, folder, say)
+        if config.motion.mouth_size:
+            offsets = emotion_means(own, space) / (space.std + np.float32(1e-5))
+            trainer.model.emotion_mean.copy_(torch.from_numpy(offsets))
+        _pretrain(trainer, recipe, base, folder, groups, say)
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     with log:
 
@@ -135,31 +174,54 @@ def _space(own: Sequence[PreparedClip], path: Path, say: Callable[[str], None]) 
     return load_motion_space(path)
 
 
+def _synthetic_speech(recipe: Recipe, base: Path, say: Callable[[str], None]) -> list[PhoneGroup]:
+    """Corpora with exact phones, and sounds without any."""
+    if not recipe.synthetic_phones:
+        return []
+    say("reading synthesised speech")
+    generator = np.random.default_rng(recipe.seed)
+    groups = [
+        PhoneGroup(_items(base / name, recipe, generator), share)
+        for name, share in zip(recipe.synthetic_phones, recipe.synthetic_shares, strict=True)
+    ]
+    rest = max(0.0, 1.0 - sum(recipe.synthetic_shares))
+    return [*groups, PhoneGroup(non_speech_items(recipe.non_speech_items, generator), rest)]
+
+
+def _items(path: Path, recipe: Recipe, generator: np.random.Generator) -> list[PhoneItem]:
+    corpus = read_phone_corpus(path)
+    return phone_items(corpus, held_out=False, versions=recipe.phone_versions, generator=generator)
+
+
+def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
+    """Labels at 50 Hz by name of clip."""
+    labels = {}
+    for corpus in (read_phone_corpus(base / name) for name in recipe.clip_phones):
+        for index in range(len(corpus)):
+            labels[Path(str(corpus.names[index])).stem] = corpus.item(index)[1][::2]
+    return labels
+
+
 def _pretrain(
-    trainer: Trainer, recipe: Recipe, base: Path, folder: Path, say: Callable[[str], None]
+    trainer: Trainer,
+    recipe: Recipe,
+    base: Path,
+    folder: Path,
+    synthetic: Sequence[PhoneGroup],
+    say: Callable[[str], None],
 ) -> None:
     """Give the model an embedder that knows phones, trained once per run folder."""
     embedder = trainer.model.speech_embedder
-    if not recipe.synthetic_phones or not isinstance(embedder, SpeechConv):
+    if not synthetic or not isinstance(embedder, SpeechConv):
         return
     path = folder / "speech_embedder.pt"
     if not path.exists():
-        say("reading phone corpora")
         generator = np.random.default_rng(recipe.seed)
-
-        def items(names: Sequence[str]) -> list[PhoneItem]:
-            return [
-                item
-                for name in names
-                for item in phone_items(
-                    read_phone_corpus(base / name),
-                    held_out=False,
-                    versions=recipe.phone_versions,
-                    generator=generator,
-                )
-            ]
-
-        synthetic, natural = items(recipe.synthetic_phones), items(recipe.natural_phones)
+        natural = [
+            item
+            for name in recipe.natural_phones
+            for item in _items(base / name, recipe, generator)
+        ]
         say(f"pretraining the speech embedder for {recipe.pretraining_steps} steps")
         pretrain_speech_embedder(
             embedder, synthetic, natural, steps=recipe.pretraining_steps, seed=recipe.seed

@@ -18,14 +18,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.data.augment import augment_features, augment_waveform
-from moda.data.phones import Phone, PhoneCorpus
+from moda.data.nonspeech import make_non_speech
+from moda.data.phone_corpus import (
+    SAMPLES_PER_LABEL,
+    PhoneCorpus,
+)
 from moda.encoders.speech import FEATURE_SIZE, HOPS_PER_FRAME, encode_speech
 from moda.motion.layers import SpeechConv
+from moda.phones import (
+    LABELS_PER_SECOND,
+    Phone,
+)
 from moda.structures import Floats
 
 CROP_FRAMES = 104  # 4.2 s
-SYNTHETIC_PER_BATCH, NATURAL_PER_BATCH = 20, 12
-NATURAL_WEIGHT = 0.6
+SYNTHETIC_PER_BATCH, NATURAL_PER_BATCH = 18, 14
+NATURAL_WEIGHT = 1.0
+NON_SPEECH_SECONDS = 6.0
 UNLABELLED = -100
 
 
@@ -61,6 +70,18 @@ def phone_items(
     return [item for item in items if len(item.features) >= 10]
 
 
+def non_speech_items(count: int, generator: np.random.Generator) -> list[PhoneItem]:
+    """Music and noise, labelled silence."""
+    num_labels = int(NON_SPEECH_SECONDS * LABELS_PER_SECOND)
+    silence = np.full(num_labels, Phone.SILENCE, np.int8)
+    items = []
+    for _ in range(count):
+        sound = make_non_speech(num_labels * SAMPLES_PER_LABEL, generator)
+        level = 10.0 ** generator.uniform(-2.0, -0.7)
+        items.append(_item((level * sound).astype(np.float32), silence))
+    return items
+
+
 def _item(sound: Floats, phones: NDArray[np.int8]) -> PhoneItem:
     features = np.concatenate([part.features for part in encode_speech([sound])])
     num_frames = min(len(features), len(phones) // HOPS_PER_FRAME)
@@ -68,22 +89,32 @@ def _item(sound: Floats, phones: NDArray[np.int8]) -> PhoneItem:
     return PhoneItem(features[:num_frames].astype(np.float16), halves)
 
 
+@dataclass(frozen=True)
+class PhoneGroup:
+    """Utterances of one kind, and how much of a batch is theirs."""
+
+    items: Sequence[PhoneItem]
+    share: float
+
+
 def pretrain_speech_embedder(
     embedder: SpeechConv,
-    synthetic: Sequence[PhoneItem],
+    synthetic: Sequence[PhoneGroup],
     natural: Sequence[PhoneItem],
     *,
     steps: int,
     learning_rate: float = 2e-3,
     seed: int = 0,
     report: Callable[[int, float], None] = lambda step, loss: None,
-) -> nn.Conv1d:
-    """Train ``embedder`` in place on phone classes; returns the head (width -> 17) for 50 Hz."""
+) -> None:
+    """Train ``embedder`` and its phone head in place.
+
+    Natural recordings have a head of their own, which is thrown away: their labels are guesses.
+    """
     generator = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    width = embedder.halve.in_channels
-    head, natural_head = nn.Conv1d(width, len(Phone), 1), nn.Conv1d(width, len(Phone), 1)
-    modules = nn.ModuleList([embedder, head, natural_head]).train()
+    natural_head = nn.Conv1d(embedder.config.width, len(Phone), 1)
+    modules = nn.ModuleList([embedder, natural_head]).train()
     optimizer = torch.optim.AdamW(modules.parameters(), learning_rate, weight_decay=0.02)
     natural_share = np.array([len(item.features) for item in natural], float)
     natural_share /= max(natural_share.sum(), 1.0)
@@ -91,10 +122,8 @@ def pretrain_speech_embedder(
         warm_up = min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * warm_up * (1.0 - step / steps)
-        chosen = [
-            synthetic[i] for i in generator.integers(len(synthetic), size=SYNTHETIC_PER_BATCH)
-        ]
-        loss = _loss(embedder, head, chosen, generator)
+        chosen = draw_items(synthetic, SYNTHETIC_PER_BATCH, generator)
+        loss = _loss(embedder, embedder.phone_head, chosen, generator)
         if natural:
             picks = generator.choice(len(natural), size=NATURAL_PER_BATCH, p=natural_share)
             chosen = [natural[i] for i in picks]
@@ -105,7 +134,15 @@ def pretrain_speech_embedder(
         optimizer.step()
         report(step, float(loss.detach()))
     modules.eval()
-    return head
+
+
+def draw_items(
+    groups: Sequence[PhoneGroup], count: int, generator: np.random.Generator
+) -> list[PhoneItem]:
+    """Random items, each group by its share."""
+    shares = np.array([group.share if group.items else 0.0 for group in groups])
+    chosen = generator.choice(len(groups), size=count, p=shares / shares.sum())
+    return [groups[k].items[int(generator.integers(len(groups[k].items)))] for k in chosen]
 
 
 def _loss(
@@ -117,8 +154,9 @@ def _loss(
     crops = [_crop(item, generator) for item in items]
     features = torch.from_numpy(np.stack([crop[0] for crop in crops]))
     phones = torch.from_numpy(np.stack([crop[1] for crop in crops]))
-    logits = head(embedder.hidden(features))
-    return F.cross_entropy(logits, phones, label_smoothing=0.05, ignore_index=UNLABELLED)
+    shift = 2 * embedder.config.delay
+    logits = head(embedder.hidden(features))[:, :, : phones.shape[1] - shift]
+    return F.cross_entropy(logits, phones[:, shift:], label_smoothing=0.05, ignore_index=UNLABELLED)
 
 
 def _crop(item: PhoneItem, generator: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
@@ -133,15 +171,14 @@ def _crop(item: PhoneItem, generator: np.random.Generator) -> tuple[Floats, NDAr
 
 
 @torch.inference_mode()
-def phone_accuracy(
-    embedder: SpeechConv, head: nn.Conv1d, items: Sequence[PhoneItem]
-) -> tuple[float, float, float]:
+def phone_accuracy(embedder: SpeechConv, items: Sequence[PhoneItem]) -> tuple[float, float, float]:
     """Share of right 50 Hz labels; recall and precision of the bilabials."""
     embedder.eval()
+    config = embedder.config
     right = total = hits = actual = claimed = 0
     for item in items:
-        features = torch.from_numpy(item.features.astype(np.float32))[None]
-        guess = head(embedder.hidden(features))[0].argmax(0).numpy()[: len(item.phones)]
+        padded = np.pad(item.features.astype(np.float32), ((config.before, config.after), (0, 0)))
+        guess = embedder.phone_logits(torch.from_numpy(padded)[None])[0].argmax(0).numpy()
         right += int((guess == item.phones).sum())
         total += len(item.phones)
         hits += int(((guess == Phone.BILABIAL) & (item.phones == Phone.BILABIAL)).sum())

@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moda.data.phones import (
+from moda.data.phone_corpus import (
+    Utterance,
+    join_utterances,
+    read_phone_corpus,
+)
+from moda.errors import InputError
+from moda.phones import (
     Phone,
     PhoneSegment,
     PhoneSet,
-    Utterance,
     arpabet_phones,
     festival_phones,
     ipa_phones,
-    join_utterances,
     label_segments,
-    read_phone_corpus,
     restore_closures,
 )
-from moda.errors import InputError
 
 ARPABET = (
     "aa ae ah ao aw ax axr ay b ch d dh dx eh el em en er ey f g hh hv ih iy jh k l m n nx ng ow "

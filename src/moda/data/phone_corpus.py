@@ -1,0 +1,104 @@
+"""Speech with its phones in one file: what the speech embedder is pretrained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.errors import InputError
+from moda.phones import LABELS_PER_SECOND, Labels
+
+SAMPLE_RATE_HZ = 16_000
+SAMPLES_PER_LABEL = SAMPLE_RATE_HZ // LABELS_PER_SECOND
+
+Samples = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class PhoneCorpus:
+    """Utterances with their phones, one after the other. Item i is hops offsets[i]:offsets[i+1]."""
+
+    samples: Samples
+    """(160 N,) mono, 16 kHz"""
+    labels: Labels
+    """(N,)"""
+    offsets: NDArray[np.int64]
+    """(items + 1,) in labels, from 0 to N; 160 times as many samples"""
+    names: NDArray[np.str_]
+    """(items,) file name of a recording, running number of a synthesised utterance"""
+    voices: NDArray[np.str_]
+    """(items,) who speaks, as "engine:voice" """
+    held_out: NDArray[np.bool_]
+    """(items,) kept for tests: no item of these voices is trained on"""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def hours(self) -> float:
+        return len(self.labels) / LABELS_PER_SECOND / 3600
+
+    def item(self, index: int) -> tuple[Samples, Labels]:
+        """Samples (160 n,) and labels (n,) of one utterance."""
+        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        samples = self.samples[start * SAMPLES_PER_LABEL : end * SAMPLES_PER_LABEL]
+        return samples, self.labels[start:end]
+
+    def write(self, path: str | Path) -> None:
+        """Write an ``.npz`` file; an existing one is replaced only when the new one is whole."""
+        path = Path(path)
+        unfinished = path.with_suffix(".part.npz")
+        np.savez(
+            unfinished,
+            samples=self.samples,
+            labels=self.labels,
+            offsets=self.offsets,
+            names=self.names,
+            voices=self.voices,
+            held_out=self.held_out,
+        )
+        unfinished.replace(path)
+
+
+def read_phone_corpus(path: str | Path) -> PhoneCorpus:
+    """Read what :meth:`PhoneCorpus.write` wrote.
+
+    Raises:
+        InputError: The file is missing, or is no such corpus.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            fields = {name: arrays[name] for name in PhoneCorpus.__dataclass_fields__}
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a phone corpus ({error}); scripts/synthesize_speech.py makes one"
+        ) from error
+    return PhoneCorpus(**fields)
+
+
+class Utterance(NamedTuple):
+    """One item of a corpus that is being made."""
+
+    samples: Samples  # (160 n,)
+    labels: Labels  # (n,)
+    name: str
+    voice: str
+    held_out: bool
+
+
+def join_utterances(utterances: Sequence[Utterance]) -> PhoneCorpus:
+    """Put utterances one after the other, in order."""
+    lengths = [len(utterance.labels) for utterance in utterances]
+    return PhoneCorpus(
+        samples=np.concatenate([np.zeros(0, np.int16), *(u.samples for u in utterances)]),
+        labels=np.concatenate([np.zeros(0, np.int8), *(u.labels for u in utterances)]),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        names=np.array([u.name for u in utterances], np.str_),
+        voices=np.array([u.voice for u in utterances], np.str_),
+        held_out=np.array([u.held_out for u in utterances], np.bool_),
+    )

@@ -1,0 +1,77 @@
+"""Speech to the motion that is shown: listening, sampling, shaping, as one stream."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from moda.config import SamplerConfig
+from moda.motion.controls import shape_motion
+from moda.motion.emotion import EmotionOffsets
+from moda.motion.listening import join_speech, listen
+from moda.motion.model import MotionTransformer
+from moda.motion.sampler import sample_motion, sampling_options
+from moda.structures import Floats, Motion, MotionSpace, Speech
+from moda.system import SpeakingOptions
+
+
+def speak(
+    model: MotionTransformer,
+    space: MotionSpace,
+    sampler: SamplerConfig,
+    speech: Iterable[Speech],
+    *,
+    identity: Floats,
+    options: SpeakingOptions | None = None,
+) -> Iterator[Motion]:
+    """Motion in the mesh space in stretches, as many frames in all as there is speech."""
+    options = options or SpeakingOptions()
+    sampling = sampling_options(space, sampler)
+    if options.num_steps is not None:
+        sampling["num_steps"] = options.num_steps
+    if options.guidance_scale is not None:
+        sampling["guidance_scale"] = options.guidance_scale
+    heard = HeardSpeech(listen(model, speech))
+    sampled = sample_motion(
+        model,
+        space,
+        heard,
+        identity=identity,
+        style=options.style,
+        generator=torch.Generator().manual_seed(options.seed),
+        **sampling,
+    )
+    return shape_motion(
+        ((motion, heard.recall(len(motion))) for motion in sampled),
+        seed=options.seed,
+        emotion=EmotionOffsets(model, space, options.style),
+        blink=options.blink,
+        head_motion=options.amounts.head_motion,
+        expression=options.amounts.expression,
+    )
+
+
+class HeardSpeech:
+    """Passes speech on and remembers what has not been recalled yet, to go with its motion."""
+
+    def __init__(self, speech: Iterable[Speech]) -> None:
+        self._speech = speech
+        self._remembered: deque[Speech] = deque()
+
+    def __iter__(self) -> Iterator[Speech]:
+        for stretch in self._speech:
+            self._remembered.append(stretch)
+            yield stretch
+
+    def recall(self, num_frames: int) -> Speech:
+        """The next ``num_frames`` frames of what has been passed on."""
+        parts: list[Speech] = []
+        while num_frames > 0:
+            stretch = self._remembered.popleft()
+            parts.append(stretch[:num_frames])
+            if len(stretch) > num_frames:
+                self._remembered.appendleft(stretch[num_frames:])
+            num_frames -= len(parts[-1])
+        return join_speech(parts)
