@@ -50,9 +50,7 @@ MESH = MotionSpace(
 
 
 def small_model() -> MotionTransformer:
-    embedder = SpeechEmbedderConfig(
-        width=8, dilations=(1,), context=5, delay=1, num_phones=4, frame_layers=1
-    )
+    embedder = SpeechEmbedderConfig(width=8, dilations=(1,), context=4, delay=1, num_phones=4)
     config = replace(
         preset("moda-tiny").motion, motion_size=12, hidden=16, num_heads=2, mouth_size=3
     )

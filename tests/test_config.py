@@ -46,8 +46,8 @@ def test_presets_have_the_published_and_the_small_sizes() -> None:
     blocks = (base.four_stream_blocks, base.two_stream_blocks, base.one_stream_blocks)
     assert (base.hidden, base.num_heads, base.motion_size, blocks) == (768, 12, 70, (3, 6, 12))
     assert (base.speech.size, base.none_emotion, base.stride) == (12 * 768, 8, 64)
-    assert (tiny.motion_size, tiny.speech.size, tiny.speech_embedder.reach) == (33, 160, 14)
-    assert (tiny.speech_embedder.before, tiny.speech_embedder.after) == (20, 8)
+    assert (tiny.motion_size, tiny.speech.size, tiny.speech_embedder.reach) == (33, 160, 12)
+    assert (tiny.speech_embedder.before, tiny.speech_embedder.after) == (18, 6)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
@@ -101,8 +101,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("motion.one_stream_blocks", 0, r"at least 1"),
         ("motion.num_heads", 3, r"hidden 128 must be a multiple of twice num_heads 3"),
         ("motion.overlap", 41, r"overlap 41 is outside 1\.\.40"),
-        ("motion.speech_embedder.context", 13, r"context 13 is outside 14\.\."),
-        ("motion.speech_embedder.delay", 15, r"delay 15 is outside 0\.\.14"),
+        ("motion.speech_embedder.context", 11, r"context 11 is outside 12\.\."),
+        ("motion.speech_embedder.delay", 13, r"delay 13 is outside 0\.\.12"),
         ("motion.mouth_size", 34, r"mouth_size 34 is outside 0\.\.33"),
         ("motion.speech_embedder.kind", "mlp", r"mlp speech embedder sees one frame"),
         ("sampler.num_steps", 0, r"num_steps 0 is outside 1\.\."),

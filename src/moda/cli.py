@@ -140,6 +140,10 @@ def generate(
             help="Change the emotion at a time; may be given again. The name none ends it.",
         ),
     ] = None,
+    phones: Annotated[
+        Path | None,
+        typer.Option(help="What is said: a text file with start, end and phone per line."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed moves head and eyes differently.")] = 0,
     renderer: RendererName = None,
     steps: Annotated[
@@ -179,6 +183,7 @@ def generate(
         portrait,
         speech,
         style=style,
+        phones=phones,
         seed=seed,
         num_steps=steps,
         guidance_scale=guidance_scale,

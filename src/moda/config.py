@@ -66,11 +66,11 @@ class SpeechEmbedderConfig:
     """How speech features become one token per frame.
 
     ``mlp``: three layers of ``width`` on each frame alone (published). ``conv``: convolutions at
-    50 Hz with ``width`` channels and residual layers of the given ``dilations``, then
-    ``frame_layers`` more at 25 Hz; it wants ``2 * context`` frames more than there are tokens.
-    ``delay`` moves them to the past: a token is told ``context + delay`` frames before its own and
-    ``context - delay`` after it. ``num_phones`` classes of phones are recognised on the way and
-    told to the layers at 25 Hz, or the real ones where they are known; 0 leaves phones out.
+    50 Hz with ``width`` channels and residual layers of the given ``dilations``; it wants
+    ``2 * context`` frames more than there are tokens. ``delay`` moves them to the past: a token is
+    told ``context + delay`` frames before its own and ``context - delay`` after it. ``num_phones``
+    classes of phones are recognised on the way and told to the last layer, or the real ones where
+    they are known; 0 leaves phones out.
     """
 
     kind: Literal["mlp", "conv"] = "conv"
@@ -80,7 +80,6 @@ class SpeechEmbedderConfig:
     dropout: float = 0.1
     delay: int = 0  # frames
     num_phones: int = 0
-    frame_layers: int = 0
 
     def __post_init__(self) -> None:
         _require_range("embedder", "width", self.width, 1, MAX_HIDDEN)
@@ -93,7 +92,6 @@ class SpeechEmbedderConfig:
                 )
             return
         _require_range("embedder", "num_phones", self.num_phones, 0, 1000)
-        _require_range("embedder", "frame_layers", self.frame_layers, 0, 8)
         _require_range("embedder", "delay", self.delay, 0, self.context)
         for dilation in self.dilations:
             _require_range("embedder", "dilations", dilation, 1, 32)
@@ -106,7 +104,7 @@ class SpeechEmbedderConfig:
     @property
     def reach(self) -> int:
         """Frames that the convolutions look at on either side of a frame."""
-        return 2 + sum(self.dilations) + self.frame_layers
+        return 2 + sum(self.dilations)
 
     @property
     def before(self) -> int:
@@ -319,7 +317,7 @@ PRESETS: Mapping[str, ModelConfig] = {
             mlp_ratio=2.0,
             mouth_size=16,
             speech_embedder=SpeechEmbedderConfig(
-                width=192, context=14, delay=6, num_phones=len(Phone), frame_layers=2
+                width=128, context=12, delay=6, num_phones=len(Phone)
             ),
         ),
     ),

@@ -36,6 +36,10 @@ class EmbeddedSystem:
     def space(self) -> MotionSpace:
         return self.checkpoint.space
 
+    @property
+    def takes_phones(self) -> bool:
+        return self.checkpoint.config.motion.speech_embedder.num_phones > 0
+
     def prepare(self, image: Picture, options: FrameOptions) -> Actor:
         if options.eyes is not None or options.lips is not None:
             raise InputError(

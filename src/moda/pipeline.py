@@ -13,7 +13,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,6 +39,7 @@ from moda.media import (
     read_image,
 )
 from moda.motion.retiming import TimedMotion, retime_motion
+from moda.phones import PhoneSegment, read_phone_times
 from moda.published import load_published_system
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture, Renderer, Style
 from moda.system import FaceSystem, FrameOptions, MotionAmounts, SpeakingOptions, require_range
@@ -187,6 +188,7 @@ class TalkingHead:
         speech: str | Path,
         *,
         style: Style | None = None,
+        phones: str | Path | Sequence[PhoneSegment] | None = None,
         seed: int = 0,
         num_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -206,6 +208,8 @@ class TalkingHead:
             portrait: File, or picture (H, W, 3).
             speech: Sound or video file; its sound becomes that of the video.
             style: Emotions over time.
+            phones: What is said with its times, or a text file of it
+                (:func:`moda.phones.read_phone_times`); lips are surer then. Mesh renderer only.
             seed: Another seed moves head and eyes differently.
             num_steps: Of the sampler, 1..1000; None is what the model was made for.
             guidance_scale: How much the motion follows speech and emotion, 1..10.
@@ -228,7 +232,15 @@ class TalkingHead:
         require_range("frames per second", frames_per_second, 10, 60)
         frame_options = FrameOptions(size, full_frame, face, eyes, lips)
         amounts = MotionAmounts(head_motion, expression)
-        options = SpeakingOptions(style or Style(), seed, num_steps, guidance_scale, blink, amounts)
+        known = read_phone_times(phones) if isinstance(phones, str | Path) else tuple(phones or ())
+        options = SpeakingOptions(
+            style or Style(), seed, num_steps, guidance_scale, blink, amounts, known
+        )
+        if known and not self.system.takes_phones:
+            raise InputError(
+                "this model cannot be told the phones that are said; leave them out, or choose "
+                "the model moda-tiny"
+            )
         sound = AudioReader(speech, SAMPLE_RATE_HZ)
         actor = self.system.prepare(_picture(portrait), frame_options)
 

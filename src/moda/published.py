@@ -81,6 +81,10 @@ class PublishedSystem:
     def space(self) -> MotionSpace:
         return self.checkpoint.space
 
+    @property
+    def takes_phones(self) -> bool:
+        return False
+
     def prepare(self, image: Picture, options: FrameOptions) -> Actor:
         portrait = encode_neural_portrait(
             image, self.models, self.live_portrait.extractor, face=options.face

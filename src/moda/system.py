@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from moda.errors import InputError
+from moda.phones import PhoneSegment
 from moda.structures import Floats, Motion, MotionSpace, Picture, Renderer, Style
 
 TimedPictures = Callable[[], Iterator[tuple[float, Picture]]]
@@ -68,6 +69,8 @@ class SpeakingOptions:
     """How much the motion follows speech and emotion, 1..10; None as for the steps."""
     blink: bool = True
     amounts: MotionAmounts = field(default_factory=MotionAmounts)
+    phones: tuple[PhoneSegment, ...] = ()
+    """What is said, with its times, where it is known."""
 
     def __post_init__(self) -> None:
         require_range("seed", self.seed, 0, 2**63 - 1)
@@ -95,6 +98,11 @@ class FaceSystem(Protocol):
 
     @property
     def space(self) -> MotionSpace: ...
+
+    @property
+    def takes_phones(self) -> bool:
+        """Whether the motion model can be told what is said."""
+        ...
 
     def prepare(self, image: Picture, options: FrameOptions) -> Actor:
         """Find the face of a picture (H, W, 3) and make it ready to move.

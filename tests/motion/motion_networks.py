@@ -67,9 +67,7 @@ def small_config(kind: str = "conv") -> MotionModelConfig:
         embedder = SpeechEmbedderConfig(kind="mlp", width=24, dilations=(), context=0, dropout=0.0)
         speech = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
     else:
-        embedder = SpeechEmbedderConfig(
-            width=16, dilations=(1, 2, 3, 2), delay=3, num_phones=17, frame_layers=2
-        )
+        embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2, 3, 4), delay=3, num_phones=17)
         speech = SpeechFeaturesConfig(bands=6)
     return replace(
         preset("moda-tiny").motion,

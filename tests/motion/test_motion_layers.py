@@ -267,8 +267,7 @@ def test_known_phones_take_the_place_of_what_is_heard(model: MotionTransformer) 
     one[0, 2 * 30] = 1
     difference = (embedder(sound, one) - heard).abs().amax(-1)[0]
     touched = difference.nonzero().flatten() + embedder.config.before
-    assert set(touched.tolist()) <= set(range(27, 34))
-    assert 30 in touched
+    assert touched.tolist() == [29, 30]
     as_heard = nothing.clone()
     context = embedder.config.context
     guess = embedder.phone_logits(sound)[0].argmax(0)

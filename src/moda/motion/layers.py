@@ -332,11 +332,9 @@ class SpeechMLP(nn.Module):
 class ConvNorm(nn.Module):
     """Convolution over time, batch norm, GELU: (B, C, L) -> the same."""
 
-    def __init__(
-        self, channels_in: int, channels: int, dilation: int = 1, *, kernel_size: int = 5
-    ) -> None:
+    def __init__(self, channels_in: int, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(channels_in, channels, kernel_size, dilation=dilation, padding="same")
+        self.conv = nn.Conv1d(channels_in, channels, 5, dilation=dilation, padding="same")
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, sound: Tensor) -> Tensor:
@@ -348,7 +346,7 @@ class SpeechConv(nn.Module):
 
     A token depends on ``before`` frames before its own and ``after`` frames after it and on nothing
     else, so it is the same whichever window it is computed in. On the way the sound's phones are
-    recognised; the layers at 25 Hz are told them, or the real ones where somebody knows them.
+    recognised; the last layer is told them, or the real ones where somebody knows them.
     """
 
     def __init__(self, size: int, hidden: int, config: SpeechEmbedderConfig) -> None:
@@ -363,9 +361,6 @@ class SpeechConv(nn.Module):
             self.phone_embedder = nn.Conv1d(config.num_phones, width, 1)
             self.is_known = nn.Parameter(torch.zeros(width))
         self.halve = nn.Conv1d(width, width, 4, stride=2)
-        self.frame_layers = nn.ModuleList(
-            ConvNorm(width, width, kernel_size=3) for _ in range(config.frame_layers)
-        )
         self.linear = nn.Linear(width, hidden)
         self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
         self.null_speech = nn.Parameter(torch.randn(hidden))
@@ -395,11 +390,9 @@ class SpeechConv(nn.Module):
         nobody knows them.
         """
         config = self.config
-        # Beyond the window's own frames: what the layers at 25 Hz reach, and half a frame.
-        margin = 2 * config.frame_layers + 1
-        inner = slice(
-            2 * config.context - margin, 2 * (features.shape[1] - config.context) + margin
-        )
+        # Half a frame more on either side is seen by the step to half the rate.
+        end = 2 * (features.shape[1] - config.context)
+        inner = slice(2 * config.context - 1, end + 1)
         sound = self.hidden(features)[:, :, inner]
         if config.num_phones:
             known = None
@@ -407,13 +400,7 @@ class SpeechConv(nn.Module):
                 shift = 2 * config.delay
                 known = phones[:, inner.start + shift : inner.stop + shift]
             sound = sound + self._embed_phones(sound, known)
-        frames = F.gelu(self.halve(sound))
-        for layer in self.frame_layers:
-            frames = frames + self.dropout(layer(frames))
-        cut = config.frame_layers
-        frames = rearrange(
-            frames[:, :, cut : frames.shape[2] - cut], "batch band time -> batch time band"
-        )
+        frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
         tokens: Tensor = self.norm(self.linear(frames))
         return tokens
 

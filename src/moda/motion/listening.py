@@ -6,7 +6,8 @@ recognises can. Where the words are known, their phones take the place of what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
-from moda.phones import Phone
-from moda.structures import UNKNOWN_PHONE, Floats, Speech
+from moda.phones import LABELS_PER_SECOND, Phone, PhoneSegment, label_segments
+from moda.structures import FRAMES_PER_SECOND, UNKNOWN_PHONE, Floats, Speech
 
 VOICE_REACH_FRAMES = 4
 """A voice counts this many frames before it is heard, for lips open first, and after."""
@@ -58,6 +59,24 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
         yield _hear(embedder, whole)[past:end]
         start = max(0, end - behind)
         held, past = [whole[start:]], end - start
+
+
+def tell_phones(speech: Iterable[Speech], segments: Sequence[PhoneSegment]) -> Iterator[Speech]:
+    """The same speech with known phones; what lies outside all segments is silence."""
+    per_frame = round(LABELS_PER_SECOND / FRAMES_PER_SECOND)
+    start = 0
+    for stretch in speech:
+        count = len(stretch)
+        near = [
+            segment._replace(
+                start_seconds=segment.start_seconds - start / FRAMES_PER_SECOND,
+                end_seconds=segment.end_seconds - start / FRAMES_PER_SECOND,
+            )
+            for segment in segments
+        ]
+        labels = label_segments(near, count * per_frame)
+        yield replace(stretch, phones=labels[:: per_frame // 2].reshape(count, 2))
+        start += count
 
 
 def join_speech(parts: list[Speech]) -> Speech:

@@ -10,7 +10,7 @@ import torch
 from moda.config import SamplerConfig
 from moda.motion.controls import shape_motion
 from moda.motion.emotion import EmotionOffsets
-from moda.motion.listening import join_speech, listen
+from moda.motion.listening import join_speech, listen, tell_phones
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.structures import Floats, Motion, MotionSpace, Speech
@@ -33,6 +33,8 @@ def speak(
         sampling["num_steps"] = options.num_steps
     if options.guidance_scale is not None:
         sampling["guidance_scale"] = options.guidance_scale
+    if options.phones:
+        speech = tell_phones(speech, options.phones)
     heard = HeardSpeech(listen(model, speech))
     sampled = sample_motion(
         model,
