@@ -15,8 +15,11 @@ talking=$1 silent=$2 speech=$3
 
 moda prepare "$talking" runs/prepared/talking --labels "$talking/labels.csv"
 moda prepare "$silent" runs/prepared/silent --labels "$silent/labels.csv" --no-sound
-python scripts/synthesize_speech.py runs/phones
+python scripts/synthesize_speech.py runs/phones --espeak-hours 7 --flite-hours 1.2 --festival-hours 1.5
 python scripts/label_speech.py "$speech" runs/phones/natural.npz
+python scripts/label_speech.py "$talking" runs/phones/talking.npz
 moda train recipes/moda-tiny.json -o runs/moda-tiny
 moda evaluate runs/prepared/talking --recipe recipes/moda-tiny.json \
-    --model runs/moda-tiny/moda-tiny.safetensors -o runs/moda-tiny/report.json
+    --model runs/moda-tiny/moda-tiny.safetensors -o runs/moda-tiny/report.json \
+    --clip-phones runs/phones/talking.npz --phones runs/phones/espeak.npz \
+    --phones runs/phones/flite.npz --phones runs/phones/festival.npz

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,22 @@ class TestGenerate:
         )  # fmt: skip
         assert code == 0
         assert b"ynthetic" not in path.read_bytes()
+
+    def test_known_phones_reach_the_video(self, model: Path, speech: Path, tmp_path: Path) -> None:
+        phones = tmp_path / "phones.txt"
+        phones.write_text("0 0.25 AA\n0.25 0.5 M\n")
+        pictures = []
+        for name, options in (("told", ["--phones", phones]), ("heard", [])):
+            path = tmp_path / f"{name}.mp4"
+            code = run(
+                "generate", PORTRAIT, speech, "-o", path, "--model", model, "--size", 128,
+                "--steps", 1, "--no-blink", *options,
+            )  # fmt: skip
+            assert code == 0
+            pictures.append(np.stack(decode_video(path).frames).astype(float))
+        told, heard = pictures
+        assert told.shape == heard.shape
+        assert np.abs(told - heard).max() > 20.0
 
 
 def two_faces(folder: Path) -> Path:
@@ -273,6 +290,49 @@ class TestBadInput:
         monkeypatch.setenv("MODA_HOME", str(tmp_path.with_name("no models")))
         arguments = ["generate", PORTRAIT, speech, "-o", tmp_path / "talk.mp4", "--model", model]
         self.check(capfd, tmp_path, *arguments, *options, says=says)
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            (None, r"phone times .*phones\.txt cannot be read"),
+            ("", "holds no phones"),
+            ("0 0.1 p\n0.1 later b\n", "line 2: expected start, end and one symbol"),
+            ("0 0.2 p\n0.1 0.3 b\n", "line 2: 0.1 to 0.3 s does not follow on"),
+            ("0 0.2 P\n0.2 0.3 QQ\n", "line 2: 'QQ'"),
+        ],
+        ids=["missing", "empty", "words", "backwards", "unknown"],
+    )
+    def test_phones(
+        self,
+        model: Path,
+        speech: Path,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+        text: str | None,
+        says: str,
+    ) -> None:
+        phones, output = tmp_path / "phones.txt", tmp_path / "talk.mp4"
+        if text is not None:
+            phones.write_text(text)
+        arguments = ("generate", PORTRAIT, speech, "-o", output, "--model", model)
+        self.check(capfd, tmp_path, *arguments, "--phones", phones, says=says)
+
+    def test_a_model_that_takes_no_phones(
+        self,
+        speech: Path,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        motion = preset("moda-tiny").motion
+        embedder = replace(motion.speech_embedder, num_phones=0)
+        network = MotionTransformer(replace(motion, speech_embedder=embedder)).eval()
+        model, phones = tmp_path / "deaf.safetensors", tmp_path / "phones.txt"
+        save_checkpoint(model, network, load_motion_space())
+        phones.write_text("0 0.2 P\n")
+        self.check(
+            capfd, tmp_path, "generate", PORTRAIT, speech, "-o", tmp_path / "talk.mp4",
+            "--model", model, "--phones", phones, says="cannot be told the phones.*moda-tiny",
+        )  # fmt: skip
 
     def test_missing_arguments(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         self.check(capfd, tmp_path, "generate", says="Missing argument 'PORTRAIT'.*--help")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from moda.config import preset
 from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError, MediaError
+from moda.landmarks import lip_gaps
 from moda.motion.model import MotionTransformer
 from moda.motion.retiming import TimedMotion, retime_motion
 from moda.motion.speaking import HeardSpeech
+from moda.phones import Phone, PhoneSegment, read_phone_times
 from moda.pipeline import TalkingHead, _read_ahead, choose_device
 from moda.structures import Motion, MotionSpace, Speech, Style
 
@@ -27,14 +30,21 @@ PORTRAIT = EXAMPLES / "portrait.jpg"
 QUICK = {"size": 128, "num_steps": 1}
 
 
-@pytest.fixture(scope="module")
-def head() -> TalkingHead:
+def untrained_head(num_phones: int | None = None) -> TalkingHead:
     """The real classes, with a motion model that has learned nothing."""
     torch.manual_seed(0)
     config = preset("moda-tiny")
+    if num_phones is not None:
+        embedder = replace(config.motion.speech_embedder, num_phones=num_phones)
+        config = replace(config, motion=replace(config.motion, speech_embedder=embedder))
     model = MotionTransformer(config.motion).eval()
     checkpoint = Checkpoint(model, load_motion_space(), config, {})
     return TalkingHead(EmbeddedSystem(checkpoint, FaceModels("cpu")))
+
+
+@pytest.fixture(scope="module")
+def head() -> TalkingHead:
+    return untrained_head()
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +265,62 @@ class TestGenerate:
         with pytest.raises(MediaError, match="NaN"):
             video.write(tmp_path / "talk.mp4")
         assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
+
+
+PHONES = "0.0 0.4 AA1\n0.4 0.72 P\n0.72 1.3 OW1\n"
+
+
+class TestKnownPhones:
+    """The head hears what it likes, for it has learned nothing; told phones are sure."""
+
+    def motion(self, head: TalkingHead, speech: Path, phones: object) -> Motion:
+        video = head.generate(PORTRAIT, speech, phones=phones, **QUICK)  # type: ignore[arg-type]
+        parts = list(video.motion())
+        return Motion(np.concatenate([part.values for part in parts]), parts[0].space)
+
+    def test_they_change_the_mouth(self, head: TalkingHead, speech: Path, tmp_path: Path) -> None:
+        path = tmp_path / "phones.txt"
+        path.write_text(PHONES)
+        told, heard = (self.motion(head, speech, phones) for phones in (path, None))
+        difference = np.abs(told.part("mouth") - heard.part("mouth")).max(1)
+        assert difference.max() > 1e-2
+        basis = head.space.basis
+        assert basis is not None
+        gaps = told.part("mouth") @ lip_gaps(basis[:16].astype(np.float64))
+        assert gaps[10:18].max() < 1e-3, "lips are closed at the p"
+        np.testing.assert_array_equal(told.part("blink"), heard.part("blink"))
+
+    def test_a_file_is_what_is_in_it(self, head: TalkingHead, speech: Path, tmp_path: Path) -> None:
+        path = tmp_path / "phones.txt"
+        path.write_text(PHONES)
+        of_file = self.motion(head, speech, str(path))
+        of_list = self.motion(head, speech, list(read_phone_times(path)))
+        np.testing.assert_array_equal(of_file.values, of_list.values)
+        silence = self.motion(head, speech, [PhoneSegment("sil", 0.0, 2.0, (Phone.SILENCE,))])
+        assert np.abs(silence.values - of_list.values).max() > 1e-2
+
+    def test_no_phones_are_nothing_known(self, head: TalkingHead, speech: Path) -> None:
+        none, empty = (self.motion(head, speech, phones) for phones in (None, ()))
+        np.testing.assert_array_equal(none.values, empty.values)
+
+    def test_errors_come_before_any_work(self, head: TalkingHead, tmp_path: Path) -> None:
+        path = tmp_path / "phones.txt"
+        path.write_text("0 0.1 p\n0.05 soon b\n")
+        nowhere = tmp_path / "nowhere.wav"
+        with pytest.raises(InputError, match=r"phones\.txt, line 2: .*'0.05 soon b'"):
+            head.generate(tmp_path / "nowhere.jpg", nowhere, phones=path)
+        with pytest.raises(InputError, match=r"missing\.txt cannot be read"):
+            head.generate(tmp_path / "nowhere.jpg", nowhere, phones=tmp_path / "missing.txt")
+
+    def test_a_system_that_takes_none(self, head: TalkingHead, tmp_path: Path) -> None:
+        plain = untrained_head(num_phones=0)
+        assert head.system.takes_phones
+        assert not plain.system.takes_phones
+        path = tmp_path / "phones.txt"
+        path.write_text(PHONES)
+        with pytest.raises(InputError, match=r"cannot be told the phones.*moda-tiny") as caught:
+            plain.generate(tmp_path / "nowhere.jpg", tmp_path / "nowhere.wav", phones=path)
+        assert "\n" not in str(caught.value)
 
 
 class TestReenact:

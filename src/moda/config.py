@@ -178,7 +178,9 @@ class SamplerConfig:
 
     ``mouth_noise`` scales the starting noise of the mouth: 1 samples among all mouths that fit the
     speech, 0 starts at the middle and comes out near their mean, which follows the speech closer.
-    ``mouth_gain`` sets the amount of movement right, away from the closed mouth.
+    ``mouth_share`` is how much of what the flow adds to the mean of the mouth is kept.
+    ``mouth_gain`` sets the amount of movement right, away from the closed mouth, and ``head_gain``
+    that of the head's place and angles, away from rest.
     """
 
     num_steps: int = 10
@@ -186,12 +188,16 @@ class SamplerConfig:
     schedule: Literal["published", "uniform"] = "uniform"
     drop_last_step: bool = False
     mouth_noise: float = 1.0
+    mouth_share: float = 1.0
     mouth_gain: float = 1.0
+    head_gain: float = 1.0
 
     def __post_init__(self) -> None:
         _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
         _require_range("sampler", "mouth_noise", self.mouth_noise, 0.0, 2.0)
+        _require_range("sampler", "mouth_share", self.mouth_share, 0.0, 1.0)
         _require_range("sampler", "mouth_gain", self.mouth_gain, 0.1, 4.0)
+        _require_range("sampler", "head_gain", self.head_gain, 0.0, 4.0)
         _require_range("sampler", "guidance_scale", self.guidance_scale, 1.0, 100.0)
 
 
@@ -316,9 +322,7 @@ PRESETS: Mapping[str, ModelConfig] = {
             one_stream_blocks=2,
             mlp_ratio=2.0,
             mouth_size=16,
-            speech_embedder=SpeechEmbedderConfig(
-                width=128, context=12, delay=6, num_phones=len(Phone)
-            ),
+            speech_embedder=SpeechEmbedderConfig(num_phones=len(Phone)),
         ),
     ),
 }

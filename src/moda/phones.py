@@ -230,14 +230,20 @@ def festival_phones(symbol: str, phone_set: PhoneSet) -> Classes:
     return _FESTIVAL_PAIRS.get(symbol, ())
 
 
-def label_segments(segments: Sequence[PhoneSegment], num_labels: int) -> Labels:
-    """Segments in order of time -> (num_labels,) classes.
+def label_segments(
+    segments: Sequence[PhoneSegment], num_labels: int, *, first_label: int = 0
+) -> Labels:
+    """Segments in order of time -> (num_labels,) classes, from ``first_label`` on.
 
-    Time before the first and after the last segment is silence; a segment without classes (an
-    unknown symbol) prolongs the one before it.
+    Time outside all segments is silence; a segment without classes (an unknown symbol) prolongs the
+    one before it.
     """
     starts, phones = [-np.inf], [Phone.SILENCE]
-    for segment in segments:
+    for index, segment in enumerate(segments):
+        before = segments[index - 1] if index else segment
+        if segment.start_seconds > before.end_seconds + OVERLAP_SECONDS:
+            starts.append(before.end_seconds)
+            phones.append(Phone.SILENCE)
         span = segment.end_seconds - segment.start_seconds
         for part, phone in enumerate(segment.phones):
             starts.append(segment.start_seconds + span * part / len(segment.phones))
@@ -245,7 +251,7 @@ def label_segments(segments: Sequence[PhoneSegment], num_labels: int) -> Labels:
     if segments:
         starts.append(segments[-1].end_seconds)
         phones.append(Phone.SILENCE)
-    centres = (np.arange(num_labels) + 0.5) / LABELS_PER_SECOND
+    centres = (np.arange(first_label, first_label + num_labels) + 0.5) / LABELS_PER_SECOND
     return np.array(phones, np.int8)[np.searchsorted(starts, centres, side="right") - 1]
 
 
@@ -315,11 +321,12 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
 
     Every line has start and end in seconds and a symbol, separated by tabs or spaces; empty lines
     and lines that begin with ``#`` are passed over. Symbols are ARPAbet (``AH0``, ``p``) or IPA;
-    ``sil``, ``sp``, ``spn`` and ``-`` mean silence.
+    ``sil``, ``sp``, ``spn`` and ``-`` mean silence. The alphabet is the one that knows more of the
+    symbols.
 
     Raises:
         InputError: The file cannot be read, a line is not of this form, times run backwards, or a
-            symbol is of neither alphabet.
+            symbol is not of the file's alphabet.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -331,7 +338,9 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     symbols = [parts[2] for _, parts in lines if len(parts) == 3]
-    is_arpabet = all(symbol in SILENCE_SYMBOLS or arpabet_phones(symbol) for symbol in symbols)
+    spoken = [symbol for symbol in symbols if symbol not in SILENCE_SYMBOLS]
+    in_arpabet = sum(bool(arpabet_phones(symbol)) for symbol in spoken)
+    is_arpabet = in_arpabet >= sum(bool(ipa_phones(symbol)) for symbol in spoken)
     segments: list[PhoneSegment] = []
     for number, parts in lines:
         where = f"phone times {path}, line {number}"
@@ -352,7 +361,10 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
         if symbol not in SILENCE_SYMBOLS:
             phones = arpabet_phones(symbol) if is_arpabet else ipa_phones(symbol)
         if not phones:
-            raise InputError(f"{where}: {symbol!r} is neither an ARPAbet nor an IPA symbol")
+            alphabet = "ARPAbet" if is_arpabet else "IPA"
+            raise InputError(
+                f"{where}: {symbol!r} is no symbol of {alphabet}, in which the others are written"
+            )
         segments.append(PhoneSegment(symbol, start, end, phones))
     if not segments:
         raise InputError(f"phone times {path} holds no phones")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at, shift_frames
+from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at, shift_frames, stack_context
 
 
 def made_clips(lags: list[int]) -> list[SyncClip]:
@@ -19,7 +19,8 @@ def made_clips(lags: list[int]) -> list[SyncClip]:
         lips = np.stack([drive[:, 0] - drive[:, 1], drive[:, 2]], axis=1)
         lips = lips[np.clip(np.arange(300) - lag, 0, 299)]
         lips = lips + 0.5 * generator.standard_normal(lips.shape)
-        clips.append(SyncClip(f"clip{index}", f"speaker{index}", features, lips))
+        around = stack_context(features)
+        clips.append(SyncClip(f"clip{index}", f"speaker{index}", around, lips))
     return clips
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from moda.checkpoints import load_motion_space
 from moda.config import MotionModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
@@ -80,9 +81,22 @@ def small_config(kind: str = "conv") -> MotionModelConfig:
     )
 
 
-def small_model(kind: str = "conv", seed: int = 0) -> MotionTransformer:
+def mesh_config(*, num_phones: int = 17, has_mean: bool = True) -> MotionModelConfig:
+    """The small network in the space of the mesh renderer."""
+    small, space = small_config(), load_motion_space()
+    return replace(
+        small,
+        motion_size=space.size,
+        mouth_size=space.groups[0][1] if has_mean else 0,
+        speech_embedder=replace(small.speech_embedder, num_phones=num_phones),
+    )
+
+
+def small_model(
+    kind: str = "conv", seed: int = 0, config: MotionModelConfig | None = None
+) -> MotionTransformer:
     """A small network in which nothing is at its zero start."""
-    model = MotionTransformer(small_config(kind))
+    model = MotionTransformer(config or small_config(kind))
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         numbers = torch.randn(weight.shape, generator=generator)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from motion_networks import mesh_config, small_model
 
 from moda.checkpoints import load_motion_space
 from moda.evaluation.metrics import blinks_per_minute
 from moda.landmarks import lip_gaps
 from moda.motion.controls import scale_motion, shape_motion
-from moda.motion.idle import RESTING_GAP, BlinkRule, LipClosure
-from moda.structures import Motion, MotionSpace, Speech
+from moda.motion.emotion import CHANGE_SECONDS, EmotionOffsets
+from moda.motion.idle import (
+    BLINK_PROFILE,
+    FIXATION_SPREAD,
+    GLANCE_SIZE,
+    RESTING_GAP,
+    SACCADE_SHARE,
+    BlinkRule,
+    GazeRule,
+    LipClosure,
+)
+from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, MotionSpace, Speech, Style
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +107,141 @@ def test_no_blink(space: MotionSpace) -> None:
     motion = random_motion(space, 500)
     (shaped,) = shape_motion([(motion, speech_of(np.ones(500)))], seed=0, blink=False)
     assert shaped.part("blink").max() == 0.0
+
+
+def speech_with_closure(closure: np.ndarray) -> Speech:
+    num_frames = len(closure)
+    return Speech(
+        np.zeros((num_frames, 160), np.float32),
+        np.ones(num_frames, np.float32),
+        closure=closure.astype(np.float32),
+    )
+
+
+def shaped_gaps(motion: Motion, closure: np.ndarray, expression: float = 1.0) -> np.ndarray:
+    pairs = [(motion, speech_with_closure(closure))]
+    (shaped,) = shape_motion(pairs, seed=0, expression=expression)
+    return gaps_of(shaped)[10:]  # by then the mouth has come from rest
+
+
+def test_a_closure_closes_what_is_open_and_leaves_what_is_pressed(space: MotionSpace) -> None:
+    motion = random_motion(space, 120)
+    before = gaps_of(motion)[10:]
+    assert (before > 0.01).any(1).mean() > 0.5
+    assert (before < -0.01).any()
+    after = shaped_gaps(motion, np.ones(120))
+    np.testing.assert_allclose(after, np.where(before > 0.0, RESTING_GAP, before), atol=1e-3)
+    np.testing.assert_allclose(shaped_gaps(motion, np.zeros(120)), before, atol=1e-6)
+
+
+def test_half_a_closure_closes_half_of_the_way(space: MotionSpace) -> None:
+    motion = random_motion(space, 60)
+    before = gaps_of(motion)[10:]
+    after = shaped_gaps(motion, np.full(60, 0.5))
+    expected = np.where(before > 0.0, 0.5 * (before + RESTING_GAP), before)
+    np.testing.assert_allclose(after, expected, atol=1e-3)
+
+
+def test_a_closure_changes_nothing_but_the_mouth(space: MotionSpace) -> None:
+    motion = random_motion(space, 60)
+    (closed,) = shape_motion([(motion, speech_with_closure(np.ones(60)))], seed=0)
+    (plain,) = shape_motion([(motion, speech_of(np.ones(60)))], seed=0)
+    mouth = space.slice("mouth")
+    np.testing.assert_array_equal(closed.values[:, mouth.stop :], plain.values[:, mouth.stop :])
+
+
+@pytest.mark.parametrize("expression", [0.5, 1.0, 2.0])
+def test_no_amount_of_expression_opens_a_closure(space: MotionSpace, expression: float) -> None:
+    closure = np.tile([0.0, 1.0], 60)
+    gaps = shaped_gaps(random_motion(space, 120), closure, expression)
+    assert gaps[1::2].max() < 1e-4
+    assert gaps[::2].max() > 0.02 * expression
+
+
+def gaze_of(seed: int, num_frames: int = 25 * 600) -> np.ndarray:
+    """Of somebody who speaks for four seconds of every five."""
+    rule = GazeRule(seed)
+    return np.array([rule.next(float(frame % 125 < 100)) for frame in range(num_frames)])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_glances(seed: int) -> None:
+    gaze = gaze_of(seed)
+    np.testing.assert_array_less(np.abs(gaze.mean(0)), [0.002, 0.001])
+    # Fixations are hardly ever that far from the camera, glances are always.
+    away = np.abs(gaze[:, 0]) > 3.0 * FIXATION_SPREAD[0]
+    assert 0.02 < away.mean() < 0.2
+    assert gaze[away, 0].max() > 0.0 > gaze[away, 0].min()
+    starts = np.flatnonzero(np.diff(away.astype(int)) == 1)
+    ends = np.flatnonzero(np.diff(away.astype(int)) == -1)
+    assert (ends[-1] - starts[-1] if ends[-1] > starts[-1] else 0) < 5 * 25
+    # From the edge of the fixations to the farthest glance, in one frame most of the way.
+    largest = SACCADE_SHARE * (1.3 * GLANCE_SIZE + 4.5 * FIXATION_SPREAD)
+    jumps = np.abs(np.diff(gaze, axis=0)).max(0)
+    assert (jumps <= largest).all()
+    assert jumps[0] > 0.5 * GLANCE_SIZE[0]
+
+
+def test_glances_repeat_with_their_seed() -> None:
+    first = gaze_of(1, 500)
+    np.testing.assert_array_equal(first, gaze_of(1, 500))
+    assert np.abs(first - gaze_of(2, 500)).max() > FIXATION_SPREAD[0]
+
+
+def emotion_of(space: MotionSpace, offset: Floats) -> EmotionOffsets:
+    """Happy from the beginning, with this raw offset (D,)."""
+    model = small_model(config=mesh_config())
+    row = torch.from_numpy(offset / (space.std + np.float32(1e-5)))
+    model.emotion_mean[EMOTIONS.index("happy")] = row
+    return EmotionOffsets(model, space, Style((EmotionAt(0.0, "happy"),)))
+
+
+def test_emotions_are_added_to_talking_and_to_resting_faces(space: MotionSpace) -> None:
+    motion, activity = random_motion(space, 150), np.repeat([1.0, 0.0], 75)
+    offset = np.zeros(space.size, np.float32)
+    offset[space.slice("mouth")] = np.linspace(-0.1, 0.2, 16)
+    offset[space.slice("brows")] = [0.3, -0.2, 0.1, 0.4]
+    offset[space.slice("gaze")] = [0.01, -0.02]
+    offset[space.slice("pitch")] = 2.0
+    pairs = [(motion, speech_of(activity))]
+    (plain,) = shape_motion(pairs, seed=1)
+    (happy,) = shape_motion(pairs, seed=1, emotion=emotion_of(space, offset))
+    difference = happy.values - plain.values
+    np.testing.assert_allclose(difference, np.tile(offset, (150, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("lids", [-0.3, 0.0, 0.25, 0.6])
+def test_lids_of_emotions_and_blinks_combine(space: MotionSpace, lids: float) -> None:
+    motion = random_motion(space, 600)
+    offset = np.zeros(space.size, np.float32)
+    offset[space.slice("blink")] = lids
+    pairs = [(motion, speech_of(np.ones(600)))]
+    (shaped,) = shape_motion(pairs, seed=0, emotion=emotion_of(space, offset))
+    found = shaped.part("blink")
+    assert found.max() <= 1.0 + 1e-6
+    # What an emotion leaves open of the eyes, a blink closes: fully at its height.
+    blinks, closings = BlinkRule(0), []
+    for _ in range(600):
+        closings.append(blinks.next(1.0))
+    assert max(closings) == BLINK_PROFILE.max() == 1.0
+    expected = 1.0 - (1.0 - lids) * (1.0 - np.array(closings))
+    np.testing.assert_allclose(found, np.repeat(expected[:, None], 2, axis=1), atol=1e-5)
+
+
+def test_an_emotion_goes_on_over_stretches(space: MotionSpace) -> None:
+    motion = random_motion(space, 60)
+    offset = np.zeros(space.size, np.float32)
+    offset[space.slice("cheeks")] = 0.5
+    model = small_model(config=mesh_config())
+    model.emotion_mean[EMOTIONS.index("sad")] = torch.from_numpy(offset / (space.std + 1e-5))
+    style = Style((EmotionAt(1.0, "sad"),))
+    pieces = [
+        (Motion(motion.values[a:b], space), speech_of(np.ones(b - a)))
+        for a, b in ((0, 20), (20, 33), (33, 60))
+    ]
+    shaped = shape_motion(pieces, seed=0, emotion=EmotionOffsets(model, space, style))
+    cheeks = np.concatenate([part.part("cheeks") for part in shaped]) - motion.part("cheeks")
+    changed = 25 + round(CHANGE_SECONDS * 25) - 1
+    np.testing.assert_allclose(cheeks[:25], 0.0, atol=1e-6)
+    np.testing.assert_allclose(cheeks[changed:], 0.5, atol=1e-4)
+    assert (np.diff(cheeks[24 : changed + 1], axis=0) > 0.0).all()

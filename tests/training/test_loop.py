@@ -11,11 +11,16 @@ import torch
 
 from moda.checkpoints import load_motion_space
 from moda.config import ModelConfig, SpeechEmbedderConfig, preset
-from moda.data.dataset import TrainingClip, WindowSampler
+from moda.data.dataset import Batch, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.structures import MotionSpace
 from moda.training.loop import Trainer, TrainingOptions
-from moda.training.losses import MotionMetric, masked_correlation
+from moda.training.losses import (
+    LIP_DISTANCE_WEIGHT,
+    SMOOTHNESS_WEIGHT,
+    MotionMetric,
+    masked_correlation,
+)
 
 OPTIONS = TrainingOptions(
     speech_steps=4, flow_steps=6, batch_size=4, window_frames=(16, 24), checkpoint_every=5
@@ -160,3 +165,156 @@ def test_windows_repeat_with_their_seed(space: MotionSpace) -> None:
         np.testing.assert_array_equal(one, other)
     assert first.speech.shape == (6, 48, 160)
     assert first.is_silent.sum() == 1
+
+
+def steady_batch(
+    motion: np.ndarray, *, count: int = 96, num_frames: int = 40, emotion: int = 8, silent: int = 0
+) -> Batch:
+    """Windows that hold one normalised motion (D,), the first of them without sound."""
+    context = 12
+    is_silent = np.arange(count) < silent
+    return Batch(
+        motion=np.tile(motion.astype(np.float32), (count, num_frames, 1)),
+        previous_motion=np.zeros((count, 1, len(motion)), np.float32),
+        speech=np.random.default_rng(0)
+        .standard_normal((count, num_frames + 2 * context, 160))
+        .astype(np.float32),
+        phones=np.full((count, 2 * (num_frames + 2 * context)), -1, np.int64),
+        is_silent=is_silent,
+        emotion=np.full(count, emotion, np.int64),
+        identity=np.zeros((count, 63), np.float32),
+        weight=np.ones((count, num_frames), np.float32),
+    )
+
+
+def test_the_flow_learns_what_differs_from_the_mean(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    """A new network's velocity is zero, so its loss is that of the noise and of the difference."""
+    run = trainer(space, config, tmp_path)
+    generator = torch.Generator().manual_seed(3)
+    mean = torch.randn(16, generator=generator)
+    offset, difference = torch.randn((2, space.size), generator=generator)
+    with torch.no_grad():
+        run.model.mouth_head.weight.zero_()
+        run.model.mouth_head.bias.copy_(mean)
+        run.model.emotion_mean[4] = offset
+    motion = offset.clone()
+    motion[:16] += mean
+    weights, lip_rows = run.metric.weights, run.metric.lip_rows
+    # Of unit noise: its square is 1, that of its change 2, that of each lip distance 1.
+    noise = (1.0 + 2.0 * SMOOTHNESS_WEIGHT) * weights.mean() + LIP_DISTANCE_WEIGHT
+    extra = (weights * difference**2).mean()
+    extra = extra + LIP_DISTANCE_WEIGHT * ((lip_rows @ difference[:16]) ** 2).mean()
+
+    def loss(motion: torch.Tensor, emotion: int) -> float:
+        (value,) = run._flow_losses(steady_batch(motion.numpy(), emotion=emotion)).values()
+        return value.item()
+
+    assert loss(motion, 4) == pytest.approx(noise.item(), rel=0.02)
+    assert loss(motion + difference, 4) == pytest.approx((noise + extra).item(), rel=0.02)
+    assert loss(motion, 8) > 1.2 * noise.item(), "another emotion has another offset"
+
+
+def test_silent_clips_do_not_teach_the_mouth(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    run = trainer(space, config, tmp_path)
+    motion = np.ones(space.size)
+
+    def taught(silent: int) -> torch.Tensor:
+        run.model.zero_grad()
+        batch = steady_batch(motion, count=4, silent=silent)
+        (loss,) = run._flow_losses(batch).values()
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradient = run.model.final_layer.linear.bias.grad
+        assert gradient is not None
+        return gradient.abs() > 0
+
+    assert taught(0).all()
+    assert taught(3).all()
+    assert taught(4).tolist() == [False] * 16 + [True] * (space.size - 16)
+
+
+def test_speech_steps_ignore_silent_clips(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    run = trainer(space, config, tmp_path)
+    run.model.eval()
+    batch = steady_batch(np.ones(space.size), count=4, silent=2)
+    broken = batch._replace(motion=batch.motion.copy())
+    broken.motion[:2] = np.nan
+    torch.manual_seed(0)
+    (first,) = run._speech_losses(batch).values()
+    torch.manual_seed(0)
+    (second,) = run._speech_losses(broken).values()
+    assert first.item() == second.item()
+
+
+def with_phones(space: MotionSpace) -> list[TrainingClip]:
+    """Every label is the number of its half frame in the first channel of the motion."""
+    made = []
+    for clip in clips(space):
+        motion = clip.motion[0].copy()
+        motion[:, 0] = np.arange(120) % 8
+        phones = np.repeat(np.arange(120) % 8, 2).astype(np.int8)
+        phones[1::2] += 8
+        made.append(replace(clip, motion=(motion, motion), phones=phones))
+    return made
+
+
+def test_windows_tell_the_phones_of_their_frames(space: MotionSpace) -> None:
+    windows = WindowSampler(with_phones(space), before=15, after=9, seed=2, silent_share=0.0)
+    batch = windows.batch(200, 32)
+    assert batch.phones.shape == (200, 2 * (15 + 32 + 9))
+    unknown = (batch.phones == -1).all(1)
+    assert 0.36 < unknown.mean() < 0.64  # 4 standard deviations around a half
+    told = batch.phones[~unknown].reshape(-1, 56, 2)
+    frames = batch.motion[~unknown][:, :, 0].astype(int)
+    np.testing.assert_array_equal(told[:, 15:47, 0], frames)
+    np.testing.assert_array_equal(told[:, 15:47, 1], frames + 8)
+    assert (told[:, :15] == -1).any(), "outside the recording nobody knows them"
+
+
+def test_windows_never_tell_what_is_not_known(space: MotionSpace) -> None:
+    windows = WindowSampler(clips(space), before=15, after=9, seed=2, forget_phones=0.0)
+    assert (windows.batch(20, 32).phones == -1).all()
+
+
+def test_resume_is_exact_with_phones(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    embedder = replace(config.motion.speech_embedder, num_phones=17, delay=3)
+    config = replace(config, motion=replace(config.motion, speech_embedder=embedder))
+
+    def run(folder: str) -> Trainer:
+        windows = WindowSampler(with_phones(space), before=15, after=9, seed=1)
+        return Trainer(config, space, windows, options, tmp_path / folder)
+
+    options = replace(OPTIONS, speech_steps=2, flow_steps=3, checkpoint_every=2)
+    name = "speech_embedder.phone_head.weight"
+    whole = run("whole")
+    before = whole.model.state_dict()[name].clone()
+    whole.run()
+    assert not torch.equal(before, whole.model.state_dict()[name])
+    first = run("cut")
+    with pytest.raises(KeyboardInterrupt):
+        first.run(lambda values: interrupt_after(values, 3))
+    second = run("cut")
+    assert second.resume()
+    assert second.step == 2
+    second.run()
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, second.average.state_dict()[name]), name
+
+
+def test_statistics_of_the_pretraining_are_kept(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    for keep in (True, False):
+        options = replace(OPTIONS, speech_steps=2, flow_steps=0, keep_statistics=keep)
+        run = trainer(space, config, tmp_path / str(keep), options)
+        name = "speech_embedder.first.norm.running_mean"
+        before = run.model.state_dict()[name].clone()
+        run.run()
+        assert torch.equal(run.model.state_dict()[name], before) == keep

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from moda.data.augment import augment_features, augment_waveform
 from moda.data.clips import PreparedClip
 from moda.data.mesh_space import mirrored_indices
-from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at
+from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at, stack_context
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack, motion_from_landmarks
 from moda.landmarks import Array, identity_vector, lip_gap, lip_width
@@ -85,16 +85,26 @@ def build_clips(
     speaking = [clip for clip in clips if clip.features]
     lags = estimate_lags(
         [
-            SyncClip(clip.name, clip.speaker, clip.features[0][: len(clip)], clip.lips[: len(clip)])
+            SyncClip(
+                clip.name,
+                clip.speaker,
+                stack_context(clip.features[0][: len(clip)]),
+                clip.lips[: len(clip)],
+            )
             for clip in speaking
         ]
     )
-    known = [clip.name for clip in speaking if fnmatchcase(clip.name, in_sync)]
-    exact = anchored(lags, known)
-    return [
-        replace(clip, lag=exact.get(clip.name, 0.0), phones=(phones or {}).get(clip.name))
-        for clip in clips
-    ]
+    return with_lags(
+        [replace(clip, phones=(phones or {}).get(clip.name)) for clip in clips], lags, in_sync
+    )
+
+
+def with_lags(
+    clips: Sequence[TrainingClip], lags: Mapping[str, int], in_sync: str
+) -> list[TrainingClip]:
+    """The clips at other lags, the zero being that of the clips whose names match ``in_sync``."""
+    exact = anchored(lags, [name for name in lags if fnmatchcase(name, in_sync)])
+    return [replace(clip, lag=exact.get(clip.name, 0.0)) for clip in clips]
 
 
 def speaker_neutrals(

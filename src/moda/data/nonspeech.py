@@ -37,6 +37,8 @@ def make_music(num_samples: int, generator: np.random.Generator) -> Sound:
                 note_hz = root_hz * 2.0 ** (octave + step / 12.0)
                 _add(sound, start, loudness * _note(note_hz, length, timbre, generator))
             start += length
+    if not sound.any():  # rests only, in a short stretch
+        _add(sound, 0, _note(root_hz, num_samples, timbre, generator))
     if generator.random() < 0.5:
         for start in range(0, num_samples, beat // 2):
             if generator.random() < 0.7:
@@ -70,6 +72,7 @@ def make_noise(num_samples: int, generator: np.random.Generator) -> Sound:
             clicks = (generator.random(num_samples) < generator.uniform(0.5, 8.0) / 16_000).astype(
                 float
             )
+            clicks[num_samples // 2] = clicks[num_samples // 2] or not clicks.any()
             layer = lfilter([1.0], [1.0, -generator.uniform(0.9, 0.998)], clicks) * layer
         sound += generator.uniform(0.2, 1.0) * _unit(np.asarray(layer))
     return _unit(sound)

@@ -29,23 +29,31 @@ class SyncClip:
 
     name: str
     speaker: str
-    features: Floats  # (T, 160)
+    features: Floats | Array
+    """(T, F) what the map sees of the sound around each frame"""
     lips: Array
     """(T, 2) lip gap and lip width as tracked"""
+    lag: int = 0
+    """Where the search begins."""
 
 
 def estimate_lags(
-    clips: Sequence[SyncClip], *, max_lag: int = 8, rounds: int = 4, folds: int = 5
+    clips: Sequence[SyncClip],
+    *,
+    ridge: float = RIDGE,
+    max_lag: int = 8,
+    rounds: int = 4,
+    folds: int = 5,
 ) -> dict[str, int]:
     """Lag in frames of each clip: lips at ``t + lag`` go with the sound at ``t``.
 
     Alternates between fitting the map on the clips of other speakers at their present lags and
     choosing the lags. The common zero is left open: see :func:`anchored`.
     """
-    inputs = {clip.name: stack_context(clip.features) for clip in clips}
+    inputs = {clip.name: clip.features.astype(np.float64) for clip in clips}
     speakers = sorted({clip.speaker for clip in clips}, key=str.lower)
     groups = [set(speakers[start::folds]) for start in range(min(folds, len(speakers)))]
-    lags = {clip.name: 0 for clip in clips}
+    lags = {clip.name: clip.lag for clip in clips}
     for _ in range(rounds):
         chosen: dict[str, int] = {}
         for group in groups:
@@ -53,6 +61,7 @@ def estimate_lags(
             predict = LinearMap(
                 [inputs[clip.name] for clip in others],
                 [shift_frames(clip.lips, lags[clip.name]) for clip in others],
+                ridge=ridge,
             )
             for clip in clips:
                 if clip.speaker in group:
@@ -65,11 +74,12 @@ def estimate_lags(
 def anchored(lags: Mapping[str, int], in_sync: Sequence[str]) -> dict[str, float]:
     """Lags with their common zero moved so that the clips ``in_sync`` have none on average.
 
-    An outlier of a short clip does not move it: the median of the middle half counts.
+    An outlier of a short clip does not move it: the mean of the middle half counts. It is rounded
+    to whole frames, for motion between frames would be smoother than it was.
     """
     known = np.sort([lags[name] for name in in_sync if name in lags])
     quarter = len(known) // 4
-    zero = float(known[quarter : len(known) - quarter].mean()) if len(known) else 0.0
+    zero = float(np.round(known[quarter : len(known) - quarter].mean())) if len(known) else 0.0
     return {name: lag - zero for name, lag in lags.items()}
 
 
@@ -99,12 +109,14 @@ def correlation_at_lag(first: Array, second: Array, lag: int) -> float:
 class LinearMap:
     """Ridge regression from stacked features to z-scored lips of several clips."""
 
-    def __init__(self, inputs: Sequence[Array], lips: Sequence[Array]) -> None:
+    def __init__(
+        self, inputs: Sequence[Array], lips: Sequence[Array], *, ridge: float = RIDGE
+    ) -> None:
         stacked = np.concatenate(inputs)
         targets = np.concatenate([(y - y.mean(0)) / (y.std(0) + 1e-6) for y in lips])
         self._mean = stacked.mean(0)
         centred = stacked - self._mean
-        normal = centred.T @ centred + RIDGE * np.eye(centred.shape[1])
+        normal = centred.T @ centred + ridge * np.eye(centred.shape[1])
         self._weights = np.linalg.solve(normal, centred.T @ targets)
 
     def __call__(self, inputs: Array) -> Array:

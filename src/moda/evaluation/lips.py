@@ -255,14 +255,15 @@ def _mean_over_clips(
 
 def fit_linear_map(clips: Sequence[SpokenClip]) -> LinearMap:
     """From sound to z-scored lips, with the offset of each clip estimated."""
+    inputs = [stack_context(clip.speech.features[: clip.num_frames]) for clip in clips]
     lags = estimate_lags(
         [
-            SyncClip(clip.name, clip.speaker, clip.speech.features[: clip.num_frames], clip.lips)
-            for clip in clips
+            SyncClip(clip.name, clip.speaker, features, clip.lips)
+            for clip, features in zip(clips, inputs, strict=True)
         ]
     )
     return LinearMap(
-        [stack_context(clip.speech.features[: clip.num_frames]) for clip in clips],
+        inputs,
         [shift_frames(clip.lips, float(lags[clip.name])) for clip in clips],
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from moda.motion.emotion import EmotionOffsets
-from moda.motion.idle import BlinkRule, GazeRule, LipClosure, LipRest
+from moda.motion.idle import BlinkRule, GazeRule, LipClosure, LipRest, SteadyHead
 from moda.structures import Floats, Motion, Speech
 
 MOVABLE: Mapping[str, tuple[str, ...]] = {
@@ -42,18 +42,19 @@ def shape_motion(
         head_motion: factor on the head's deviation from rest; 0 holds it still.
         expression: factor on mouth, brows and cheeks.
     """
-    blinks, glances = BlinkRule(seed), GazeRule(seed)
+    blinks, glances, steady = BlinkRule(seed), GazeRule(seed), SteadyHead()
     closure: LipClosure | None = None
     rest: LipRest | None = None
     gate = 0.0
     for motion, speech in pairs:
         closure = closure or LipClosure(motion.space)
         rest = rest or LipRest(closure)
-        values = motion.values.copy()
+        values, pose = motion.values.copy(), motion.space.slice("pose")
         lids = np.zeros(len(values), np.float32)
         for index, activity in enumerate(speech.activity):
             gate += float(np.clip(activity - gate, -GATE_STEP, GATE_STEP))
             rest(values[index], gate)
+            values[index, pose] = steady(values[index, pose])
             lids[index] = blinks.next(float(activity)) if blink else 0.0
         lid_columns = motion.space.slice("blink")
         values[:, lid_columns] = 0.0

@@ -25,6 +25,8 @@ PAUSE_BLINK_SHARE = 0.6
 
 RESTING_GAP = -0.004
 """Lip gap of resting lips in canonical units; below zero, so that they touch for certain."""
+CLOSING_DAMPING = 1e-3
+"""Gaps that are solved for exactly, one against its neighbour, would twist the lips."""
 RESTING_MEMORY_SECONDS = 1.5
 RESTING_SHARE = 0.3
 """How much of the talking mouth's mean stays in the resting one; the rest is the portrait's own."""
@@ -67,7 +69,7 @@ class BlinkRule:
 
 MEAN_FIXATION_SECONDS = 1.6
 SHORTEST_FIXATION_SECONDS = 0.4
-FIXATION_SPREAD = np.array([0.005, 0.003])
+FIXATION_SPREAD = np.array([0.009, 0.006])
 """Where eyes rest that look at somebody: they wander over the face. Canonical units; 0.02 is about
 five degrees."""
 GLANCE_SHARE = 0.14
@@ -118,6 +120,28 @@ class GazeRule:
         return self._gaze.astype(np.float32)
 
 
+STEADY_SECONDS = 0.16
+"""Time constant of the head's inertia."""
+
+
+class SteadyHead:
+    """Takes the tremble off the head: a low-pass of second order, from frame to frame."""
+
+    def __init__(self) -> None:
+        self._share = 1.0 - np.exp(-1.0 / (STEADY_SECONDS * FRAMES_PER_SECOND))
+        self._first: NDArray[np.float64] | None = None
+        self._second: NDArray[np.float64] | None = None
+
+    def __call__(self, pose: Floats) -> Floats:
+        """Pose (7,) of the next frame -> the pose that is shown."""
+        value = pose.astype(np.float64)
+        if self._first is None or self._second is None:
+            self._first = self._second = value
+        self._first = self._first + self._share * (value - self._first)
+        self._second = self._second + self._share * (self._first - self._second)
+        return self._second.astype(np.float32)
+
+
 class LipClosure:
     """Brings the lips together by the smallest change of the face."""
 
@@ -130,24 +154,33 @@ class LipClosure:
         metric = np.linalg.inv(flat @ flat.T + 1e-4 * np.eye(len(basis)))
         pull = metric @ gaps.T
         self._gaps = gaps
-        self._close = pull @ np.linalg.inv(gaps @ pull + 1e-8 * np.eye(len(gaps)))
+        met = gaps @ pull
+        damping = CLOSING_DAMPING * np.trace(met) / len(met) * np.eye(len(met))
+        self._close = pull @ np.linalg.inv(met + damping)
 
     def closed(self, mouth: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mouth parameters (M,) with every lip gap moved to :data:`RESTING_GAP`."""
         result: NDArray[np.float64] = mouth + self._close @ (RESTING_GAP - self._gaps @ mouth)
         return result
 
+    def narrowing(self, gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Change of the mouth (M,) that makes the nine gaps smaller by ``gaps`` (9,)."""
+        change: NDArray[np.float64] = -self._close @ gaps
+        return change
+
+    def gaps(self, mouth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 9) lip gaps of mouth parameters (..., M)."""
+        gaps: NDArray[np.float64] = mouth @ self._gaps.T
+        return gaps
+
     def __call__(self, values: Floats, amount: float) -> None:
         """Close the lips of one motion row (D,) in place by an amount of 0 to 1.
 
-        Gaps only shrink: lips that are pressed together stay so.
+        Lips that touch everywhere stay as they are.
         """
-        if amount <= 0.0:
-            return
         mouth = values[self.mouth].astype(np.float64)
-        gaps = self._gaps @ mouth
-        wider = np.where(gaps > 0.0, gaps - RESTING_GAP, 0.0)
-        values[self.mouth] = mouth - amount * (self._close @ wider)
+        if amount > 0.0 and self.gaps(mouth).max() > 0.0:
+            values[self.mouth] = mouth + amount * (self.closed(mouth) - mouth)
 
 
 class LipRest:

@@ -20,10 +20,18 @@ from moda.structures import FRAMES_PER_SECOND, UNKNOWN_PHONE, Floats, Speech
 
 VOICE_REACH_FRAMES = 4
 """A voice counts this many frames before it is heard, for lips open first, and after."""
-VOICE_SPAN_FRAMES = 5
-"""Phones must be heard in a good part of a stretch of this length, or nobody speaks."""
-VOICE_SHARE = 0.35
-CLOSURE_FLOOR, CLOSURE_CEILING = 0.12, 0.45
+PROBABLE_VOICE = ((9, 0.75), (25, 0.5))
+"""Somebody may speak where phones are heard in this share of a stretch of this many frames: clearly
+for a moment, as in a single word, or fairly for a second."""
+SURE_VOICE = ((9, 0.85), (25, 0.6))
+"""The same where nothing but a voice sounds so."""
+SURE_REACH_FRAMES = 25
+"""A probable voice counts this near a sure one."""
+VOICE_CONTEXT_FRAMES = VOICE_REACH_FRAMES + SURE_REACH_FRAMES + 25 // 2
+"""On either side of a frame, what decides whether a voice is heard in it."""
+SHORTEST_PAUSE_FRAMES = 15
+"""People keep their lips open in shorter pauses."""
+CLOSURE_FLOOR, CLOSURE_CEILING = 0.12, 0.5
 """Probabilities of p, b or m at which the lips begin to close and are closed."""
 
 
@@ -38,8 +46,8 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
         yield from speech
         return
     config = embedder.config
-    ahead = max(config.after, VOICE_REACH_FRAMES + VOICE_SPAN_FRAMES)
-    behind = max(config.before, VOICE_REACH_FRAMES + VOICE_SPAN_FRAMES)
+    margin = VOICE_CONTEXT_FRAMES + SHORTEST_PAUSE_FRAMES
+    ahead, behind = config.after + margin, config.before + margin
     held = list[Speech]()
     past = 0
     """Frames at the beginning of what is held that have been given out."""
@@ -67,14 +75,7 @@ def tell_phones(speech: Iterable[Speech], segments: Sequence[PhoneSegment]) -> I
     start = 0
     for stretch in speech:
         count = len(stretch)
-        near = [
-            segment._replace(
-                start_seconds=segment.start_seconds - start / FRAMES_PER_SECOND,
-                end_seconds=segment.end_seconds - start / FRAMES_PER_SECOND,
-            )
-            for segment in segments
-        ]
-        labels = label_segments(near, count * per_frame)
+        labels = label_segments(segments, count * per_frame, first_label=start * per_frame)
         yield replace(stretch, phones=labels[:: per_frame // 2].reshape(count, 2))
         start += count
 
@@ -99,7 +100,7 @@ def _hear(embedder: SpeechConv, speech: Speech) -> Speech:
     shares = torch.softmax(logits, dim=0).T.reshape(len(speech), 2, -1).float().cpu().numpy()
     return Speech(
         speech.features,
-        np.minimum(speech.activity, voice_activity(shares)).astype(np.float32),
+        without_short_pauses(np.minimum(speech.activity, voice_activity(shares))),
         speech.phones,
         closures(shares, speech.phones),
     )
@@ -108,13 +109,34 @@ def _hear(embedder: SpeechConv, speech: Speech) -> Speech:
 def voice_activity(shares: Floats) -> Floats:
     """(T,) 1 where phones are heard in enough of the frames around, from (T, 2, phones)."""
     voiced = 1.0 - shares[:, :, Phone.SILENCE].mean(1)
-    kernel = np.full(VOICE_SPAN_FRAMES, 1.0 / VOICE_SPAN_FRAMES)
-    near = np.convolve(voiced, kernel, mode="full")
-    centre = VOICE_SPAN_FRAMES // 2
-    heard = near[centre : centre + len(voiced)] > VOICE_SHARE
-    wide = np.convolve(heard, np.ones(2 * VOICE_REACH_FRAMES + 1), mode="full")
-    reached = wide[VOICE_REACH_FRAMES : VOICE_REACH_FRAMES + len(voiced)] > 0.5
-    return np.asarray(reached, np.float32)
+    sure = _widened(_heard(voiced, SURE_VOICE), SURE_REACH_FRAMES)
+    speaks = _widened(_heard(voiced, PROBABLE_VOICE) & sure, VOICE_REACH_FRAMES)
+    return speaks.astype(np.float32)
+
+
+def _heard(voiced: Floats, spans: Sequence[tuple[int, float]]) -> NDArray[np.bool_]:
+    """(T,) where the mean over one of the odd spans is above its share."""
+    heard = np.zeros(len(voiced), np.bool_)
+    for span, share in spans:
+        near = np.convolve(voiced, np.full(span, 1.0 / span), mode="full")
+        heard |= near[span // 2 : span // 2 + len(voiced)] > share
+    return heard
+
+
+def _widened(where: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """(T,) also up to ``reach`` frames before and after."""
+    wide = np.convolve(where, np.ones(2 * reach + 1), mode="full")
+    return np.asarray(wide[reach : reach + len(where)] > 0.5, np.bool_)
+
+
+def without_short_pauses(activity: Floats) -> Floats:
+    """Activity (T,) that is 1 in pauses shorter than :data:`SHORTEST_PAUSE_FRAMES`."""
+    result = activity.astype(np.float32)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], activity < 0.5, [False]]).astype(int)))
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start < SHORTEST_PAUSE_FRAMES:
+            result[start:stop] = 1.0
+    return result
 
 
 def closures(shares: Floats, phones: NDArray[np.int8] | None = None) -> Floats:

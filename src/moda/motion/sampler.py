@@ -55,22 +55,32 @@ class SamplingOptions(TypedDict):
     schedule: Literal["published", "uniform"]
     drop_last_step: bool
     noise_scale: Floats | None
+    share: Floats | None
     gain: Floats | None
 
 
 def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptions:
     """A checkpoint's way of sampling as arguments of :func:`sample_motion`."""
 
-    def of_mouth(factor: float) -> Floats | None:
-        return None if factor == 1.0 else scale_group(space, "mouth", factor)
-
+    noise_scale = share = gain = None
+    if config.mouth_share != 1.0:
+        share = scale_group(space, "mouth", config.mouth_share)
+    if config.mouth_noise != 1.0:
+        noise_scale = scale_group(space, "mouth", config.mouth_noise)
+    if (config.mouth_gain, config.head_gain) != (1.0, 1.0):
+        gain = np.ones(space.size, np.float32)
+        if config.mouth_gain != 1.0:
+            gain[space.slice("mouth")] = config.mouth_gain
+        for part in ("translation", "pitch", "yaw", "roll"):
+            gain[space.slice(part)] = config.head_gain
     return SamplingOptions(
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
         schedule=config.schedule,
         drop_last_step=config.drop_last_step,
-        noise_scale=of_mouth(config.mouth_noise),
-        gain=of_mouth(config.mouth_gain),
+        noise_scale=noise_scale,
+        share=share,
+        gain=gain,
     )
 
 
@@ -88,6 +98,7 @@ def sample_motion(
     drop_last_step: bool = False,
     initial_motion: Floats | None = None,
     noise_scale: Floats | None = None,
+    share: Floats | None = None,
     gain: Floats | None = None,
     precision: Precision = "float32",
     device: torch.device | str | None = None,
@@ -98,11 +109,12 @@ def sample_motion(
     is yielded when the speech has reached 16 frames and the embedder's look-ahead beyond it.
     ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
     (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension,
-    ``gain`` (D,) the result, so that 0, the closed mouth, stays 0; see :func:`scale_group`;
-    ``guidance_scale`` 1 asks the model without guidance. The emotion of a window is the one in
-    force at its middle. ``generator`` is a seed, or the source of all randomness; the same one
-    gives the same motion, bit for bit on a CPU. ``precision`` is that of the network's matrix
-    products; the motion itself stays float32. ``device`` moves the model first.
+    ``share`` (D,) what the flow adds to the mean, and ``gain`` (D,) the result, so that 0, the
+    closed mouth, stays 0; see :func:`scale_group`; ``guidance_scale`` 1 asks the model without
+    guidance. The emotion of a window is the one in force at its middle. ``generator`` is a seed, or
+    the source of all randomness; the same one gives the same motion, bit for bit on a CPU.
+    ``precision`` is that of the network's matrix products; the motion itself stays float32.
+    ``device`` moves the model first.
 
     Raises :class:`InputError` for values that don't fit the model, and when there is no speech.
     """
@@ -127,6 +139,7 @@ def sample_motion(
         identity=_row(identity, config.identity_size, "identity"),
         style=style or Style(),
         noise=_noise(generator, config, noise_scale),
+        share=None if share is None else torch.from_numpy(_row(share, space.size, "share")),
         schedule=steps,
         guidance_scale=guidance_scale,
         initial_motion=_row(initial_motion, config.motion_size, "initial motion"),
@@ -155,6 +168,7 @@ def sample_windows(
     guidance_scale: float,
     initial_motion: Floats,
     pose: slice,
+    share: Tensor | None = None,
     precision: Precision = "float32",
 ) -> Iterator[Floats]:
     """The long-audio rule of MoDA: stretches (n, D) of normalised motion from speech windows.
@@ -178,6 +192,7 @@ def sample_windows(
             next(noise),
             schedule=schedule,
             guidance_scale=guidance_scale,
+            share=share,
             precision=precision,
             modulations=modulations,
         )
@@ -204,12 +219,14 @@ def sample_window(
     *,
     schedule: Tensor,
     guidance_scale: float = 1.0,
+    share: Tensor | None = None,
     precision: Precision = "float32",
     modulations: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
 
-    The noise is that of the motion around the conditions' mean, which is added in the end.
+    The noise is that of the motion around the conditions' mean; in the end the mean is added to
+    the ``share`` (D,) of it (default all).
     With a guidance scale above 1, both halves of the guidance run as one batch. Another window
     with the same emotion and schedule can be given the ``modulations`` of this one, see
     :func:`schedule_modulations`. Nothing in the loop waits for the device.
@@ -232,7 +249,8 @@ def sample_window(
         return guide(unconditional, conditional, guidance_scale)
 
     with _autocast(device, precision):
-        return sample_euler(velocity_at, noise.to(device), schedule) + mean
+        sampled = sample_euler(velocity_at, noise.to(device), schedule)
+    return (sampled if share is None else sampled * share.to(device)) + mean
 
 
 def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[SpeechWindow]:

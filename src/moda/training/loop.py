@@ -24,12 +24,16 @@ from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.flow import interpolate, velocity
+from moda.motion.idle import LipClosure
 from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
 from moda.structures import Floats, MotionSpace
 from moda.training.losses import MotionMetric
-from moda.training.practice import PracticeSampler
 
+PRETRAINED = ("first.", "residual.", "phone_head.")
+"""Parts of the speech embedder that know phones already and learn at a rate of their own."""
+SETTLING_BATCHES = 20
+QUIETEST_SHARE = 0.1
 MEAN_DROPOUT = 0.2
 """Share of the tokens' channels that the mean of the mouth does not see in training."""
 SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
@@ -47,6 +51,7 @@ class TrainingOptions:
     window_frames: tuple[int, ...] = (48, 64, 80)
     learning_rate: float = 1e-3
     speech_learning_rate: float = 3e-4
+    """of the parts of the speech embedder that are pretrained"""
     weight_decay: float = 0.05
     warm_up_steps: int = 100
     gradient_clip: float = 1.0
@@ -55,9 +60,8 @@ class TrainingOptions:
     """share of windows that are told neither speech nor emotion"""
     token_dropout: float = 0.15
     """share of the speech tokens' channels that a training step does not see"""
-    practice_share: float = 0.5
-    """windows of speech without a face, on which closures are practised, per window with one"""
-    articulation_weight: float = 0.3
+    keep_statistics: bool = True
+    """leave the batch norms of the speech embedder as its pretraining left them"""
     freeze_speech_embedder: bool = True
     """keep the speech embedder as it is while the flow is trained: it forgets strangers' voices
     otherwise, see docs/experiments.md"""
@@ -84,14 +88,11 @@ class Trainer:
         windows: WindowSampler,
         options: TrainingOptions,
         folder: Path,
-        *,
-        practice: PracticeSampler | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.folder, self.windows = options, folder, windows
-        self.practice = practice if options.practice_share else None
         self.model = MotionTransformer(config.motion)
-        self.metric = MotionMetric(space)
+        self.metric, self.space = MotionMetric(space), space
         mouth_size = self.metric.mouth.stop - self.metric.mouth.start
         if config.motion.mouth_size not in (0, mouth_size):
             raise InputError(
@@ -104,12 +105,16 @@ class Trainer:
                 f"{config.name} predicts none; set speech_steps to 0"
             )
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        embedder = list(self.model.speech_embedder.parameters())
-        known = {id(parameter) for parameter in embedder}
+        knows = [
+            parameter
+            for name, parameter in self.model.speech_embedder.named_parameters()
+            if name.startswith(PRETRAINED)
+        ]
+        known = {id(parameter) for parameter in knows}
         others = [p for p in self.model.parameters() if id(p) not in known]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": embedder, "base": options.speech_learning_rate},
+                {"params": knows, "base": options.speech_learning_rate},
                 {"params": others, "base": options.learning_rate},
             ],
             lr=options.learning_rate,
@@ -131,7 +136,7 @@ class Trainer:
             values = self._train_step()
             self.step += 1
             if self.step == self.options.speech_steps:
-                self.model.load_state_dict(self.average.state_dict())
+                self._settle_mean()
             report({"step": self.step, "seconds": time.perf_counter() - started, **values})
             if self.step % self.options.checkpoint_every == 0 or self.step == total:
                 self.save()
@@ -149,8 +154,10 @@ class Trainer:
             parameter.requires_grad_(not frozen)
         if self.model.config.mouth_size:
             self.model.mouth_head.requires_grad_(speech_only)
+        if frozen:
+            self.model.speech_embedder.eval()
         for module in self.model.speech_embedder.modules():
-            if isinstance(module, nn.BatchNorm1d) and not speech_only:
+            if isinstance(module, nn.BatchNorm1d) and (options.keep_statistics or not speech_only):
                 module.eval()  # its statistics are settled; small batches would only shake them
         losses = self._speech_losses(batch) if speech_only else self._flow_losses(batch)
         loss = torch.stack(list(losses.values())).sum()
@@ -171,20 +178,39 @@ class Trainer:
         mouth = self._mean_mouth(batch.speech, batch.phones)[speaking]
         truth = torch.from_numpy(batch.motion)[speaking][..., self.metric.mouth]
         inside = torch.from_numpy(batch.weight)[speaking]
-        losses = {"regression": self.metric.regression_loss(mouth, truth, inside)}
-        if self.practice is not None:
-            count = max(1, round(self.options.practice_share * len(batch.motion)))
-            practice = self.practice.batch(count, batch.motion.shape[1])
-            mouth = self._mean_mouth(practice.speech, practice.told)
-            loss = self.metric.articulation_loss(mouth, torch.from_numpy(practice.phones))
-            losses["articulation"] = self.options.articulation_weight * loss
-        return losses
+        return {"regression": self.metric.regression_loss(mouth, truth, inside)}
+
+    @torch.no_grad()
+    def _settle_mean(self) -> None:
+        """Go on with the averaged mean of the mouth, with lips that come together in speech.
+
+        A mean over speakers is never quite closed: the quietest tenth of the middle gap becomes 0,
+        by the smallest change of the face, the same in all frames.
+        """
+        self.model.load_state_dict(self.average.state_dict())
+        self.model.eval()
+        mouths = []
+        for _ in range(SETTLING_BATCHES):
+            batch = self.windows.batch(self.options.batch_size, 80)
+            speaking = batch.weight.astype(bool) & ~batch.is_silent[:, None]
+            mouths.append(self._mean_mouth(batch.speech, batch.phones).numpy()[speaking])
+        std = self.space.std[self.metric.mouth] + np.float32(1e-5)
+        raw = np.concatenate(mouths) * std + self.space.mean[self.metric.mouth]
+        closure = LipClosure(self.space)
+        gaps = closure.gaps(raw.astype(np.float64))
+        middle = gaps[:, gaps.shape[1] // 2]
+        shape = gaps.mean(0) / max(float(middle.mean()), 1e-6)
+        excess = max(0.0, float(np.quantile(middle, QUIETEST_SHARE)))
+        change = closure.narrowing(excess * shape) / std
+        self.model.mouth_head.bias.add_(torch.from_numpy(change.astype(np.float32)))
+        self.average.load_state_dict(self.model.state_dict())
 
     def _mean_mouth(self, speech: Floats, phones: NDArray[np.int64]) -> Tensor:
         embedder = self.model.speech_embedder
         assert isinstance(embedder, SpeechConv)
         told = torch.from_numpy(phones) if embedder.config.num_phones else None
-        tokens = F.dropout(embedder(torch.from_numpy(speech), told), MEAN_DROPOUT)
+        tokens = embedder(torch.from_numpy(speech), told)
+        tokens = F.dropout(tokens, MEAN_DROPOUT, training=self.model.training)
         mouth: Tensor = self.model.mouth_head(tokens)
         return mouth
 
@@ -263,7 +289,6 @@ class Trainer:
                 "torch_random": torch.get_rng_state(),
                 "random": json.dumps(self.random.bit_generator.state),
                 "windows": json.dumps(self.windows.random_state),
-                "practice": json.dumps(self.practice.random_state if self.practice else None),
             },
             partial,
         )
@@ -285,8 +310,6 @@ class Trainer:
             torch.set_rng_state(state["torch_random"])
             self.random.bit_generator.state = json.loads(state["random"])
             self.windows.random_state = json.loads(state["windows"])
-            if self.practice is not None:
-                self.practice.random_state = json.loads(state["practice"])
             self.step = int(state["step"])
         except (RuntimeError, KeyError, ValueError, OSError) as error:
             raise CheckpointError(

@@ -8,11 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moda.errors import InputError
 from moda.landmarks import MOUTH_CORNERS, lip_gaps
-from moda.phones import Phone
 from moda.structures import MotionSpace
 
 SMALLEST_WEIGHT = 0.15
@@ -20,8 +18,9 @@ LIP_DISTANCE_WEIGHT = 0.25
 SMOOTHNESS_WEIGHT = 0.5
 GAP_COLUMN, WIDTH_COLUMN = 4, 9
 """Of the lip distances: the gap in the middle, and the width."""
-ROUNDED_NARROWER = 0.4
-"""Lips at u, o and w are narrower than the mean of the speech by this share of its spread."""
+CORRELATION_WEIGHT = 7.0
+"""Of the correlation of gap and width beside the absolute errors: what viewers judge is whether the
+lips move when they should, and amplitudes differ from speaker to speaker."""
 
 
 class MotionMetric(nn.Module):
@@ -33,7 +32,6 @@ class MotionMetric(nn.Module):
 
     weights: Tensor  # (D,)
     lip_rows: Tensor  # (G, M)
-    lip_offsets: Tensor  # (G,)
 
     def __init__(self, space: MotionSpace) -> None:
         super().__init__()
@@ -47,40 +45,16 @@ class MotionMetric(nn.Module):
         weights[self.mouth] = np.clip(movement / movement.max(), SMALLEST_WEIGHT, 1.0)
         right, left = MOUTH_CORNERS
         widths = mouth_basis[:, left, 0] - mouth_basis[:, right, 0]
-        distances = np.concatenate([lip_gaps(mouth_basis).T, widths[None]])
-        rows, offsets = distances * std, distances @ space.mean[self.mouth].astype(np.float64)
-        norms = np.linalg.norm(rows, axis=1)
-        rows, offsets = rows / norms[:, None], offsets / norms
+        rows = np.concatenate([lip_gaps(mouth_basis).T, widths[None]]) * std
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         self.register_buffer("weights", torch.from_numpy(weights), persistent=False)
         self.register_buffer(
             "lip_rows", torch.from_numpy(rows.astype(np.float32)), persistent=False
-        )
-        self.register_buffer(
-            "lip_offsets", torch.from_numpy(offsets.astype(np.float32)), persistent=False
         )
 
     def lips(self, mouth: Tensor) -> Tensor:
         """Normalised lip distances (..., G) of normalised mouth parameters (..., M)."""
         return mouth @ self.lip_rows.T
-
-    def articulation_loss(self, mouth: Tensor, phones: Tensor) -> Tensor:
-        """How far lips are from what phones demand, for mouths (B, T, M) and classes (B, T, 2).
-
-        All gaps are closed in frames of nothing but p, b and m, and lips are narrower than their
-        mean over the window at u, o and w.
-        """
-        lips = self.lips(mouth) + self.lip_offsets
-        closed = (phones == Phone.BILABIAL).all(-1)
-        rounded = ((phones == Phone.ROUNDED) | (phones == Phone.O)).all(-1)
-        spoken = (phones > Phone.SILENCE).any(-1)
-        gaps, width = lips[..., :WIDTH_COLUMN], lips[..., WIDTH_COLUMN]
-        count = spoken.sum(1, keepdim=True).clamp(min=1)
-        mean = (width * spoken).sum(1, keepdim=True) / count
-        spread = ((((width - mean) ** 2) * spoken).sum(1, keepdim=True) / count + 1e-4).sqrt()
-        limit = (mean - ROUNDED_NARROWER * spread).detach()
-        open_lips = (F.relu(gaps) * closed[..., None]).sum() / (closed.sum() * gaps.shape[-1] + 1)
-        wide_lips = (F.relu(width - limit) * rounded).sum() / (rounded.sum() + 1)
-        return open_lips + wide_lips
 
     def flow_loss(self, error: Tensor, inside: Tensor) -> Tensor:
         """Weighted square of a velocity error (B, T, D) and of its change over time.
@@ -110,7 +84,7 @@ class MotionMetric(nn.Module):
             + (mask * lip_error.abs()).mean()
             + 0.3 * (both * weights * error.diff(dim=1).abs()).mean()
             + 0.5 * (both * lip_error.diff(dim=1).abs()).mean()
-            + 0.5 * (1.0 - correlation).mean()
+            + CORRELATION_WEIGHT * (1.0 - correlation).mean()
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
-from moda.config import SamplerConfig, from_json, preset
+from moda.config import ModelConfig, SamplerConfig, from_json, preset
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_clips
 from moda.data.mesh_space import fit_mesh_space
@@ -24,14 +24,15 @@ from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
 from moda.structures import MotionSpace
 from moda.training.emotions import emotion_means
+from moda.training.lags import refine_lags
 from moda.training.loop import Report, Trainer, TrainingOptions
-from moda.training.practice import PracticeSampler
 from moda.training.speech_pretraining import (
     PhoneGroup,
     PhoneItem,
     non_speech_items,
     phone_items,
     pretrain_speech_embedder,
+    refit_phone_head,
 )
 
 
@@ -52,12 +53,16 @@ class Recipe:
     clip_phones: tuple[str, ...] = ()
     """phone corpora (.npz) with labels of the clips' own sound, by name of file"""
     synthetic_phones: tuple[str, ...] = ()
-    """phone corpora with exact labels: pretraining of the speech embedder, practice of closures"""
+    """phone corpora with exact labels, for the pretraining of the speech embedder"""
     synthetic_shares: tuple[float, ...] = ()
-    """how much of a batch is of each of them; what is left is music and noise"""
+    """how much of a batch is of each of them; what is left is music and noise, which only the phone
+    head hears"""
     natural_phones: tuple[str, ...] = ()
-    """phone corpora of natural speech, whose labels are guesses"""
+    """phone corpora of natural speech, whose labels are guesses; clips of the validation speakers
+    are left out"""
     phone_versions: int = 2
+    natural_versions: int = 5
+    """versions of each utterance, the first clean, the others with changed voice and room"""
     non_speech_items: int = 1200
     pretraining_steps: int = 5000
     options: TrainingOptions = field(default_factory=TrainingOptions)
@@ -84,9 +89,10 @@ def read_recipe(path: Path) -> Recipe:
             f"recipe {path} names {len(recipe.synthetic_phones)} corpora in 'synthetic_phones' and "
             f"{len(recipe.synthetic_shares)} shares in 'synthetic_shares'; give one for each"
         )
-    if not 0.0 <= sum(recipe.synthetic_shares) <= 1.0 + 1e-6:
+    shares = recipe.synthetic_shares
+    if not all(share >= 0.0 for share in shares) or sum(shares) > 1.0 + 1e-6:
         raise ConfigError(
-            f"recipe {path}: the shares {recipe.synthetic_shares} sum to more than 1; the sum and "
+            f"recipe {path}: the shares {shares} are below 0 or sum to more than 1; the sum and "
             "the share of music and noise make 1"
         )
     preset(recipe.model)
@@ -126,24 +132,22 @@ def train(
         phones=_clip_phones(recipe, base),
         seed=recipe.seed,
     )
-    _write_lags(clips, folder / "lags.json")
     config = preset(recipe.model)
-    embedder = config.motion.speech_embedder
-    reach = {"before": embedder.before, "after": embedder.after}
-    groups = _synthetic_speech(recipe, base, say)
-    trainer = Trainer(
-        config,
-        space,
-        WindowSampler(clips, seed=recipe.seed, **reach),
-        recipe.options,
-        folder,
-        practice=PracticeSampler(groups, seed=recipe.seed, **reach) if groups else None,
-    )
+    held_out = {clip.name for clip in prepared} - {clip.name for clip in own}
+    embedder = _pretrained(config, recipe, base, folder, held_out, say)
+    if embedder is not None:
+        clips = refine_lags(clips, embedder, recipe.in_sync)
+    _write_lags(clips, folder / "lags.json")
+    reach = config.motion.speech_embedder
+    windows = WindowSampler(clips, before=reach.before, after=reach.after, seed=recipe.seed)
+    trainer = Trainer(config, space, windows, recipe.options, folder)
     if not trainer.resume():
+        if embedder is not None:
+            trainer.model.speech_embedder.load_state_dict(embedder.state_dict())
         if config.motion.mouth_size:
             offsets = emotion_means(own, space) / (space.std + np.float32(1e-5))
             trainer.model.emotion_mean.copy_(torch.from_numpy(offsets))
-        _pretrain(trainer, recipe, base, folder, groups, say)
+        trainer.average.load_state_dict(trainer.model.state_dict())
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     with log:
 
@@ -174,23 +178,31 @@ def _space(own: Sequence[PreparedClip], path: Path, say: Callable[[str], None]) 
     return load_motion_space(path)
 
 
-def _synthetic_speech(recipe: Recipe, base: Path, say: Callable[[str], None]) -> list[PhoneGroup]:
-    """Corpora with exact phones, and sounds without any."""
-    if not recipe.synthetic_phones:
-        return []
-    say("reading synthesised speech")
-    generator = np.random.default_rng(recipe.seed)
+def _synthetic_speech(
+    recipe: Recipe, base: Path, generator: np.random.Generator
+) -> list[PhoneGroup]:
+    """Corpora with exact phones; sounds without any come last."""
     groups = [
-        PhoneGroup(_items(base / name, recipe, generator), share)
+        PhoneGroup(_items(base / name, recipe.phone_versions, generator), share)
         for name, share in zip(recipe.synthetic_phones, recipe.synthetic_shares, strict=True)
     ]
     rest = max(0.0, 1.0 - sum(recipe.synthetic_shares))
     return [*groups, PhoneGroup(non_speech_items(recipe.non_speech_items, generator), rest)]
 
 
-def _items(path: Path, recipe: Recipe, generator: np.random.Generator) -> list[PhoneItem]:
-    corpus = read_phone_corpus(path)
-    return phone_items(corpus, held_out=False, versions=recipe.phone_versions, generator=generator)
+def _items(
+    path: Path,
+    versions: int,
+    generator: np.random.Generator,
+    leave_out: Collection[str] = (),
+) -> list[PhoneItem]:
+    return phone_items(
+        read_phone_corpus(path),
+        held_out=False,
+        versions=versions,
+        generator=generator,
+        leave_out=leave_out,
+    )
 
 
 def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
@@ -202,33 +214,38 @@ def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
     return labels
 
 
-def _pretrain(
-    trainer: Trainer,
+def _pretrained(
+    config: ModelConfig,
     recipe: Recipe,
     base: Path,
     folder: Path,
-    synthetic: Sequence[PhoneGroup],
+    held_out: Collection[str],
     say: Callable[[str], None],
-) -> None:
-    """Give the model an embedder that knows phones, trained once per run folder."""
-    embedder = trainer.model.speech_embedder
-    if not synthetic or not isinstance(embedder, SpeechConv):
-        return
+) -> SpeechConv | None:
+    """An embedder that knows phones, trained once per run folder; None without phone corpora."""
+    motion = config.motion
+    if not recipe.synthetic_phones or motion.speech_embedder.kind != "conv":
+        return None
+    torch.manual_seed(recipe.seed)
+    embedder = SpeechConv(motion.speech.size, motion.hidden, motion.speech_embedder)
     path = folder / "speech_embedder.pt"
     if not path.exists():
+        say("reading phone corpora")
         generator = np.random.default_rng(recipe.seed)
+        synthetic = _synthetic_speech(recipe, base, generator)
         natural = [
             item
             for name in recipe.natural_phones
-            for item in _items(base / name, recipe, generator)
+            for item in _items(base / name, recipe.natural_versions, generator, held_out)
         ]
         say(f"pretraining the speech embedder for {recipe.pretraining_steps} steps")
         pretrain_speech_embedder(
-            embedder, synthetic, natural, steps=recipe.pretraining_steps, seed=recipe.seed
+            embedder, synthetic[:-1], natural, steps=recipe.pretraining_steps, seed=recipe.seed
         )
+        refit_phone_head(embedder, synthetic, seed=recipe.seed)
         torch.save(embedder.state_dict(), path)
     embedder.load_state_dict(torch.load(path, weights_only=True))
-    trainer.average.load_state_dict(trainer.model.state_dict())
+    return embedder.eval()
 
 
 def _write_lags(clips: Sequence[TrainingClip], path: Path) -> None:

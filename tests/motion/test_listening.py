@@ -1,0 +1,262 @@
+"""What is heard in the sound, in pieces of any length: voices, closures, known phones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from motion_networks import mesh_config, small_model
+from numpy.typing import NDArray
+
+from moda.motion.layers import SpeechConv
+from moda.motion.listening import (
+    CLOSURE_CEILING,
+    CLOSURE_FLOOR,
+    closures,
+    join_speech,
+    listen,
+    tell_phones,
+    voice_activity,
+    without_short_pauses,
+)
+from moda.motion.model import MotionTransformer
+from moda.phones import Phone, PhoneSegment
+from moda.structures import UNKNOWN_PHONE, Floats, Speech
+
+NUM_FRAMES = 150
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionTransformer:
+    """Hears a voice about half of the time, and p, b and m surely or not at all."""
+    model = small_model()
+    embedder = model.speech_embedder
+    assert isinstance(embedder, SpeechConv)
+    with torch.no_grad():
+        embedder.phone_head.weight *= 8.0
+        assert embedder.phone_head.bias is not None
+        embedder.phone_head.bias[Phone.SILENCE] += 10.0
+        embedder.phone_head.bias[Phone.BILABIAL] += 6.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def speech() -> Speech:
+    features = np.random.default_rng(0).standard_normal((NUM_FRAMES, 24)).astype(np.float32)
+    features *= np.repeat([0.3, 2.0, 0.3, 2.0, 0.3, 2.0], 25)[:, None].astype(np.float32)
+    return Speech(features, np.ones(NUM_FRAMES, np.float32))
+
+
+def cut(speech: Speech, length: int) -> Iterator[Speech]:
+    for start in range(0, len(speech), length):
+        yield speech[start : start + length]
+
+
+@pytest.mark.parametrize("length", [1, 37, NUM_FRAMES])
+def test_pieces_do_not_matter(model: MotionTransformer, speech: Speech, length: int) -> None:
+    embedder = model.speech_embedder
+    assert isinstance(embedder, SpeechConv)
+    config = embedder.config
+    padded = np.pad(speech.features, ((config.before, config.after), (0, 0)))
+    with torch.inference_mode():
+        logits = embedder.phone_logits(torch.from_numpy(padded)[None])[0].numpy()
+    weights = np.exp(logits - logits.max(0))
+    shares = (weights / weights.sum(0)).T.reshape(NUM_FRAMES, 2, -1)
+    heard = join_speech(list(listen(model, cut(speech, length))))
+    assert heard.closure is not None
+    assert len(heard) == NUM_FRAMES
+    np.testing.assert_array_equal(heard.features, speech.features)
+    np.testing.assert_array_equal(heard.activity, without_short_pauses(voice_activity(shares)))
+    np.testing.assert_allclose(heard.closure, closures(shares), atol=1e-4)
+    assert set(heard.activity) == {0.0, 1.0}, "the test needs both"
+    assert (heard.closure == 0.0).any()
+    assert (heard.closure > 0.5).any()
+
+
+def test_nothing_is_held_back_that_is_known(model: MotionTransformer, speech: Speech) -> None:
+    embedder = model.speech_embedder
+    assert isinstance(embedder, SpeechConv)
+    taken = 0
+
+    def one_by_one() -> Iterator[Speech]:
+        nonlocal taken
+        for frame in cut(speech, 1):
+            taken += 1
+            yield frame
+
+    # A phone needs 9 frames after it, the mean of five frames two more, a voice to come four more,
+    # a pause to be a long one twelve more.
+    ahead = embedder.config.after + 2 + 4 + 12
+    assert ahead == 27
+    given = 0
+    for part in listen(model, one_by_one()):
+        given += len(part)
+        assert given == taken - ahead or taken == NUM_FRAMES
+    assert given == NUM_FRAMES
+
+
+def test_silent_sound_stays_silent(model: MotionTransformer, speech: Speech) -> None:
+    quiet = replace(speech, activity=np.zeros(NUM_FRAMES, np.float32))
+    heard = join_speech(list(listen(model, [quiet])))
+    assert not heard.activity.any()
+
+
+@pytest.mark.parametrize("deaf", ["no phones", "mlp"])
+def test_a_model_without_phones_passes_speech_on(deaf: str, speech: Speech) -> None:
+    model = small_model("mlp") if deaf == "mlp" else small_model(config=mesh_config(num_phones=0))
+    pieces = list(cut(speech, 40))
+    assert [id(part) for part in listen(model, pieces)] == [id(part) for part in pieces]
+
+
+def test_no_speech_is_no_speech(model: MotionTransformer) -> None:
+    assert list(listen(model, [])) == []
+
+
+def heard_voice(num_frames: int, *stretches: tuple[int, int], share: float = 1.0) -> Floats:
+    shares = np.zeros((num_frames, 2, len(Phone)), np.float32)
+    shares[:, :, Phone.SILENCE] = 1.0
+    for start, end in stretches:
+        shares[start:end, :, Phone.SILENCE] = 1.0 - share
+        shares[start:end, :, Phone.A] = share
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("stretches", "active"),
+    [
+        # Two of the five frames around 39 and 60 are voiced; four more on either side.
+        ([(40, 60)], (35, 65)),
+        ([(40, 41)], (0, 0)),
+        ([(40, 42)], (35, 47)),
+        ([(20, 21), (40, 41), (60, 61)], (0, 0)),
+        ([(0, 3)], (0, 8)),
+        ([(97, 100)], (92, 100)),
+        ([(30, 50), (56, 70)], (25, 75)),
+        ([], (0, 0)),
+    ],
+)
+def test_voices_are_widened_and_blips_do_not_count(
+    stretches: list[tuple[int, int]], active: tuple[int, int]
+) -> None:
+    expected = np.zeros(100, np.float32)
+    expected[slice(*active)] = 1.0
+    np.testing.assert_array_equal(voice_activity(heard_voice(100, *stretches)), expected)
+
+
+def test_unsure_voices() -> None:
+    assert not voice_activity(heard_voice(50, (0, 50), share=0.3)).any()
+    assert voice_activity(heard_voice(50, (0, 50), share=0.6)).all()
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 4])
+def test_less_than_the_stretch_that_is_looked_at(num_frames: int) -> None:
+    activity = voice_activity(heard_voice(num_frames, (0, num_frames)))
+    assert activity.shape == (num_frames,)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1" * 5 + "0" * 11 + "1" * 5, "1" * 21),
+        ("1" * 5 + "0" * 12 + "1" * 5, "1" * 5 + "0" * 12 + "1" * 5),
+        ("1001" + "0" * 15 + "101", "1111" + "0" * 15 + "111"),
+        ("0011" + "0" * 3 + "1100", "00111111100"),  # the ends may be those of longer pauses
+        ("000", "000"),
+        ("111", "111"),
+        ("", ""),
+    ],
+)
+def test_lips_stay_open_in_short_pauses(text: str, expected: str) -> None:
+    activity = np.array([float(sign) for sign in text], np.float32)
+    bridged = without_short_pauses(activity)
+    assert "".join(f"{value:.0f}" for value in bridged) == expected
+    assert "".join(f"{value:.0f}" for value in activity) == text
+
+
+def bilabial(*pairs: tuple[float, float]) -> Floats:
+    shares = np.zeros((len(pairs), 2, len(Phone)), np.float32)
+    shares[:, :, Phone.BILABIAL] = pairs
+    shares[:, :, Phone.A] = 1.0 - shares[:, :, Phone.BILABIAL]
+    return shares
+
+
+def test_closures_rise_from_floor_to_ceiling() -> None:
+    middle = 0.5 * (CLOSURE_FLOOR + CLOSURE_CEILING)
+    shares = bilabial(
+        (0.0, 0.0), (CLOSURE_FLOOR, 0.05), (middle, 0.0), (0.0, CLOSURE_CEILING), (1.0, 1.0)
+    )
+    np.testing.assert_allclose(closures(shares), [0.0, 0.0, 0.5, 1.0, 1.0], atol=1e-6)
+
+
+def test_known_phones_win_where_they_are_known() -> None:
+    shares = bilabial((1.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), (1.0, 1.0))
+    unknown = UNKNOWN_PHONE
+    phones = np.array(
+        [
+            [Phone.A, Phone.A],
+            [Phone.BILABIAL, Phone.A],
+            [unknown, unknown],
+            [unknown, unknown],
+            [Phone.SILENCE, unknown],
+            [Phone.SILENCE, Phone.SILENCE],
+        ],
+        np.int8,
+    )
+    np.testing.assert_array_equal(closures(shares, phones), [0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+
+
+def test_what_is_told_is_what_closes(model: MotionTransformer, speech: Speech) -> None:
+    segments = [
+        PhoneSegment("p", 2.0, 2.2, (Phone.BILABIAL,)),
+        PhoneSegment("a", 2.2, 2.6, (Phone.A,)),
+    ]
+    heard = join_speech(list(listen(model, tell_phones(cut(speech, 11), segments))))
+    expected = np.zeros(NUM_FRAMES, np.float32)
+    expected[50:55] = 1.0
+    assert heard.closure is not None
+    np.testing.assert_array_equal(heard.closure, expected)
+
+
+def segments_with_a_pause(tick_seconds: float) -> list[PhoneSegment]:
+    """Half a minute of phones that begin at multiples of a time, a pause in their middle."""
+    generator = np.random.default_rng(3)
+    segments, time = list[PhoneSegment](), 7
+    for index in range(200):
+        length = int(generator.integers(1, 40))
+        phones = tuple(Phone(number) for number in generator.integers(1, 17, 1 + index % 2))
+        end = time + length
+        segments.append(PhoneSegment("?", time * tick_seconds, end * tick_seconds, phones))
+        time = end + (150 if index == 100 else 0)
+    return segments
+
+
+def classes_at_centres(segments: list[PhoneSegment], num_frames: int) -> NDArray[np.int8]:
+    """The class at the centre of the first and the third of the four hops of each frame."""
+    found = np.zeros((num_frames, 2), np.int8)
+    for frame in range(num_frames):
+        for half in range(2):
+            seconds = (4 * frame + 2 * half + 0.5) / 100
+            for segment in segments:
+                span = segment.end_seconds - segment.start_seconds
+                for part, phone in enumerate(segment.phones):
+                    begin = segment.start_seconds + span * part / len(segment.phones)
+                    if begin <= seconds < segment.end_seconds:
+                        found[frame, half] = phone
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000])
+@pytest.mark.parametrize("tick_seconds", [0.0049, 0.005])
+def test_phones_are_told_by_the_time(length: int, tick_seconds: float) -> None:
+    num_frames = 700
+    speech = Speech(np.zeros((num_frames, 2), np.float32), np.zeros(num_frames, np.float32))
+    segments = segments_with_a_pause(tick_seconds)
+    told = join_speech(list(tell_phones(cut(speech, length), segments))).phones
+    assert told is not None
+    assert told.dtype == np.int8
+    expected = classes_at_centres(segments, num_frames)
+    assert (expected[:, 0] != expected[:, 1]).any()
+    np.testing.assert_array_equal(told, expected)

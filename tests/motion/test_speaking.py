@@ -1,0 +1,119 @@
+"""Speech to shown motion in one stream: the same as its three steps, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from motion_networks import mesh_config, small_model
+
+from moda.config import SamplerConfig
+from moda.landmarks import lip_gaps
+from moda.motion.controls import shape_motion
+from moda.motion.emotion import EmotionOffsets
+from moda.motion.listening import join_speech, listen, tell_phones
+from moda.motion.model import MotionTransformer
+from moda.motion.sampler import sample_motion, sampling_options
+from moda.motion.speaking import speak
+from moda.phones import Phone, PhoneSegment
+from moda.structures import EmotionAt, Floats, Motion, MotionSpace, Speech, Style
+from moda.system import MotionAmounts, SpeakingOptions
+
+NUM_FRAMES = 170
+"""Three windows."""
+SAMPLER = SamplerConfig(num_steps=2, guidance_scale=1.5, mouth_noise=0.5, mouth_gain=0.8)
+SEGMENTS = (
+    PhoneSegment("a", 0.4, 2.0, (Phone.A,)),
+    PhoneSegment("p", 2.0, 2.4, (Phone.BILABIAL,)),
+    PhoneSegment("o", 2.4, 6.0, (Phone.O,)),
+)
+IDENTITY = np.linspace(-1.0, 1.0, 63, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionTransformer:
+    model = small_model(config=mesh_config())
+    table = 0.3 * np.random.default_rng(0).standard_normal(model.emotion_mean.shape)
+    model.emotion_mean.copy_(torch.from_numpy(table))
+    return model
+
+
+@pytest.fixture(scope="module")
+def speech() -> Speech:
+    features = np.random.default_rng(1).standard_normal((NUM_FRAMES, 24)).astype(np.float32)
+    activity = np.ones(NUM_FRAMES, np.float32)
+    activity[100:120] = 0.0
+    return Speech(features, activity)
+
+
+def cut(speech: Speech, length: int) -> Iterator[Speech]:
+    for start in range(0, len(speech), length):
+        yield speech[start : start + length]
+
+
+def spoken(
+    model: MotionTransformer,
+    space: MotionSpace,
+    speech: Speech,
+    options: SpeakingOptions | None = None,
+    length: int = NUM_FRAMES,
+) -> Floats:
+    pieces = cut(speech, length)
+    motions = speak(model, space, SAMPLER, pieces, identity=IDENTITY, options=options)
+    return np.concatenate([motion.values for motion in motions])
+
+
+@pytest.mark.parametrize("phones", [(), SEGMENTS], ids=["heard", "told"])
+def test_it_is_listening_sampling_and_shaping(
+    model: MotionTransformer,
+    space: MotionSpace,
+    speech: Speech,
+    phones: tuple[PhoneSegment, ...],
+) -> None:
+    style = Style((EmotionAt(0.0, "happy", 0.6), EmotionAt(3.0, "sad")))
+    options = SpeakingOptions(
+        style, seed=5, num_steps=3, guidance_scale=1.0, blink=False,
+        amounts=MotionAmounts(head_motion=0.5, expression=1.4), phones=phones,
+    )  # fmt: skip
+    known = join_speech(list(tell_phones([speech], phones))) if phones else speech
+    heard = join_speech(list(listen(model, [known])))
+    sampling = sampling_options(space, SAMPLER)
+    sampling["num_steps"], sampling["guidance_scale"] = 3, 1.0
+    sampled = sample_motion(
+        model, space, [heard], identity=IDENTITY, style=style, generator=5, **sampling
+    )
+    whole = Motion(np.concatenate([part.values for part in sampled]), space)
+    (shaped,) = shape_motion(
+        [(whole, heard)], seed=5, emotion=EmotionOffsets(model, space, style), blink=False,
+        head_motion=0.5, expression=1.4,
+    )  # fmt: skip
+    found = spoken(model, space, speech, options)
+    np.testing.assert_allclose(found, shaped.values, atol=1e-5)
+    assert np.abs(found - spoken(model, space, speech)).max() > 0.1
+
+
+@pytest.mark.parametrize("length", [1, 37])
+def test_pieces_do_not_matter(
+    model: MotionTransformer, space: MotionSpace, speech: Speech, length: int
+) -> None:
+    options = SpeakingOptions(phones=SEGMENTS)
+    in_pieces = spoken(model, space, speech, options, length)
+    assert len(in_pieces) == NUM_FRAMES
+    np.testing.assert_allclose(in_pieces, spoken(model, space, speech, options), atol=1e-4)
+
+
+def test_known_phones_close_the_lips(
+    model: MotionTransformer, space: MotionSpace, speech: Speech
+) -> None:
+    assert space.basis is not None
+    size = space.groups[0][1]
+    gaps = lip_gaps(space.basis[:size].astype(np.float64))  # (16, 9)
+    told = spoken(model, space, speech, SpeakingOptions(phones=SEGMENTS))[:, :size]
+    heard = spoken(model, space, speech)[:, :size]
+    closed = slice(50, 60)  # 2.0 to 2.4 s
+    assert (heard @ gaps)[closed].max() > 0.01
+    assert (told @ gaps)[closed].max() < 1e-3
+    # The vowels are told to the network, which makes another mouth of them.
+    assert np.abs(told - heard)[20:45].max() > 0.1
