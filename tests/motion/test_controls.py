@@ -18,11 +18,17 @@ from moda.motion.idle import (
     GLANCE_SIZE,
     RESTING_GAP,
     SACCADE_SHARE,
+    STEADY_SECONDS,
     BlinkRule,
     GazeRule,
     LipClosure,
+    SteadyHead,
 )
 from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, MotionSpace, Speech, Style
+
+
+GAP_TOLERANCE = 4e-3
+"""The gaps are not solved for exactly, which would twist the lips."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def test_resting_lips_touch_everywhere(space: MotionSpace) -> None:
     mouth = 2.0 * space.std[:16].astype(np.float64)
     closed = rest.closed(mouth)
     gaps = closed @ lip_gaps(space.basis[:16].astype(np.float64))  # type: ignore[index]
-    np.testing.assert_allclose(gaps, RESTING_GAP, atol=1e-3)
+    np.testing.assert_allclose(gaps, RESTING_GAP, atol=GAP_TOLERANCE)
 
 
 def test_lips_rest_in_silence_and_not_in_speech(space: MotionSpace) -> None:
@@ -126,11 +132,19 @@ def shaped_gaps(motion: Motion, closure: np.ndarray, expression: float = 1.0) ->
 
 def test_a_closure_closes_what_is_open_and_leaves_what_is_pressed(space: MotionSpace) -> None:
     motion = random_motion(space, 120)
+    mouth = space.slice("mouth")
+    pressed = LipClosure(space).closed(motion.values[:40, mouth].mean(0).astype(np.float64))
+    motion.values[80:, mouth] = 1.5 * pressed
     before = gaps_of(motion)[10:]
-    assert (before > 0.01).any(1).mean() > 0.5
-    assert (before < -0.01).any()
+    is_open = (before > 0.0).any(1, keepdims=True)
+    assert is_open[:70].mean() > 0.5
+    assert (before[is_open[:, 0]] < -0.001).any(), "the test needs some that are open only in part"
+    assert not is_open[70:].any()
     after = shaped_gaps(motion, np.ones(120))
-    np.testing.assert_allclose(after, np.where(before > 0.0, RESTING_GAP, before), atol=1e-3)
+    expected = np.where(is_open, RESTING_GAP, before)
+    np.testing.assert_allclose(after, expected, atol=GAP_TOLERANCE)
+    stay = ~is_open[:, 0]
+    np.testing.assert_allclose(after[stay], before[stay], atol=1e-6)
     np.testing.assert_allclose(shaped_gaps(motion, np.zeros(120)), before, atol=1e-6)
 
 
@@ -138,8 +152,9 @@ def test_half_a_closure_closes_half_of_the_way(space: MotionSpace) -> None:
     motion = random_motion(space, 60)
     before = gaps_of(motion)[10:]
     after = shaped_gaps(motion, np.full(60, 0.5))
-    expected = np.where(before > 0.0, 0.5 * (before + RESTING_GAP), before)
-    np.testing.assert_allclose(after, expected, atol=1e-3)
+    is_open = (before > 0.0).any(1, keepdims=True)
+    expected = np.where(is_open, 0.5 * (before + RESTING_GAP), before)
+    np.testing.assert_allclose(after, expected, atol=0.5 * GAP_TOLERANCE)
 
 
 def test_a_closure_changes_nothing_but_the_mouth(space: MotionSpace) -> None:
@@ -168,9 +183,9 @@ def gaze_of(seed: int, num_frames: int = 25 * 600) -> np.ndarray:
 def test_glances(seed: int) -> None:
     gaze = gaze_of(seed)
     np.testing.assert_array_less(np.abs(gaze.mean(0)), [0.002, 0.001])
-    # Fixations are hardly ever that far from the camera, glances are always.
-    away = np.abs(gaze[:, 0]) > 3.0 * FIXATION_SPREAD[0]
-    assert 0.02 < away.mean() < 0.2
+    # Few fixations are that far from the camera, nearly all glances are.
+    away = np.abs(gaze[:, 0]) > 2.0 * FIXATION_SPREAD[0]
+    assert 0.04 < away.mean() < 0.2
     assert gaze[away, 0].max() > 0.0 > gaze[away, 0].min()
     starts = np.flatnonzero(np.diff(away.astype(int)) == 1)
     ends = np.flatnonzero(np.diff(away.astype(int)) == -1)
@@ -186,6 +201,29 @@ def test_glances_repeat_with_their_seed() -> None:
     first = gaze_of(1, 500)
     np.testing.assert_array_equal(first, gaze_of(1, 500))
     assert np.abs(first - gaze_of(2, 500)).max() > FIXATION_SPREAD[0]
+
+
+def test_the_head_is_steady() -> None:
+    pose = np.array([1.0, 0.1, -0.2, 0.0, 3.0, -5.0, 0.5], np.float32)
+    steady = SteadyHead()
+    np.testing.assert_array_equal([steady(pose) for _ in range(20)], [pose] * 20)
+    steps = np.arange(1, 101)
+    kept = np.exp(-1.0 / (25.0 * STEADY_SECONDS))
+    way = 1.0 - kept**steps * (1.0 + steps * (1.0 - kept))  # of two low-passes, one after another
+    target = pose + np.linspace(-2.0, 3.0, 7, dtype=np.float32)
+    found = np.array([steady(target) for _ in steps])
+    np.testing.assert_allclose(found, pose + way[:, None] * (target - pose), atol=1e-5)
+    share = (found[:, [0, 6]] - pose[[0, 6]]) / (target - pose)[[0, 6]]
+    assert (np.diff(share, axis=0) > -1e-6).all()
+    assert share.max() <= 1.0 + 1e-6
+    np.testing.assert_allclose(found[-1], target, atol=1e-5)
+
+
+def test_what_is_shown_has_a_steady_head(space: MotionSpace) -> None:
+    motion, steady = random_motion(space, 80), SteadyHead()
+    (shaped,) = shape_motion([(motion, speech_of(np.ones(80)))], seed=0)
+    expected = [steady(row) for row in motion.part("pose")]
+    np.testing.assert_allclose(shaped.part("pose"), expected, atol=1e-5)
 
 
 def emotion_of(space: MotionSpace, offset: Floats) -> EmotionOffsets:

@@ -299,6 +299,35 @@ def test_a_models_own_way_of_sampling(model: MotionTransformer) -> None:
     np.testing.assert_array_equal(options["gain"], np.where(mouth < 1, 0.25, 1))
 
 
+def test_no_share_of_the_flow_leaves_the_mean(model: MotionTransformer) -> None:
+    values = features(40)
+    options = dict(sampling_options(SPACE, SamplerConfig(num_steps=2, mouth_share=0.0)))
+    np.testing.assert_array_equal(options["share"], [0.0] * 3 + [1.0] * 7)
+    found = sampled(model, [speech_of(values)], **options)
+    padded = np.zeros((15 + 80 + 9, values.shape[1]), np.float32)
+    padded[15:55] = values
+    with torch.inference_mode():
+        conditions = model.encode_conditions(
+            torch.from_numpy(padded)[None], torch.tensor([8]), torch.from_numpy(IDENTITY)[None]
+        )
+    mean = SPACE.denormalize(np.broadcast_to(conditions.mean[0].numpy(), (80, SPACE.size)))
+    assert mean[:40, :3].std(0).min() > 0.0, "the test needs a mean that follows the speech"
+    np.testing.assert_array_equal(found[:, :3], mean[:40, :3])
+    plain = sampled(model, [speech_of(values)])
+    np.testing.assert_array_equal(found[:, 3:], plain[:, 3:])
+    assert np.abs(found - plain)[:, :3].max() > 0.1
+    half = sampled(model, [speech_of(values)], share=np.full(SPACE.size, 0.5, np.float32))
+    np.testing.assert_allclose(half[:, :3], (found + plain)[:, :3] / 2, atol=1e-5)
+
+
+def test_head_gain_leaves_the_scale_alone(model: MotionTransformer) -> None:
+    values = [speech_of(features(20))]
+    options = dict(sampling_options(SPACE, SamplerConfig(num_steps=2, head_gain=0.25)))
+    found, plain = sampled(model, values, **options), sampled(model, values)
+    np.testing.assert_array_equal(found[:, :4], plain[:, :4])
+    np.testing.assert_allclose(found[:, 4:], 0.25 * plain[:, 4:], rtol=1e-6)
+
+
 def test_modulations_are_made_once_for_each_emotion(model: MotionTransformer) -> None:
     shapes: list[tuple[int, ...]] = []
     handle = model.time_embedder.register_forward_hook(

@@ -13,6 +13,7 @@ from moda.checkpoints import load_motion_space
 from moda.config import ModelConfig, SpeechEmbedderConfig, preset
 from moda.data.dataset import Batch, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, InputError
+from moda.motion.idle import LipClosure
 from moda.structures import MotionSpace
 from moda.training.loop import Trainer, TrainingOptions
 from moda.training.losses import (
@@ -318,3 +319,63 @@ def test_statistics_of_the_pretraining_are_kept(
         before = run.model.state_dict()[name].clone()
         run.run()
         assert torch.equal(run.model.state_dict()[name], before) == keep
+
+
+def middle_gaps(run: Trainer, space: MotionSpace) -> np.ndarray:
+    """Of the averaged mean mouth, over speech that it was not settled on."""
+    windows = WindowSampler(clips(space), before=12, after=12, seed=9, silent_share=0.0)
+    speech = torch.from_numpy(windows.batch(40, 80).speech)
+    average = run.average.eval()
+    with torch.no_grad():
+        mouth = average.mouth_head(average.speech_embedder(speech)).numpy()
+    raw = mouth * (space.std[:16] + np.float32(1e-5)) + space.mean[:16]
+    return LipClosure(space).gaps(raw.astype(np.float64))[..., 4]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_lips_of_the_mean_come_together_in_speech(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path, is_open: bool
+) -> None:
+    run = trainer(space, config, tmp_path, replace(OPTIONS, batch_size=16))
+    closure = LipClosure(space)
+    raw = closure.narrowing(np.full(9, -0.05 if is_open else 0.05)) - space.mean[:16]
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        weight = run.average.mouth_head.weight
+        weight.copy_(0.01 * torch.randn(weight.shape, generator=generator))
+        run.average.mouth_head.bias.copy_(torch.from_numpy(raw / space.std[:16]))
+    before = {name: value.clone() for name, value in run.average.state_dict().items()}
+    gaps = middle_gaps(run, space)
+    assert (np.quantile(gaps, 0.1) > 0.02) == is_open
+    run._settle_mean()
+    settled = middle_gaps(run, space)
+    if is_open:
+        assert np.quantile(settled, 0.1) == pytest.approx(0.0, abs=4e-3)
+        # The same change in all frames.
+        np.testing.assert_allclose(gaps - settled, (gaps - settled).mean(), atol=1e-5)
+    else:
+        np.testing.assert_allclose(settled, gaps, atol=1e-7)
+    for name, value in run.average.state_dict().items():
+        assert torch.equal(value, run.model.state_dict()[name]), name
+        if name != "mouth_head.bias":
+            assert torch.equal(value, before[name]), name
+
+
+def test_the_flow_leaves_the_speech_embedder_alone(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    run = trainer(space, config, tmp_path, replace(OPTIONS, speech_steps=2, flow_steps=2))
+    embedder = run.model.speech_embedder
+    kept: dict[str, torch.Tensor] = {}
+
+    def remember(values: dict[str, float]) -> None:
+        if values["step"] == 2:
+            kept.update({name: value.clone() for name, value in embedder.state_dict().items()})
+        else:
+            assert any(module.training for module in embedder.modules()) == (values["step"] < 2)
+
+    run.run(remember)
+    kept.pop("null_speech")
+    assert len(kept) > 5
+    for name, value in kept.items():
+        assert torch.equal(value, embedder.state_dict()[name]), name

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from moda.config import SpeechEmbedderConfig
 from moda.data.phone_corpus import PhoneCorpus, Utterance, join_utterances
+from moda.motion.layers import SpeechConv
 from moda.phones import Phone
+from moda.training import speech_pretraining
 from moda.training.speech_pretraining import (
     PhoneGroup,
     PhoneItem,
     draw_items,
     non_speech_items,
+    phone_accuracy,
     phone_items,
+    refit_phone_head,
 )
 
 LOUD = 0.1
@@ -80,3 +86,23 @@ def test_groups_are_drawn_by_their_shares(corpus: PhoneCorpus) -> None:
     np.testing.assert_allclose(np.array(counts) / 2000, [0.35, 0.35, 0.3], atol=0.045)
     again = draw_items(groups, 2000, np.random.default_rng(1))
     assert all(one is other for one, other in zip(drawn, again, strict=True))
+
+
+def test_the_phone_head_alone_is_refitted(
+    corpus: PhoneCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_pretraining, "REFIT_ITEMS", 60)
+    monkeypatch.setattr(speech_pretraining, "REFIT_BATCH", 512)
+    torch.manual_seed(0)
+    config = SpeechEmbedderConfig(width=16, dilations=(1, 2), delay=1, num_phones=len(Phone))
+    embedder = SpeechConv(160, 32, config).eval()
+    before = {name: value.clone() for name, value in embedder.state_dict().items()}
+    items, sounds = items_of(corpus), non_speech_items(2, np.random.default_rng(0))
+    first = phone_accuracy(embedder, items)[0]
+    torch.manual_seed(0)
+    refit_phone_head(embedder, [PhoneGroup(items, 0.7), PhoneGroup(sounds, 0.3)], steps=300)
+    assert first < 0.6
+    assert phone_accuracy(embedder, items)[0] > 0.8
+    assert phone_accuracy(embedder, sounds)[0] > 0.8
+    for name, value in embedder.state_dict().items():
+        assert torch.equal(value, before[name]) == (not name.startswith("phone_head.")), name
