@@ -26,7 +26,6 @@ from moda.motion.idle import (
 )
 from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, MotionSpace, Speech, Style
 
-
 GAP_TOLERANCE = 4e-3
 """The gaps are not solved for exactly, which would twist the lips."""
 
@@ -136,7 +135,7 @@ def test_a_closure_closes_what_is_open_and_leaves_what_is_pressed(space: MotionS
     pressed = LipClosure(space).closed(motion.values[:40, mouth].mean(0).astype(np.float64))
     motion.values[80:, mouth] = 1.5 * pressed
     before = gaps_of(motion)[10:]
-    is_open = (before > 0.0).any(1, keepdims=True)
+    is_open = np.asarray(before.max(1) > 0.0)[:, None]
     assert is_open[:70].mean() > 0.5
     assert (before[is_open[:, 0]] < -0.001).any(), "the test needs some that are open only in part"
     assert not is_open[70:].any()
@@ -152,7 +151,7 @@ def test_half_a_closure_closes_half_of_the_way(space: MotionSpace) -> None:
     motion = random_motion(space, 60)
     before = gaps_of(motion)[10:]
     after = shaped_gaps(motion, np.full(60, 0.5))
-    is_open = (before > 0.0).any(1, keepdims=True)
+    is_open = np.asarray(before.max(1) > 0.0)[:, None]
     expected = np.where(is_open, 0.5 * (before + RESTING_GAP), before)
     np.testing.assert_allclose(after, expected, atol=0.5 * GAP_TOLERANCE)
 
@@ -189,7 +188,7 @@ def test_glances(seed: int) -> None:
     assert gaze[away, 0].max() > 0.0 > gaze[away, 0].min()
     starts = np.flatnonzero(np.diff(away.astype(int)) == 1)
     ends = np.flatnonzero(np.diff(away.astype(int)) == -1)
-    assert (ends[-1] - starts[-1] if ends[-1] > starts[-1] else 0) < 5 * 25
+    assert np.median(ends - starts[: len(ends)]) < 2 * 25
     # From the edge of the fixations to the farthest glance, in one frame most of the way.
     largest = SACCADE_SHARE * (1.3 * GLANCE_SIZE + 4.5 * FIXATION_SPREAD)
     jumps = np.abs(np.diff(gaze, axis=0)).max(0)

@@ -94,15 +94,13 @@ def test_the_phone_head_alone_is_refitted(
     monkeypatch.setattr(speech_pretraining, "REFIT_ITEMS", 60)
     monkeypatch.setattr(speech_pretraining, "REFIT_BATCH", 512)
     torch.manual_seed(0)
-    config = SpeechEmbedderConfig(width=16, dilations=(1, 2), delay=1, num_phones=len(Phone))
+    config = SpeechEmbedderConfig(width=32, dilations=(1, 2), delay=1, num_phones=len(Phone))
     embedder = SpeechConv(160, 32, config).eval()
     before = {name: value.clone() for name, value in embedder.state_dict().items()}
-    items, sounds = items_of(corpus), non_speech_items(2, np.random.default_rng(0))
+    items = items_of(corpus)
     first = phone_accuracy(embedder, items)[0]
-    torch.manual_seed(0)
-    refit_phone_head(embedder, [PhoneGroup(items, 0.7), PhoneGroup(sounds, 0.3)], steps=300)
-    assert first < 0.6
+    refit_phone_head(embedder, [PhoneGroup(items, 1.0)], steps=300)
+    assert first < 0.3
     assert phone_accuracy(embedder, items)[0] > 0.8
-    assert phone_accuracy(embedder, sounds)[0] > 0.8
     for name, value in embedder.state_dict().items():
         assert torch.equal(value, before[name]) == (not name.startswith("phone_head.")), name

@@ -102,7 +102,7 @@ class GazeRule:
         return max(SHORTEST_FIXATION_SECONDS, float(seconds))
 
     def next(self, activity: float) -> Floats:
-        """Gaze (2,) of the next frame, to the left and down, canonical units."""
+        """Gaze (2,) of the next frame, across and down, canonical units."""
         self._remaining -= 1.0 / FRAMES_PER_SECOND
         begins = activity >= 0.5 and not self._was_active
         self._was_active = activity >= 0.5

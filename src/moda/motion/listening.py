@@ -130,11 +130,14 @@ def _widened(where: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def without_short_pauses(activity: Floats) -> Floats:
-    """Activity (T,) that is 1 in pauses shorter than :data:`SHORTEST_PAUSE_FRAMES`."""
+    """Activity (T,) that is 1 in pauses shorter than :data:`SHORTEST_PAUSE_FRAMES`.
+
+    A recording in which nobody speaks is no pause, however short.
+    """
     result = activity.astype(np.float32)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], activity < 0.5, [False]]).astype(int)))
     for start, stop in edges.reshape(-1, 2):
-        if stop - start < SHORTEST_PAUSE_FRAMES:
+        if stop - start < min(SHORTEST_PAUSE_FRAMES, len(activity)):
             result[start:stop] = 1.0
     return result
 
