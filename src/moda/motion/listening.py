@@ -98,6 +98,10 @@ def _hear(embedder: SpeechConv, speech: Speech) -> Speech:
     padded = np.pad(speech.features, ((config.before, config.after), (0, 0)))
     logits = embedder.phone_logits(torch.from_numpy(padded)[None].to(device))[0]
     shares = torch.softmax(logits, dim=0).T.reshape(len(speech), 2, -1).float().cpu().numpy()
+    if speech.phones is not None:
+        is_known = (speech.phones != UNKNOWN_PHONE)[:, :, None]
+        told = np.eye(shares.shape[2], dtype=np.float32)[np.maximum(speech.phones, 0)]
+        shares = np.where(is_known, told, shares)
     return Speech(
         speech.features,
         without_short_pauses(np.minimum(speech.activity, voice_activity(shares))),
