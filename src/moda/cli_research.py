@@ -162,7 +162,6 @@ def evaluate(
         Effort,
         Evidence,
         evaluate_model,
-        phones_by_clip,
         read_utterances,
     )
     from moda.media import read_image
@@ -176,7 +175,7 @@ def evaluate(
     speech = _example("speech.wav")
     evidence = Evidence(
         utterances=read_utterances(phones or []),
-        clip_phones=phones_by_clip(read_phone_corpus(clip_phones)) if clip_phones else None,
+        clip_phones=read_phone_corpus(clip_phones).labels_by_name() if clip_phones else None,
         portrait=read_image(portrait) if portrait else None,
         example=_read_sound(speech) if speech else None,
         compare=(Path(compare).stem, load_checkpoint(compare)) if compare else None,

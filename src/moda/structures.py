@@ -84,13 +84,18 @@ class MotionSpace:
         known = ", ".join(part for part, _ in (*self.groups, *pose))
         raise KeyError(f"motion has no part {name!r}; it has {known}")
 
+    @property
+    def scale(self) -> Floats:
+        """(D,) what one unit of normalised motion is in raw units."""
+        return self.std + np.float32(1e-5)
+
     def normalize(self, values: Floats) -> Floats:
         """Raw motion (..., D) to zero mean and unit variance."""
-        return (values - self.mean) / (self.std + np.float32(1e-5))
+        return (values - self.mean) / self.scale
 
     def denormalize(self, values: Floats) -> Floats:
         """Inverse of :meth:`normalize`."""
-        return values * (self.std + np.float32(1e-5)) + self.mean
+        return values * self.scale + self.mean
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from moda.evaluation.report import (
     Effort,
     Evidence,
     evaluate_model,
-    phones_by_clip,
     read_utterances,
 )
 from moda.evaluation.speed import repeat_sound
@@ -81,7 +80,7 @@ def test_phones_go_by_file_name(tmp_path: Path) -> None:
             for k, name in enumerate(("one.mp4", "two"))
         ]
     )
-    labels = phones_by_clip(corpus)
+    labels = corpus.labels_by_name()
     assert {name: int(values[0]) for name, values in labels.items()} == {"one": 0, "two": 1}
     corpus.write(tmp_path / "corpus.npz")
     found = read_utterances([tmp_path / "corpus.npz"] * 2)

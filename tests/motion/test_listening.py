@@ -20,6 +20,7 @@ from moda.motion.listening import (
     listen,
     tell_phones,
     voice_activity,
+    with_known_phones,
     without_short_pauses,
 )
 from moda.motion.model import MotionTransformer
@@ -218,7 +219,9 @@ def test_known_phones_win_where_they_are_known() -> None:
         ],
         np.int8,
     )
-    np.testing.assert_array_equal(closures(shares, phones), [0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(
+        closures(with_known_phones(shares, phones)), [0.0, 1.0, 1.0, 0.0, 1.0, 0.0]
+    )
 
 
 def test_what_is_told_is_what_closes(model: MotionTransformer, speech: Speech) -> None:

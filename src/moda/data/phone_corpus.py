@@ -49,6 +49,11 @@ class PhoneCorpus:
         samples = self.samples[start * SAMPLES_PER_LABEL : end * SAMPLES_PER_LABEL]
         return samples, self.labels[start:end]
 
+    def labels_by_name(self) -> dict[str, Labels]:
+        """Labels of every item by its name without suffix."""
+        names = [Path(str(name)).stem for name in self.names]
+        return {name: self.item(index)[1] for index, name in enumerate(names)}
+
     def write(self, path: str | Path) -> None:
         """Write an ``.npz`` file; an existing one is replaced only when the new one is whole."""
         path = Path(path)

@@ -19,6 +19,7 @@ from moda.evaluation.lips import (
 )
 from moda.evaluation.metrics import CLOSED_GAP
 from moda.landmarks import Array
+from moda.motion.listening import true_runs
 from moda.phones import LABELS_PER_SECOND, Labels, Phone
 from moda.structures import FRAMES_PER_SECOND, Floats
 
@@ -210,11 +211,9 @@ def tally_utterance(
 
 def segments(labels: Labels, classes: Sequence[Phone]) -> list[Span]:
     """Runs of labels of some classes that are not too short."""
-    inside = np.isin(labels, classes)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
     return [
         (int(start), int(stop))
-        for start, stop in edges.reshape(-1, 2)
+        for start, stop in true_runs(np.isin(labels, classes))
         if stop - start >= SHORTEST_SEGMENT_LABELS
     ]
 

@@ -17,8 +17,7 @@ from moda.encoders.tracking import LandmarkTrack
 from moda.evaluation.metrics import lagged_correlation, weighted_mean
 from moda.landmarks import MOUTH_CORNERS, Array, identity_vector, lip_gap, lip_gaps, lip_width
 from moda.motion.controls import shape_motion
-from moda.motion.layers import SpeechConv
-from moda.motion.listening import join_speech, listen
+from moda.motion.listening import join_speech, listen, with_context
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
 from moda.structures import UNKNOWN_PHONE, Floats, Motion, MotionSpace, Speech, Style
@@ -121,8 +120,7 @@ def known_phones(labels: NDArray[np.int8], num_frames: int) -> NDArray[np.int8]:
 
 def takes_phones(checkpoint: Checkpoint) -> bool:
     """Whether a model has a use for known phones."""
-    embedder = checkpoint.model.speech_embedder
-    return isinstance(embedder, SpeechConv) and embedder.config.num_phones > 0
+    return checkpoint.config.motion.speech_embedder.num_phones > 0
 
 
 def sampled_motion(
@@ -154,11 +152,9 @@ def has_mean(checkpoint: Checkpoint) -> bool:
 def mean_motion(checkpoint: Checkpoint, speech: Speech, *, identity: Floats) -> Motion:
     """The mean that a model predicts, without any flow, shaped as the product does it."""
     model, space = checkpoint.model, checkpoint.space
-    embedder = model.config.speech_embedder
     heard = join_speech(list(listen(model, [speech])))
-    features = np.pad(heard.features, ((embedder.before, embedder.after), (0, 0)))
     mean = model.encode_conditions(
-        torch.from_numpy(features)[None],
+        with_context(heard.features, model.config.speech_embedder),
         torch.tensor([model.config.none_emotion]),
         torch.from_numpy(identity)[None],
     ).mean[0]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from moda.data.sync import correlation_at_lag
 from moda.landmarks import Array
+from moda.motion.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
 
 MAX_LAG = 6  # frames
@@ -85,8 +86,7 @@ def silence_runs(
     power = 10.0 * np.log10((pieces**2).mean(1) + 1e-12)
     quiet = np.asarray(power < np.percentile(power, 95) - below_peak_db, np.bool_)
     long_enough: NDArray[np.bool_] = np.zeros(len(quiet), np.bool_)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(int)))
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in true_runs(quiet):
         if stop - start >= min_seconds * 100:
             long_enough[start:stop] = True
     per_frame = round(100 / FRAMES_PER_SECOND)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
-from moda.data.phone_corpus import PhoneCorpus, read_phone_corpus
+from moda.data.phone_corpus import read_phone_corpus
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.errors import InputError
 from moda.evaluation.articulation import (
@@ -194,12 +194,6 @@ def read_utterances(paths: Sequence[Path]) -> list[Utterance]:
         InputError: a file is missing or no such corpus.
     """
     return [found for path in paths for found in held_out_utterances(read_phone_corpus(path))]
-
-
-def phones_by_clip(corpus: PhoneCorpus) -> dict[str, NDArray[np.int8]]:
-    """Labels at 100 Hz by the items' file names without suffix."""
-    names = [Path(str(name)).stem for name in corpus.names]
-    return {name: corpus.item(index)[1] for index, name in enumerate(names)}
 
 
 def _without_nan(values: Any) -> Any:

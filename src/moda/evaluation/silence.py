@@ -14,6 +14,7 @@ from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.evaluation.lips import lips_of_motion, mean_identity, sampled_motion, whole_speech
 from moda.evaluation.metrics import closed_share, silence_runs
 from moda.landmarks import Array
+from moda.motion.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
 
 NON_SPEECH_PIECE_SECONDS = 15.0
@@ -82,8 +83,7 @@ def with_pauses(sound: Floats) -> Floats:
 def trim_runs(where: NDArray[np.bool_], *, head: int, tail: int) -> NDArray[np.bool_]:
     """Take frames off the beginning and the end of every run of true values."""
     trimmed = np.zeros_like(where)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(int)))
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in true_runs(where):
         begin = start if start == 0 else start + head
         end = stop if stop == len(where) else stop - tail
         trimmed[begin : max(begin, end)] = True

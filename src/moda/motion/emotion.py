@@ -20,7 +20,7 @@ class EmotionOffsets:
         self._table = np.zeros(size, np.float32)
         if model.config.mouth_size:
             normalised = model.emotion_mean.detach().cpu().numpy()
-            self._table = normalised * (space.std + np.float32(1e-5))
+            self._table = normalised * space.scale
         self._frame = 0
         self._amounts = self._wanted()
 

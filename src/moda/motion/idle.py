@@ -32,6 +32,11 @@ RESTING_SHARE = 0.3
 """How much of the talking mouth's mean stays in the resting one; the rest is the portrait's own."""
 
 
+def draw_seconds(random: np.random.Generator, mean: float, spread: float, shortest: float) -> float:
+    """A log-normal time of the given mean and spread of its logarithm, not below ``shortest``."""
+    return max(shortest, float(random.lognormal(np.log(mean) - spread**2 / 2, spread)))
+
+
 class BlinkRule:
     """Draws blinks frame by frame: intervals are log-normal, as in people who talk.
 
@@ -48,9 +53,7 @@ class BlinkRule:
         self._was_active = False
 
     def _interval(self) -> float:
-        spread = 0.55
-        seconds = self._random.lognormal(np.log(MEAN_BLINK_SECONDS) - spread**2 / 2, spread)
-        return max(SHORTEST_BLINK_SECONDS, float(seconds))
+        return draw_seconds(self._random, MEAN_BLINK_SECONDS, 0.55, SHORTEST_BLINK_SECONDS)
 
     def next(self, activity: float) -> float:
         """Lid position 0..1 of the next frame."""
@@ -97,9 +100,7 @@ class GazeRule:
         self._was_active = False
 
     def _duration(self, mean_seconds: float) -> float:
-        spread = 0.6
-        seconds = self._random.lognormal(np.log(mean_seconds) - spread**2 / 2, spread)
-        return max(SHORTEST_FIXATION_SECONDS, float(seconds))
+        return draw_seconds(self._random, mean_seconds, 0.6, SHORTEST_FIXATION_SECONDS)
 
     def next(self, activity: float) -> Floats:
         """Gaze (2,) of the next frame, across and down, canonical units."""

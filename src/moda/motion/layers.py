@@ -376,11 +376,15 @@ class SpeechConv(nn.Module):
             sound = sound + self.dropout(layer(sound))
         return sound
 
-    def phone_logits(self, features: Tensor) -> Tensor:
-        """(B, T + 2 * context, F) at 25 Hz -> logits (B, phones, 2 T) at 50 Hz."""
+    def inner_hidden(self, features: Tensor) -> Tensor:
+        """(B, T + 2 * context, F) at 25 Hz -> (B, width, 2 T) at 50 Hz, without context."""
         context = 2 * self.config.context
         sound = self.hidden(features)
-        logits: Tensor = self.phone_head(sound[:, :, context : sound.shape[2] - context])
+        return sound[:, :, context : sound.shape[2] - context]
+
+    def phone_logits(self, features: Tensor) -> Tensor:
+        """(B, T + 2 * context, F) at 25 Hz -> logits (B, phones, 2 T) at 50 Hz."""
+        logits: Tensor = self.phone_head(self.inner_hidden(features))
         return logits
 
     def forward(self, features: Tensor, phones: Tensor | None = None) -> Tensor:

@@ -12,7 +12,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from moda.config import SpeechEmbedderConfig
 from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
 from moda.phones import LABELS_PER_SECOND, Phone, PhoneSegment, label_segments
@@ -93,21 +95,30 @@ def join_speech(parts: list[Speech]) -> Speech:
 
 @torch.inference_mode()
 def _hear(embedder: SpeechConv, speech: Speech) -> Speech:
-    config = embedder.config
     device = embedder.linear.weight.device
-    padded = np.pad(speech.features, ((config.before, config.after), (0, 0)))
-    logits = embedder.phone_logits(torch.from_numpy(padded)[None].to(device))[0]
+    features = with_context(speech.features, embedder.config)
+    logits = embedder.phone_logits(features.to(device))[0]
     shares = torch.softmax(logits, dim=0).T.reshape(len(speech), 2, -1).float().cpu().numpy()
     if speech.phones is not None:
-        is_known = (speech.phones != UNKNOWN_PHONE)[:, :, None]
-        told = np.eye(shares.shape[2], dtype=np.float32)[np.maximum(speech.phones, 0)]
-        shares = np.where(is_known, told, shares)
+        shares = with_known_phones(shares, speech.phones)
     return Speech(
         speech.features,
         without_short_pauses(np.minimum(speech.activity, voice_activity(shares))),
         speech.phones,
-        closures(shares, speech.phones),
+        closures(shares),
     )
+
+
+def with_context(features: Floats, config: SpeechEmbedderConfig) -> Tensor:
+    """A whole recording (T, F) as a batch of one that gives a token for each of its frames."""
+    around = ((config.before, config.after), (0, 0))
+    return torch.from_numpy(np.pad(features, around))[None]
+
+
+def with_known_phones(shares: Floats, phones: NDArray[np.int8]) -> Floats:
+    """Shares (T, 2, phones) in which nothing but the known phones (T, 2) is heard where known."""
+    told = np.eye(shares.shape[2], dtype=np.float32)[np.maximum(phones, 0)]
+    return np.where((phones != UNKNOWN_PHONE)[:, :, None], told, shares)
 
 
 def voice_activity(shares: Floats) -> Floats:
@@ -139,21 +150,23 @@ def without_short_pauses(activity: Floats) -> Floats:
     A recording in which nobody speaks is no pause, however short.
     """
     result = activity.astype(np.float32)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], activity < 0.5, [False]]).astype(int)))
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in true_runs(activity < 0.5):
         if stop - start < min(SHORTEST_PAUSE_FRAMES, len(activity)):
             result[start:stop] = 1.0
     return result
 
 
-def closures(shares: Floats, phones: NDArray[np.int8] | None = None) -> Floats:
-    """(T,) in 0..1 how surely lips are closed, from shares (T, 2, phones) and known phones (T, 2).
+def true_runs(where: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(N, 2) beginning and end of every run of true values of (T,)."""
+    edges = np.diff(np.concatenate([[False], where, [False]]).astype(int))
+    return np.flatnonzero(edges).reshape(-1, 2)
+
+
+def closures(shares: Floats) -> Floats:
+    """(T,) in 0..1 how surely lips are closed, from shares (T, 2, phones).
 
     A frame counts by its surer half: a closure must be seen even if it lasts half a frame.
     """
     heard = shares[:, :, Phone.BILABIAL]
     closure = np.clip((heard - CLOSURE_FLOOR) / (CLOSURE_CEILING - CLOSURE_FLOOR), 0.0, 1.0)
-    if phones is not None:
-        told = (phones == Phone.BILABIAL).astype(np.float32)
-        closure = np.where(phones == UNKNOWN_PHONE, closure, told)
     return np.asarray(closure.max(1), np.float32)

@@ -13,6 +13,7 @@ import torch
 from moda.data.dataset import TrainingClip, with_lags
 from moda.data.sync import SyncClip, estimate_lags
 from moda.motion.layers import SpeechConv
+from moda.motion.listening import with_context
 from moda.structures import Floats
 
 RIDGE = 3e4
@@ -44,12 +45,9 @@ def refine_lags(
 @torch.inference_mode()
 def activations(embedder: SpeechConv, features: Floats) -> Floats:
     """(T, 160) -> (T, 6 (width + phones)): a frame, the one before and the one after."""
-    config = embedder.config
     was_training = embedder.training
     embedder.eval()
-    padded = np.pad(features, ((config.before, config.after), (0, 0)))
-    context = 2 * config.context
-    sound = embedder.hidden(torch.from_numpy(padded)[None])[:, :, context:-context]
+    sound = embedder.inner_hidden(with_context(features, embedder.config))
     shares = torch.softmax(embedder.phone_head(sound), dim=1)
     halves = torch.cat((sound, PHONE_WEIGHT * shares), dim=1)[0].T.numpy()
     embedder.train(was_training)

@@ -194,14 +194,14 @@ class Trainer:
             batch = self.windows.batch(self.options.batch_size, 80)
             speaking = batch.weight.astype(bool) & ~batch.is_silent[:, None]
             mouths.append(self._mean_mouth(batch.speech, batch.phones).numpy()[speaking])
-        std = self.space.std[self.metric.mouth] + np.float32(1e-5)
-        raw = np.concatenate(mouths) * std + self.space.mean[self.metric.mouth]
+        scale = self.space.scale[self.metric.mouth]
+        raw = np.concatenate(mouths) * scale + self.space.mean[self.metric.mouth]
         closure = LipClosure(self.space)
         gaps = closure.gaps(raw.astype(np.float64))
         middle = gaps[:, gaps.shape[1] // 2]
         shape = gaps.mean(0) / max(float(middle.mean()), 1e-6)
         excess = max(0.0, float(np.quantile(middle, QUIETEST_SHARE)))
-        change = closure.narrowing(excess * shape) / std
+        change = closure.narrowing(excess * shape) / scale
         self.model.mouth_head.bias.add_(torch.from_numpy(change.astype(np.float32)))
         self.average.load_state_dict(self.model.state_dict())
 

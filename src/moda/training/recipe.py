@@ -17,9 +17,7 @@ from moda.config import ModelConfig, SamplerConfig, from_json, preset
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_clips
 from moda.data.mesh_space import fit_mesh_space
-from moda.data.phone_corpus import (
-    read_phone_corpus,
-)
+from moda.data.phone_corpus import read_phone_corpus
 from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
 from moda.structures import MotionSpace
@@ -145,7 +143,7 @@ def train(
         if embedder is not None:
             trainer.model.speech_embedder.load_state_dict(embedder.state_dict())
         if config.motion.mouth_size:
-            offsets = emotion_means(own, space) / (space.std + np.float32(1e-5))
+            offsets = emotion_means(own, space) / space.scale
             trainer.model.emotion_mean.copy_(torch.from_numpy(offsets))
         trainer.average.load_state_dict(trainer.model.state_dict())
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
@@ -207,10 +205,9 @@ def _items(
 
 def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
     """Labels at 50 Hz by name of clip."""
-    labels = {}
+    labels: dict[str, NDArray[np.int8]] = {}
     for corpus in (read_phone_corpus(base / name) for name in recipe.clip_phones):
-        for index in range(len(corpus)):
-            labels[Path(str(corpus.names[index])).stem] = corpus.item(index)[1][::2]
+        labels |= {name: heard[::2] for name, heard in corpus.labels_by_name().items()}
     return labels
 
 

@@ -20,16 +20,11 @@ from torch.nn import functional as F
 
 from moda.data.augment import augment_features, augment_waveform
 from moda.data.nonspeech import make_non_speech
-from moda.data.phone_corpus import (
-    SAMPLES_PER_LABEL,
-    PhoneCorpus,
-)
+from moda.data.phone_corpus import SAMPLES_PER_LABEL, PhoneCorpus
 from moda.encoders.speech import FEATURE_SIZE, HOPS_PER_FRAME, encode_speech
 from moda.motion.layers import SpeechConv
-from moda.phones import (
-    LABELS_PER_SECOND,
-    Phone,
-)
+from moda.motion.listening import with_context
+from moda.phones import LABELS_PER_SECOND, Phone
 from moda.structures import Floats
 
 CROP_FRAMES = 104  # 4.2 s
@@ -165,11 +160,9 @@ def refit_phone_head(
             features = item.features.astype(np.float32)
             if generator.random() < 0.6:
                 features = augment_features(features, generator)
-            around = ((embedder.config.before, embedder.config.after), (0, 0))
-            sound = embedder.hidden(torch.from_numpy(np.pad(features, around))[None])[0]
-            context = 2 * embedder.config.context
+            sound = embedder.inner_hidden(with_context(features, embedder.config))[0]
             chosen = torch.from_numpy(generator.random(len(item.phones)) < 0.5)
-            activations.append(sound[:, context:-context].T[chosen])
+            activations.append(sound.T[chosen])
             labels.append(torch.from_numpy(item.phones)[chosen])
     inputs, targets = torch.cat(activations), torch.cat(labels)
     learning_rate = 3e-3
@@ -225,11 +218,10 @@ def _crop(item: PhoneItem, generator: np.random.Generator) -> tuple[Floats, NDAr
 def phone_accuracy(embedder: SpeechConv, items: Sequence[PhoneItem]) -> tuple[float, float, float]:
     """Share of right 50 Hz labels; recall and precision of the bilabials."""
     embedder.eval()
-    config = embedder.config
     right = total = hits = actual = claimed = 0
     for item in items:
-        padded = np.pad(item.features.astype(np.float32), ((config.before, config.after), (0, 0)))
-        guess = embedder.phone_logits(torch.from_numpy(padded)[None])[0].argmax(0).numpy()
+        features = with_context(item.features.astype(np.float32), embedder.config)
+        guess = embedder.phone_logits(features)[0].argmax(0).numpy()
         right += int((guess == item.phones).sum())
         total += len(item.phones)
         hits += int(((guess == Phone.BILABIAL) & (item.phones == Phone.BILABIAL)).sum())
