@@ -324,7 +324,7 @@ class TestBadInput:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         motion = preset("moda-tiny").motion
-        embedder = replace(motion.speech_embedder, num_phones=0)
+        embedder = replace(motion.speech_embedder, num_phones=0, voice_spans=())
         network = MotionTransformer(replace(motion, speech_embedder=embedder)).eval()
         model, phones = tmp_path / "deaf.safetensors", tmp_path / "phones.txt"
         save_checkpoint(model, network, load_motion_space())

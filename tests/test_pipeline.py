@@ -30,12 +30,12 @@ PORTRAIT = EXAMPLES / "portrait.jpg"
 QUICK = {"size": 128, "num_steps": 1}
 
 
-def untrained_head(num_phones: int | None = None) -> TalkingHead:
+def untrained_head(*, takes_phones: bool = True) -> TalkingHead:
     """The real classes, with a motion model that has learned nothing."""
     torch.manual_seed(0)
     config = preset("moda-tiny")
-    if num_phones is not None:
-        embedder = replace(config.motion.speech_embedder, num_phones=num_phones)
+    if not takes_phones:
+        embedder = replace(config.motion.speech_embedder, num_phones=0, voice_spans=())
         config = replace(config, motion=replace(config.motion, speech_embedder=embedder))
     model = MotionTransformer(config.motion).eval()
     checkpoint = Checkpoint(model, load_motion_space(), config, {})
@@ -313,7 +313,7 @@ class TestKnownPhones:
             head.generate(tmp_path / "nowhere.jpg", nowhere, phones=tmp_path / "missing.txt")
 
     def test_a_system_that_takes_none(self, head: TalkingHead, tmp_path: Path) -> None:
-        plain = untrained_head(num_phones=0)
+        plain = untrained_head(takes_phones=False)
         assert head.system.takes_phones
         assert not plain.system.takes_phones
         path = tmp_path / "phones.txt"

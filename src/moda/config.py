@@ -70,7 +70,8 @@ class SpeechEmbedderConfig:
     ``2 * context`` frames more than there are tokens. ``delay`` moves them to the past: a token is
     told ``context + delay`` frames before its own and ``context - delay`` after it. ``num_phones``
     classes of phones are recognised on the way and told to the last layer, or the real ones where
-    they are known; 0 leaves phones out.
+    they are known; 0 leaves phones out. Whether somebody speaks is judged over ``voice_spans``,
+    stretches of an odd number of frames around each frame; without them nobody judges it.
     """
 
     kind: Literal["mlp", "conv"] = "conv"
@@ -80,21 +81,29 @@ class SpeechEmbedderConfig:
     dropout: float = 0.1
     delay: int = 0  # frames
     num_phones: int = 0
+    voice_spans: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require_range("embedder", "width", self.width, 1, MAX_HIDDEN)
         _require_range("embedder", "dropout", self.dropout, 0.0, 0.9)
         if self.kind == "mlp":
-            if any((self.context, self.dilations, self.dropout, self.delay, self.num_phones)):
+            absent = (self.context, self.dilations, self.dropout, self.delay, self.num_phones)
+            if any((*absent, self.voice_spans)):
                 raise ConfigError(
                     "an mlp speech embedder sees one frame at a time: "
-                    "context, delay, dilations, dropout and phones must be 0 or empty"
+                    "context, delay, dilations, dropout, phones and voice_spans must be 0 or empty"
                 )
             return
         _require_range("embedder", "num_phones", self.num_phones, 0, 1000)
         _require_range("embedder", "delay", self.delay, 0, self.context)
         for dilation in self.dilations:
             _require_range("embedder", "dilations", dilation, 1, 32)
+        for span in self.voice_spans:
+            _require_range("embedder", "voice_spans", span, 1, 1001)
+            if span % 2 == 0:
+                raise ConfigError(f"embedder: voice span {span} is even; it has no middle frame")
+        if self.voice_spans and not self.num_phones:
+            raise ConfigError("embedder: voice_spans need phones; give num_phones too")
         if not self.reach <= self.context <= MAX_WINDOW:
             raise ConfigError(
                 f"speech context {self.context} is outside {self.reach}..{MAX_WINDOW} frames; "
@@ -105,6 +114,11 @@ class SpeechEmbedderConfig:
     def reach(self) -> int:
         """Frames that the convolutions look at on either side of a frame."""
         return 2 + sum(self.dilations)
+
+    @property
+    def voice_reach(self) -> int:
+        """Frames on either side of a frame that decide whether somebody speaks in it."""
+        return max(self.voice_spans, default=1) // 2
 
     @property
     def before(self) -> int:
@@ -322,7 +336,7 @@ PRESETS: Mapping[str, ModelConfig] = {
             one_stream_blocks=2,
             mlp_ratio=2.0,
             mouth_size=16,
-            speech_embedder=SpeechEmbedderConfig(num_phones=len(Phone)),
+            speech_embedder=SpeechEmbedderConfig(num_phones=len(Phone), voice_spans=(9, 25, 65)),
         ),
     ),
 }

@@ -24,8 +24,9 @@ from moda.evaluation.lip_table import (
     narrow_band,
     tracked_again,
 )
-from moda.evaluation.lips import SpokenClip, lips_of_motion, score, spoken_clips
+from moda.evaluation.lips import SpokenClip, score, spoken_clips
 from moda.media import read_image
+from moda.motion.lips import lips_of_motion
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import Motion
 

@@ -12,8 +12,6 @@ from moda.evaluation.lips import (
     SpokenClip,
     has_mean,
     known_phones,
-    lips_of_motion,
-    mean_identity,
     mean_motion,
     mean_of_seeds,
     sampled_motion,
@@ -22,6 +20,7 @@ from moda.evaluation.lips import (
     takes_phones,
     whole_speech,
 )
+from moda.motion.lips import lips_of_motion, mean_identity
 from moda.structures import UNKNOWN_PHONE, Motion
 
 

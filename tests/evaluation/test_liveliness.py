@@ -7,7 +7,7 @@ import pytest
 from made_clips import made_clip, tiny_checkpoint
 
 from moda.checkpoints import load_motion_space
-from moda.evaluation.lips import mean_identity, sampled_motion, spoken_clips
+from moda.evaluation.lips import sampled_motion, spoken_clips
 from moda.evaluation.liveliness import (
     Quartiles,
     brow_heights,
@@ -17,6 +17,7 @@ from moda.evaluation.liveliness import (
     real_activity,
     variation,
 )
+from moda.motion.lips import mean_identity
 from moda.structures import Motion
 
 SPACE = load_motion_space()

@@ -68,7 +68,9 @@ def small_config(kind: str = "conv") -> MotionModelConfig:
         embedder = SpeechEmbedderConfig(kind="mlp", width=24, dilations=(), context=0, dropout=0.0)
         speech = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
     else:
-        embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2, 3, 4), delay=3, num_phones=17)
+        embedder = SpeechEmbedderConfig(
+            width=16, dilations=(1, 2, 3, 4), delay=3, num_phones=17, voice_spans=(9, 21)
+        )
         speech = SpeechFeaturesConfig(bands=6)
     return replace(
         preset("moda-tiny").motion,
@@ -88,7 +90,11 @@ def mesh_config(*, num_phones: int = 17, has_mean: bool = True) -> MotionModelCo
         small,
         motion_size=space.size,
         mouth_size=space.groups[0][1] if has_mean else 0,
-        speech_embedder=replace(small.speech_embedder, num_phones=num_phones),
+        speech_embedder=replace(
+            small.speech_embedder,
+            num_phones=num_phones,
+            voice_spans=small.speech_embedder.voice_spans if num_phones else (),
+        ),
     )
 
 

@@ -19,8 +19,9 @@ from moda.motion.listening import (
     join_speech,
     listen,
     tell_phones,
-    voice_activity,
+    widened,
     with_known_phones,
+    with_known_voice,
     without_short_pauses,
 )
 from moda.motion.model import MotionTransformer
@@ -41,6 +42,7 @@ def model() -> MotionTransformer:
         assert embedder.phone_head.bias is not None
         embedder.phone_head.bias[Phone.SILENCE] += 10.0
         embedder.phone_head.bias[Phone.BILABIAL] += 6.0
+        embedder.voice_head.bias += 1.3
     return model
 
 
@@ -57,6 +59,22 @@ def cut(speech: Speech, length: int) -> Iterator[Speech]:
         yield speech[start : start + length]
 
 
+def spoken_frames(embedder: SpeechConv, sound: Floats, shares: Floats) -> Floats:
+    """What the voice head says of activations (T, 2, width) and phones (T, 2, P), literally."""
+    weight = embedder.voice_head.weight[0].detach().numpy().astype(np.float64)
+    bias = embedder.voice_head.bias.item()
+    frames = np.concatenate([sound, shares], axis=2).mean(1).astype(np.float64)
+    width = sound.shape[2]
+    spoken = np.zeros(len(frames), np.float32)
+    for index in range(len(frames)):
+        inputs = []
+        for span in embedder.config.voice_spans:
+            near = frames[max(0, index - span // 2) : index + span // 2 + 1]
+            inputs += [near.mean(0), np.sqrt(near[:, :width].var(0) + 1e-6)]
+        spoken[index] = np.concatenate(inputs) @ weight + bias > 0.0
+    return spoken
+
+
 @pytest.mark.parametrize("length", [1, 37, NUM_FRAMES])
 def test_pieces_do_not_matter(model: MotionTransformer, speech: Speech, length: int) -> None:
     embedder = model.speech_embedder
@@ -64,14 +82,16 @@ def test_pieces_do_not_matter(model: MotionTransformer, speech: Speech, length: 
     config = embedder.config
     padded = np.pad(speech.features, ((config.before, config.after), (0, 0)))
     with torch.inference_mode():
-        logits = embedder.phone_logits(torch.from_numpy(padded)[None])[0].numpy()
+        sound = embedder.inner_hidden(torch.from_numpy(padded)[None])
+        logits = embedder.phone_head(sound)[0].numpy()
     weights = np.exp(logits - logits.max(0))
     shares = (weights / weights.sum(0)).T.reshape(NUM_FRAMES, 2, -1)
+    voice = spoken_frames(embedder, sound[0].T.numpy().reshape(NUM_FRAMES, 2, -1), shares)
     heard = join_speech(list(listen(model, cut(speech, length))))
     assert heard.closure is not None
     assert len(heard) == NUM_FRAMES
     np.testing.assert_array_equal(heard.features, speech.features)
-    np.testing.assert_array_equal(heard.activity, without_short_pauses(voice_activity(shares)))
+    np.testing.assert_array_equal(heard.activity, without_short_pauses(voice))
     np.testing.assert_allclose(heard.closure, closures(shares), atol=1e-4)
     assert set(heard.activity) == {0.0, 1.0}, "the test needs both"
     assert (heard.closure == 0.0).any()
@@ -89,10 +109,10 @@ def test_nothing_is_held_back_that_is_known(model: MotionTransformer, speech: Sp
             taken += 1
             yield frame
 
-    # A phone needs 9 frames after it, the mean of 25 frames twelve more, a sure voice near a
-    # probable one 25 more, a voice to come four more, a pause to be a long one fifteen more.
-    ahead = embedder.config.after + 12 + 25 + 4 + 15
-    assert ahead == 65
+    # A phone needs 9 frames after it, the mean of 21 frames ten more, a pause to be a long one
+    # fifteen more.
+    ahead = embedder.config.after + 10 + 15
+    assert ahead == 34
     given = 0
     for part in listen(model, one_by_one()):
         given += len(part)
@@ -117,56 +137,33 @@ def test_no_speech_is_no_speech(model: MotionTransformer) -> None:
     assert list(listen(model, [])) == []
 
 
-def heard_voice(num_frames: int, *stretches: tuple[int, int], share: float = 1.0) -> Floats:
-    shares = np.zeros((num_frames, 2, len(Phone)), np.float32)
-    shares[:, :, Phone.SILENCE] = 1.0
-    for start, end in stretches:
-        shares[start:end, :, Phone.SILENCE] = 1.0 - share
-        shares[start:end, :, Phone.A] = share
-    return shares
+def test_without_voice_spans_the_activity_stays(speech: Speech) -> None:
+    config = mesh_config()
+    embedder = replace(config.speech_embedder, voice_spans=())
+    model = small_model(config=replace(config, speech_embedder=embedder))
+    heard = join_speech(list(listen(model, [speech])))
+    np.testing.assert_array_equal(heard.activity, speech.activity)
+    assert heard.closure is not None
 
 
 @pytest.mark.parametrize(
-    ("stretches", "active"),
-    [
-        # 13 of the 25 frames around 40 and 59 are voiced; four more on either side.
-        ([(40, 60)], [(36, 64)]),
-        # A probable voice is in 7 frames of 9, a sure one in 8.
-        ([(40, 47)], []),
-        ([(40, 48)], [(38, 50)]),
-        ([(20, 21), (40, 41), (60, 61)], []),
-        ([(0, 3)], []),
-        ([(0, 8)], [(0, 10)]),
-        ([(92, 100)], [(90, 100)]),
-        ([(30, 50), (56, 70)], [(26, 74)]),
-        # The voice is sure until 28, and what is probable counts until 25 frames later.
-        ([(20, 32), (51, 58)], [(18, 34), (49, 58)]),
-        ([(20, 32), (52, 59)], [(18, 34)]),
-        ([], []),
-    ],
+    ("where", "reach", "expected"),
+    [("0001000", 2, "0111110"), ("1000001", 1, "1100011"), ("0000", 3, "0000"), ("1", 4, "1")],
 )
-def test_voices_are_widened_and_blips_do_not_count(
-    stretches: list[tuple[int, int]], active: list[tuple[int, int]]
-) -> None:
-    expected = np.zeros(100, np.float32)
-    for start, end in active:
-        expected[start:end] = 1.0
-    np.testing.assert_array_equal(voice_activity(heard_voice(100, *stretches)), expected)
+def test_widening(where: str, reach: int, expected: str) -> None:
+    wide = widened(np.array([sign == "1" for sign in where]), reach)
+    assert "".join("1" if value else "0" for value in wide) == expected
 
 
-def test_unsure_voices() -> None:
-    # Probable, but nowhere sure.
-    assert not voice_activity(heard_voice(100, (0, 100), share=0.55)).any()
-    # Sure over a second, not for a moment: too little of it is seen at the ends.
-    active = voice_activity(heard_voice(100, (0, 100), share=0.65))
-    np.testing.assert_array_equal(active[5:95], 1.0)
-    np.testing.assert_array_equal(active[[0, -1]], 0.0)
-
-
-@pytest.mark.parametrize("num_frames", [1, 2, 4])
-def test_less_than_the_stretch_that_is_looked_at(num_frames: int) -> None:
-    activity = voice_activity(heard_voice(num_frames, (0, num_frames)))
-    assert activity.shape == (num_frames,)
+def test_a_known_voice_wins_where_phones_are_known() -> None:
+    phones = np.full((40, 2), UNKNOWN_PHONE, np.int8)
+    phones[10:30] = Phone.SILENCE
+    phones[20] = [Phone.SILENCE, Phone.A]
+    heard = np.arange(40) % 2 == 0
+    voice = with_known_voice(heard, phones)
+    np.testing.assert_array_equal(voice[:10], heard[:10])
+    np.testing.assert_array_equal(voice[30:], heard[30:])
+    np.testing.assert_array_equal(np.flatnonzero(voice[10:30]) + 10, np.arange(16, 25))
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,8 @@ def test_training_starts_at_zero_velocity_and_reaches_every_weight() -> None:
         for name, weight in model.named_parameters()
         if weight.grad is None or not weight.grad.abs().max() > 0
     }
-    assert untouched == set()
+    # The voice head is fitted by itself, see moda.training.speech_pretraining.
+    assert untouched == {"speech_embedder.voice_head.weight", "speech_embedder.voice_head.bias"}
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 1), (0, 2, 1), (2, 0, 3)])

@@ -47,9 +47,10 @@ def test_values_arrive(tmp_path: Path) -> None:
         (["a.npz", "b.npz"], [0.5], "names 2 corpora .* 1 shares .* give one for each"),
         (["a.npz"], [], "names 1 corpora .* 0 shares"),
         ([], [1.0], "names 0 corpora .* 1 shares"),
-        (["a.npz", "b.npz"], [0.6, 0.5], r"\(0.6, 0.5\) are .* sum to more than 1"),
+        (["a.npz", "b.npz"], [0.6, 0.5], r"\(0.6, 0.5\) in .* do not sum to 1"),
         (["a.npz"], [-0.1], "-0.1"),
-        (["a.npz", "b.npz"], [-0.5, 1.0], "-0.5"),
+        (["a.npz", "b.npz"], [-0.5, 1.5], "-0.5"),
+        (["a.npz", "b.npz"], [0.6, 0.2], r"\(0.6, 0.2\) in .* do not sum to 1"),
         (["a.npz"], ["half"], "synthetic_shares"),
     ],
 )

@@ -8,17 +8,18 @@ import torch
 
 from moda.config import SpeechEmbedderConfig
 from moda.data.phone_corpus import PhoneCorpus, Utterance, join_utterances
+from moda.encoders.speech import encode_speech
 from moda.motion.layers import SpeechConv
+from moda.motion.listening import with_context
 from moda.phones import Phone
 from moda.training import speech_pretraining
 from moda.training.speech_pretraining import (
     PhoneGroup,
     PhoneItem,
     draw_items,
+    fit_voice_head,
     non_speech_items,
-    phone_accuracy,
     phone_items,
-    refit_phone_head,
 )
 
 LOUD = 0.1
@@ -88,19 +89,41 @@ def test_groups_are_drawn_by_their_shares(corpus: PhoneCorpus) -> None:
     assert all(one is other for one, other in zip(drawn, again, strict=True))
 
 
-def test_the_phone_head_alone_is_refitted(
-    corpus: PhoneCorpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(speech_pretraining, "REFIT_ITEMS", 60)
-    monkeypatch.setattr(speech_pretraining, "REFIT_BATCH", 512)
+def test_the_voice_head_alone_learns_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech: two tones in turn; music and noise are the other sounds; also silence in speech."""
+    monkeypatch.setattr(speech_pretraining, "SPEECH_ITEMS", 30)
+    monkeypatch.setattr(speech_pretraining, "NATURAL_ITEMS", 10)
     torch.manual_seed(0)
-    config = SpeechEmbedderConfig(width=32, dilations=(1, 2), delay=1, num_phones=len(Phone))
+    config = SpeechEmbedderConfig(
+        width=16, dilations=(1, 2), delay=1, num_phones=len(Phone), voice_spans=(9, 25)
+    )
     embedder = SpeechConv(160, 32, config).eval()
     before = {name: value.clone() for name, value in embedder.state_dict().items()}
-    items = items_of(corpus)
-    first = phone_accuracy(embedder, items)[0]
-    refit_phone_head(embedder, [PhoneGroup(items, 1.0)], steps=300)
-    assert first < 0.3
-    assert phone_accuracy(embedder, items)[0] > 0.8
+    spoken = [spoken_item(seed) for seed in range(12)]
+    others = non_speech_items(50, np.random.default_rng(1))
+    fit_voice_head(embedder, [PhoneGroup(spoken[:4], 1.0)], spoken[4:8], others[:40], steps=400)
     for name, value in embedder.state_dict().items():
-        assert torch.equal(value, before[name]) == (not name.startswith("phone_head.")), name
+        assert torch.equal(value, before[name]) == (not name.startswith("voice_head.")), name
+    for item in spoken[8:]:
+        # The second half of each is silence; near its beginning either answer is right.
+        voice = heard_voice(embedder, item)
+        assert voice[:70].mean() > 0.9
+        assert voice[100:].mean() < 0.05
+    assert np.mean([heard_voice(embedder, item).mean() for item in others[40:]]) < 0.2
+
+
+def spoken_item(seed: int) -> PhoneItem:
+    random = np.random.default_rng(seed)
+    seconds = np.arange(6 * 16_000) / 16_000
+    notes_hz = np.repeat(random.choice([300.0, 1500.0], 120), 800)
+    sound = LOUD * np.sin(2 * np.pi * notes_hz * seconds) * (seconds < 3.0)
+    features = np.concatenate([part.features for part in encode_speech([sound.astype(np.float32)])])
+    phones = np.where(np.arange(300) < 150, Phone.A, Phone.SILENCE).astype(np.int64)
+    return PhoneItem(features.astype(np.float16), phones)
+
+
+def heard_voice(embedder: SpeechConv, item: PhoneItem) -> np.ndarray:
+    with torch.inference_mode():
+        features = with_context(item.features.astype(np.float32), embedder.config)
+        inputs = embedder.voice_inputs(embedder.inner_hidden(features))
+        return (embedder.voice_head(inputs)[0, :, 0] > 0.0).numpy()

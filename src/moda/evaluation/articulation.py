@@ -10,15 +10,10 @@ import numpy as np
 
 from moda.checkpoints import Checkpoint
 from moda.data.phone_corpus import PhoneCorpus
-from moda.evaluation.lips import (
-    lips_of_motion,
-    mean_identity,
-    sampled_motion,
-    takes_phones,
-    whole_speech,
-)
+from moda.evaluation.lips import sampled_motion, takes_phones, whole_speech
 from moda.evaluation.metrics import CLOSED_GAP
 from moda.landmarks import Array
+from moda.motion.lips import lips_of_motion, mean_identity
 from moda.motion.listening import true_runs
 from moda.phones import LABELS_PER_SECOND, Labels, Phone
 from moda.structures import FRAMES_PER_SECOND, Floats

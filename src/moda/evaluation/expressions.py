@@ -10,8 +10,9 @@ import numpy as np
 
 from moda.checkpoints import Checkpoint
 from moda.evaluation.emotions import landmark_effects
-from moda.evaluation.lips import mean_identity, sampled_motion, whole_speech
+from moda.evaluation.lips import sampled_motion, whole_speech
 from moda.landmarks import NUM_SURFACE, Array
+from moda.motion.lips import mean_identity
 from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, Style
 
 Effects = Mapping[str, Mapping[str, float]]

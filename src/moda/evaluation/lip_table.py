@@ -23,8 +23,6 @@ from moda.evaluation.lips import (
     fit_linear_map,
     has_mean,
     known_phones,
-    lips_of_motion,
-    mean_identity,
     mean_motion,
     mean_of_seeds,
     sampled_motion,
@@ -34,6 +32,7 @@ from moda.evaluation.lips import (
 )
 from moda.evaluation.metrics import Interval, paired_bootstrap
 from moda.landmarks import Array, lip_gap, lip_width
+from moda.motion.lips import lips_of_motion, mean_identity
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture, Speech
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from moda.checkpoints import Checkpoint
@@ -15,12 +14,13 @@ from moda.data.sync import LinearMap, SyncClip, estimate_lags, shift_frames, sta
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack
 from moda.evaluation.metrics import lagged_correlation, weighted_mean
-from moda.landmarks import MOUTH_CORNERS, Array, identity_vector, lip_gap, lip_gaps, lip_width
+from moda.landmarks import Array, lip_gap, lip_width
 from moda.motion.controls import shape_motion
-from moda.motion.listening import join_speech, listen, with_context
+from moda.motion.lips import predicted_mean
+from moda.motion.listening import join_speech, listen
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
-from moda.structures import UNKNOWN_PHONE, Floats, Motion, MotionSpace, Speech, Style
+from moda.structures import UNKNOWN_PHONE, Floats, Motion, Speech, Style
 from moda.system import SpeakingOptions
 
 
@@ -148,33 +148,14 @@ def has_mean(checkpoint: Checkpoint) -> bool:
     return checkpoint.config.motion.mouth_size > 0
 
 
-@torch.inference_mode()
 def mean_motion(checkpoint: Checkpoint, speech: Speech, *, identity: Floats) -> Motion:
     """The mean that a model predicts, without any flow, shaped as the product does it."""
     model, space = checkpoint.model, checkpoint.space
     heard = join_speech(list(listen(model, [speech])))
-    mean = model.encode_conditions(
-        with_context(heard.features, model.config.speech_embedder),
-        torch.tensor([model.config.none_emotion]),
-        torch.from_numpy(identity)[None],
-    ).mean[0]
-    values = space.denormalize(mean.expand(len(heard), -1).numpy())
+    mean = predicted_mean(model, space, heard.features, identity=identity)
     gain = sampling_options(space, checkpoint.config.sampler)["gain"]
-    motion = Motion(values if gain is None else values * gain, space)
+    motion = mean if gain is None else Motion(mean.values * gain, space)
     return next(shape_motion([(motion, heard)], seed=0))
-
-
-def lips_of_motion(motion: Motion) -> tuple[Array, Array]:
-    """Middle lip gap, not below 0, and change of the lip width, both (T,) in canonical units."""
-    space = motion.space
-    assert space.basis is not None
-    mouth = space.slice("mouth")
-    basis = space.basis[mouth].astype(np.float64)
-    right, left = MOUTH_CORNERS
-    values = motion.part("mouth").astype(np.float64)
-    gaps = values @ lip_gaps(basis)[:, 4]
-    widths = values @ (basis[:, left, 0] - basis[:, right, 0])
-    return np.maximum(gaps, 0.0), widths
 
 
 Predictor = Callable[[SpokenClip], tuple[Array, Array]]
@@ -262,9 +243,3 @@ def fit_linear_map(clips: Sequence[SpokenClip]) -> LinearMap:
         inputs,
         [shift_frames(clip.lips, float(lags[clip.name])) for clip in clips],
     )
-
-
-def mean_identity(space: MotionSpace) -> Floats:
-    """(63,) of the mean face: an unknown speaker."""
-    assert space.canonical_face is not None
-    return identity_vector(space.canonical_face.astype(np.float64))

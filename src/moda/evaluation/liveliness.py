@@ -10,7 +10,7 @@ import numpy as np
 from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
 from moda.encoders.tracking import motion_from_landmarks
-from moda.evaluation.lips import lips_of_motion, mean_identity, sampled_motion
+from moda.evaluation.lips import sampled_motion
 from moda.evaluation.metrics import (
     blink_onsets,
     blinks_per_minute,
@@ -20,6 +20,7 @@ from moda.evaluation.metrics import (
     pose_steps,
 )
 from moda.landmarks import Array
+from moda.motion.lips import lips_of_motion, mean_identity
 from moda.motion.sampler import smooth_pose
 from moda.structures import FRAMES_PER_SECOND, Motion, MotionSpace, Speech
 

@@ -25,13 +25,7 @@ from moda.evaluation.articulation import (
 )
 from moda.evaluation.expressions import Expressions, expressions_report
 from moda.evaluation.lip_table import LipTable, LipTableOptions, Say, lip_table
-from moda.evaluation.lips import (
-    SpokenClip,
-    mean_identity,
-    sampled_motion,
-    spoken_clips,
-    whole_speech,
-)
+from moda.evaluation.lips import SpokenClip, sampled_motion, spoken_clips, whole_speech
 from moda.evaluation.liveliness import Liveliness, liveliness_report
 from moda.evaluation.silence import (
     NonSpeech,
@@ -41,6 +35,7 @@ from moda.evaluation.silence import (
     with_pauses,
 )
 from moda.evaluation.speed import Speed, measure_speed, repeat_sound
+from moda.motion.lips import mean_identity
 from moda.structures import Floats, Picture
 
 

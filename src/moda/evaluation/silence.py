@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from moda.checkpoints import Checkpoint
 from moda.data.nonspeech import make_non_speech
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.evaluation.lips import lips_of_motion, mean_identity, sampled_motion, whole_speech
+from moda.evaluation.lips import sampled_motion, whole_speech
 from moda.evaluation.metrics import closed_share, silence_runs
 from moda.landmarks import Array
+from moda.motion.lips import lips_of_motion, mean_identity
 from moda.motion.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
 

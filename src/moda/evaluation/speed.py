@@ -11,7 +11,8 @@ import torch
 
 from moda.checkpoints import Checkpoint
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.evaluation.lips import mean_identity, sampled_motion, whole_speech
+from moda.evaluation.lips import sampled_motion, whole_speech
+from moda.motion.lips import mean_identity
 from moda.structures import Floats
 
 

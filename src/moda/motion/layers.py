@@ -329,6 +329,11 @@ class SpeechMLP(nn.Module):
         return (value for name, value in self.named_parameters() if name != "null_speech")
 
 
+def moving_mean(values: Tensor, span: int) -> Tensor:
+    """(B, C, T) mean over an odd number of frames around each, of those that there are."""
+    return F.avg_pool1d(values, span, stride=1, padding=span // 2, count_include_pad=False)
+
+
 class ConvNorm(nn.Module):
     """Convolution over time, batch norm, GELU: (B, C, L) -> the same."""
 
@@ -360,6 +365,9 @@ class SpeechConv(nn.Module):
             self.phone_head = nn.Conv1d(width, config.num_phones, 1)
             self.phone_embedder = nn.Conv1d(config.num_phones, width, 1)
             self.is_known = nn.Parameter(torch.zeros(width))
+        if config.voice_spans:
+            inputs = len(config.voice_spans) * (2 * width + config.num_phones)
+            self.voice_head = nn.Linear(inputs, 1)
         self.halve = nn.Conv1d(width, width, 4, stride=2)
         self.linear = nn.Linear(width, hidden)
         self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
@@ -381,6 +389,26 @@ class SpeechConv(nn.Module):
         context = 2 * self.config.context
         sound = self.hidden(features)
         return sound[:, :, context : sound.shape[2] - context]
+
+    def phone_shares(self, sound: Tensor) -> Tensor:
+        """Probabilities (B, phones, L) of what is heard in (B, width, L)."""
+        return torch.softmax(self.phone_head(sound), dim=1)
+
+    def voice_inputs(self, sound: Tensor) -> Tensor:
+        """(B, width, 2 T) at 50 Hz -> (B, T, N) what the voice head judges by.
+
+        Means of activations and phones and the spread of the activations over each of the spans,
+        as far as there is sound: a voice changes all the time, and like nothing else.
+        """
+        heard = torch.cat((sound, self.phone_shares(sound)), dim=1)
+        frames = rearrange(heard, "batch band (time half) -> batch band time half", half=2).mean(-1)
+        parts = []
+        for span in self.config.voice_spans:
+            mean = moving_mean(frames, span)
+            own = mean[:, : self.config.width]
+            square = moving_mean(frames[:, : self.config.width] ** 2, span)
+            parts += [mean, (square - own**2).clamp(min=0.0).add(1e-6).sqrt()]
+        return rearrange(torch.cat(parts, dim=1), "batch band time -> batch time band")
 
     def phone_logits(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) at 25 Hz -> logits (B, phones, 2 T) at 50 Hz."""
@@ -410,7 +438,7 @@ class SpeechConv(nn.Module):
 
     def _embed_phones(self, sound: Tensor, known: Tensor | None) -> Tensor:
         """What is recognised in (B, width, L), replaced by the classes (B, L) that are known."""
-        shares = torch.softmax(self.phone_head(sound), dim=1)
+        shares = self.phone_shares(sound)
         if known is None:
             embedded: Tensor = self.phone_embedder(shares)
             return embedded

@@ -21,16 +21,7 @@ from moda.phones import LABELS_PER_SECOND, Phone, PhoneSegment, label_segments
 from moda.structures import FRAMES_PER_SECOND, UNKNOWN_PHONE, Floats, Speech
 
 VOICE_REACH_FRAMES = 4
-"""A voice counts this many frames before it is heard, for lips open first, and after."""
-PROBABLE_VOICE = ((9, 0.75), (25, 0.5))
-"""Somebody may speak where phones are heard in this share of a stretch of this many frames: clearly
-for a moment, as in a single word, or fairly for a second."""
-SURE_VOICE = ((9, 0.85), (25, 0.6))
-"""The same where nothing but a voice sounds so."""
-SURE_REACH_FRAMES = 25
-"""A probable voice counts this near a sure one."""
-VOICE_CONTEXT_FRAMES = VOICE_REACH_FRAMES + SURE_REACH_FRAMES + 25 // 2
-"""On either side of a frame, what decides whether a voice is heard in it."""
+"""A known phone counts as a voice this many frames before it, for lips open first, and after."""
 SHORTEST_PAUSE_FRAMES = 15
 """People keep their lips open in shorter pauses."""
 CLOSURE_FLOOR, CLOSURE_CEILING = 0.12, 0.5
@@ -41,14 +32,14 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
     """The same speech with the activity limited to voices, and with closures, as a stream.
 
     Speech comes out as soon as what is ahead of it is known; a model whose embedder does not know
-    phones leaves it as it is.
+    phones leaves it as it is, and one that does not judge voices leaves the activity.
     """
     embedder = model.speech_embedder
     if not isinstance(embedder, SpeechConv) or not embedder.config.num_phones:
         yield from speech
         return
     config = embedder.config
-    margin = VOICE_CONTEXT_FRAMES + SHORTEST_PAUSE_FRAMES
+    margin = max(config.voice_reach, VOICE_REACH_FRAMES) + SHORTEST_PAUSE_FRAMES
     ahead, behind = config.after + margin, config.before + margin
     held = list[Speech]()
     past = 0
@@ -96,14 +87,18 @@ def join_speech(parts: list[Speech]) -> Speech:
 @torch.inference_mode()
 def _hear(embedder: SpeechConv, speech: Speech) -> Speech:
     device = embedder.linear.weight.device
-    features = with_context(speech.features, embedder.config)
-    logits = embedder.phone_logits(features.to(device))[0]
-    shares = torch.softmax(logits, dim=0).T.reshape(len(speech), 2, -1).float().cpu().numpy()
+    sound = embedder.inner_hidden(with_context(speech.features, embedder.config).to(device))
+    halves = embedder.phone_shares(sound)[0].T.float().cpu().numpy()
+    shares = halves.reshape(len(speech), 2, -1)
+    voice = np.ones(len(speech), np.bool_)
+    if embedder.config.voice_spans:
+        voice = (embedder.voice_head(embedder.voice_inputs(sound))[0, :, 0] > 0.0).cpu().numpy()
     if speech.phones is not None:
         shares = with_known_phones(shares, speech.phones)
+        voice = with_known_voice(voice, speech.phones)
     return Speech(
         speech.features,
-        without_short_pauses(np.minimum(speech.activity, voice_activity(shares))),
+        without_short_pauses(np.where(voice, speech.activity, np.float32(0.0))),
         speech.phones,
         closures(shares),
     )
@@ -121,24 +116,14 @@ def with_known_phones(shares: Floats, phones: NDArray[np.int8]) -> Floats:
     return np.where((phones != UNKNOWN_PHONE)[:, :, None], told, shares)
 
 
-def voice_activity(shares: Floats) -> Floats:
-    """(T,) 1 where phones are heard in enough of the frames around, from (T, 2, phones)."""
-    voiced = 1.0 - shares[:, :, Phone.SILENCE].mean(1)
-    sure = _widened(_heard(voiced, SURE_VOICE), SURE_REACH_FRAMES)
-    speaks = _widened(_heard(voiced, PROBABLE_VOICE) & sure, VOICE_REACH_FRAMES)
-    return speaks.astype(np.float32)
+def with_known_voice(voice: NDArray[np.bool_], phones: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Voices (T,) with a voice wherever phones (T, 2) are known and sound, and near them."""
+    is_known = (phones != UNKNOWN_PHONE).any(1)
+    speaks = widened(((phones != UNKNOWN_PHONE) & (phones != Phone.SILENCE)).any(1))
+    return np.where(is_known, speaks, voice)
 
 
-def _heard(voiced: Floats, spans: Sequence[tuple[int, float]]) -> NDArray[np.bool_]:
-    """(T,) where the mean over one of the odd spans is above its share."""
-    heard = np.zeros(len(voiced), np.bool_)
-    for span, share in spans:
-        near = np.convolve(voiced, np.full(span, 1.0 / span), mode="full")
-        heard |= near[span // 2 : span // 2 + len(voiced)] > share
-    return heard
-
-
-def _widened(where: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+def widened(where: NDArray[np.bool_], reach: int = VOICE_REACH_FRAMES) -> NDArray[np.bool_]:
     """(T,) also up to ``reach`` frames before and after."""
     wide = np.convolve(where, np.ones(2 * reach + 1), mode="full")
     return np.asarray(wide[reach : reach + len(where)] > 0.5, np.bool_)

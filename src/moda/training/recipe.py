@@ -27,10 +27,10 @@ from moda.training.loop import Report, Trainer, TrainingOptions
 from moda.training.speech_pretraining import (
     PhoneGroup,
     PhoneItem,
+    fit_voice_head,
     non_speech_items,
     phone_items,
     pretrain_speech_embedder,
-    refit_phone_head,
 )
 
 
@@ -53,15 +53,15 @@ class Recipe:
     synthetic_phones: tuple[str, ...] = ()
     """phone corpora with exact labels, for the pretraining of the speech embedder"""
     synthetic_shares: tuple[float, ...] = ()
-    """how much of a batch is of each of them; what is left is music and noise, which only the phone
-    head hears"""
+    """how much of a batch of synthesised speech is of each of them"""
     natural_phones: tuple[str, ...] = ()
     """phone corpora of natural speech, whose labels are guesses; clips of the validation speakers
     are left out"""
     phone_versions: int = 2
     natural_versions: int = 5
     """versions of each utterance, the first clean, the others with changed voice and room"""
-    non_speech_items: int = 1200
+    non_speech_items: int = 900
+    """stretches of music and noise, from which the voice head learns what is no voice"""
     pretraining_steps: int = 5000
     options: TrainingOptions = field(default_factory=TrainingOptions)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -88,10 +88,10 @@ def read_recipe(path: Path) -> Recipe:
             f"{len(recipe.synthetic_shares)} shares in 'synthetic_shares'; give one for each"
         )
     shares = recipe.synthetic_shares
-    if not all(share >= 0.0 for share in shares) or sum(shares) > 1.0 + 1e-6:
+    if shares and (min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-3):
         raise ConfigError(
-            f"recipe {path}: the shares {shares} are below 0 or sum to more than 1; the sum and "
-            "the share of music and noise make 1"
+            f"recipe {path}: the shares {shares} in 'synthetic_shares' are below 0 or do not sum "
+            "to 1; make them the parts of a batch"
         )
     preset(recipe.model)
     return recipe
@@ -179,13 +179,11 @@ def _space(own: Sequence[PreparedClip], path: Path, say: Callable[[str], None]) 
 def _synthetic_speech(
     recipe: Recipe, base: Path, generator: np.random.Generator
 ) -> list[PhoneGroup]:
-    """Corpora with exact phones; sounds without any come last."""
-    groups = [
+    """Corpora with exact phones."""
+    return [
         PhoneGroup(_items(base / name, recipe.phone_versions, generator), share)
         for name, share in zip(recipe.synthetic_phones, recipe.synthetic_shares, strict=True)
     ]
-    rest = max(0.0, 1.0 - sum(recipe.synthetic_shares))
-    return [*groups, PhoneGroup(non_speech_items(recipe.non_speech_items, generator), rest)]
 
 
 def _items(
@@ -237,9 +235,11 @@ def _pretrained(
         ]
         say(f"pretraining the speech embedder for {recipe.pretraining_steps} steps")
         pretrain_speech_embedder(
-            embedder, synthetic[:-1], natural, steps=recipe.pretraining_steps, seed=recipe.seed
+            embedder, synthetic, natural, steps=recipe.pretraining_steps, seed=recipe.seed
         )
-        refit_phone_head(embedder, synthetic, seed=recipe.seed)
+        if motion.speech_embedder.voice_spans:
+            others = non_speech_items(recipe.non_speech_items, generator)
+            fit_voice_head(embedder, synthetic, natural, others, seed=recipe.seed)
         torch.save(embedder.state_dict(), path)
     embedder.load_state_dict(torch.load(path, weights_only=True))
     return embedder.eval()

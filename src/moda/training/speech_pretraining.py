@@ -23,14 +23,17 @@ from moda.data.nonspeech import make_non_speech
 from moda.data.phone_corpus import SAMPLES_PER_LABEL, PhoneCorpus
 from moda.encoders.speech import FEATURE_SIZE, HOPS_PER_FRAME, encode_speech
 from moda.motion.layers import SpeechConv
-from moda.motion.listening import with_context
+from moda.motion.listening import widened, with_context
 from moda.phones import LABELS_PER_SECOND, Phone
 from moda.structures import Floats
 
 CROP_FRAMES = 104  # 4.2 s
-SYNTHETIC_PER_BATCH, NATURAL_PER_BATCH = 20, 12
-NATURAL_WEIGHT = 0.6
-REFIT_ITEMS, REFIT_BATCH = 2600, 8192
+SYNTHETIC_PER_BATCH, NATURAL_PER_BATCH = 12, 20
+SPEECH_ITEMS, NATURAL_ITEMS = 900, 300
+"""Whose frames the voice head is fitted on, beside music and noise."""
+VOICE_FRAME_SHARE = 0.2
+VOICE_BATCH = 1024
+SPREAD_FLOOR = 1e-3
 NON_SPEECH_SECONDS = 6.0
 UNLABELLED = -100
 
@@ -134,7 +137,7 @@ def pretrain_speech_embedder(
         if natural:
             picks = generator.choice(len(natural), size=NATURAL_PER_BATCH, p=natural_share)
             chosen = [natural[i] for i in picks]
-            loss = loss + NATURAL_WEIGHT * _loss(embedder, natural_head, chosen, generator)
+            loss = loss + _loss(embedder, natural_head, chosen, generator)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(modules.parameters(), 2.0)
@@ -143,41 +146,57 @@ def pretrain_speech_embedder(
     modules.eval()
 
 
-def refit_phone_head(
-    embedder: SpeechConv, groups: Sequence[PhoneGroup], *, steps: int = 600, seed: int = 0
+def fit_voice_head(
+    embedder: SpeechConv,
+    speech: Sequence[PhoneGroup],
+    natural: Sequence[PhoneItem],
+    non_speech: Sequence[PhoneItem],
+    *,
+    steps: int = 1500,
+    seed: int = 0,
 ) -> None:
-    """Train the phone head alone, in place, on speech and on sounds that nobody speaks.
+    """Teach the voice head, in place, to tell speech from pauses, music and noise.
 
-    The layers under it stay as they are: those that learned music and noise as well followed lips
-    less closely, see docs/experiments.md.
+    A logistic regression on frozen layers: those that learned music and noise themselves followed
+    lips less closely, see docs/experiments.md.
     """
-    generator = np.random.default_rng([seed, 0x4EAD])
+    generator = np.random.default_rng([seed, 0x701CE])
     torch.manual_seed(seed)
     embedder.eval()
-    activations, labels = [], []
-    with torch.no_grad():
-        for item in draw_items(groups, REFIT_ITEMS, generator):
-            features = item.features.astype(np.float32)
-            if generator.random() < 0.6:
-                features = augment_features(features, generator)
-            sound = embedder.inner_hidden(with_context(features, embedder.config))[0]
-            chosen = torch.from_numpy(generator.random(len(item.phones)) < 0.5)
-            activations.append(sound.T[chosen])
-            labels.append(torch.from_numpy(item.phones)[chosen])
-    inputs, targets = torch.cat(activations), torch.cat(labels)
-    learning_rate = 3e-3
-    optimizer = torch.optim.AdamW(embedder.phone_head.parameters(), learning_rate)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1.0 - step / steps)
-        batch = torch.randint(len(inputs), (REFIT_BATCH,))
-        logits = embedder.phone_head(inputs[batch][:, :, None])[:, :, 0]
-        loss = F.cross_entropy(
-            logits, targets[batch], label_smoothing=0.03, ignore_index=UNLABELLED
-        )
+    spoken = draw_items(speech, SPEECH_ITEMS, generator) if speech else []
+    if natural:
+        spoken += [natural[i] for i in generator.integers(len(natural), size=NATURAL_ITEMS)]
+    frames = [_voice_frames(embedder, item, generator) for item in [*spoken, *non_speech]]
+    inputs, targets = (torch.cat(parts) for parts in zip(*frames, strict=True))
+    mean, spread = inputs.mean(0), inputs.std(0) + SPREAD_FLOOR
+    inputs = (inputs - mean) / spread
+    head = nn.Linear(inputs.shape[1], 1)
+    optimizer = torch.optim.AdamW(head.parameters(), 2e-3, weight_decay=0.05)
+    for _ in range(steps):
+        batch = torch.randint(len(inputs), (VOICE_BATCH,))
+        loss = F.binary_cross_entropy_with_logits(head(inputs[batch])[:, 0], targets[batch])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    with torch.no_grad():
+        embedder.voice_head.weight.copy_(head.weight / spread)
+        embedder.voice_head.bias.copy_(head.bias - (head.weight * mean / spread).sum())
+
+
+@torch.no_grad()
+def _voice_frames(
+    embedder: SpeechConv, item: PhoneItem, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Some frames of an item: inputs (n, N) of the voice head, and 1 where somebody speaks.
+
+    Frames between, in short pauses, are left out: they may count as either.
+    """
+    sound = embedder.inner_hidden(with_context(item.features.astype(np.float32), embedder.config))
+    voiced = (item.phones != Phone.SILENCE).reshape(-1, 2).any(1)
+    speaks = widened(voiced)
+    chosen = (speaks | ~widened(voiced, 12)) & (generator.random(len(voiced)) < VOICE_FRAME_SHARE)
+    inputs = embedder.voice_inputs(sound)[0, torch.from_numpy(chosen)]
+    return inputs, torch.from_numpy(speaks[chosen].astype(np.float32))
 
 
 def draw_items(
