@@ -12,6 +12,7 @@ from moda.encoders.portrait import encode_portrait
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import track_motion
 from moda.errors import InputError
+from moda.motion.aligning import heard_shares
 from moda.motion.controls import scale_motion
 from moda.motion.speaking import speak
 from moda.rendering.mesh import MeshRenderer
@@ -62,6 +63,9 @@ class EmbeddedSystem:
             identity=actor.identity,
             options=options,
         )
+
+    def hear_phones(self, sound: Iterable[Floats]) -> Floats:
+        return heard_shares(self.checkpoint.model, encode_speech(sound))
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
         tracked = track_motion(video(), self.models, self.space)

@@ -38,7 +38,9 @@ from moda.encoders.speech import SAMPLES_PER_FRAME
 from moda.errors import InputError
 from moda.hub import find_model
 from moda.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET, DrivingRules
+from moda.motion.aligning import heard_shares
 from moda.motion.controls import scale_motion
+from moda.motion.guiding import keep_mouth_only
 from moda.motion.published import (
     LipModulation,
     StartMotion,
@@ -105,6 +107,19 @@ class PublishedSystem:
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
     ) -> Iterator[Motion]:
+        if options.blink_rate or options.gaze is not None:
+            raise InputError(
+                "the rate of blinks and the gaze are part of what moda-base samples and cannot be "
+                "set; leave them out, or choose moda-tiny"
+            )
+        motions = self._speak_with_amounts(actor, sound, options)
+        if options.lips_only or options.guide is not None:
+            return keep_mouth_only(motions, actor.rest, options.guide)
+        return motions
+
+    def _speak_with_amounts(
+        self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
+    ) -> Iterator[Motion]:
         make = self._speak_as_reference if self.compat == "reference" else self._speak
         for values in make(actor, sound, options):
             motion = scale_motion(
@@ -113,7 +128,11 @@ class PublishedSystem:
                 head_motion=options.amounts.head_motion,
                 expression=options.amounts.expression,
             )
-            yield motion if options.blink else self._hold_eyes(motion, actor.rest)
+            blinks = options.blink and options.blink_rate != 0
+            yield motion if blinks else self._hold_eyes(motion, actor.rest)
+
+    def hear_phones(self, sound: Iterable[Floats]) -> Floats:
+        return heard_shares(self.checkpoint.model, ())
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
         driving = track_implicit_motion(video, self.models, self.live_portrait.extractor)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from moda.errors import InputError
 from moda.phones import PhoneSegment
 from moda.structures import Floats, Motion, MotionSpace, Picture, Renderer, Style
+
+Gaze = Literal["wander", "camera"]
+USUAL_BLINK_RATE, MAX_BLINK_RATE = 17.0, 60.0
+"""Blinks a minute: of people who talk calmly, and the most that can be told apart."""
 
 TimedPictures = Callable[[], Iterator[tuple[float, Picture]]]
 """Begins a video from its start: pictures with their times in seconds."""
@@ -68,12 +72,24 @@ class SpeakingOptions:
     guidance_scale: float | None = None
     """How much the motion follows speech and emotion, 1..10; None as for the steps."""
     blink: bool = True
+    blink_rate: float | None = None
+    """Blinks a minute, 0..60; None is that of people who talk, or the guide's."""
+    gaze: Gaze | None = None
+    """Eyes that wander a little or stay on the camera; None: wander, or as the guide's do."""
+    lips_only: bool = False
+    """Whether nothing but the mouth moves, or what else moves is the guide's alone."""
+    guide: Motion | None = None
+    """Motion at 25 fps of a driving video: its head, eyes and brows with the lips of the speech."""
     amounts: MotionAmounts = field(default_factory=MotionAmounts)
     phones: tuple[PhoneSegment, ...] = ()
     """What is said, with its times, where it is known."""
 
     def __post_init__(self) -> None:
         require_range("seed", self.seed, 0, 2**63 - 1)
+        if self.blink_rate is not None:
+            require_range("blinks a minute", self.blink_rate, 0.0, MAX_BLINK_RATE)
+        if self.gaze not in (None, *get_args(Gaze)):
+            raise InputError(f"unknown gaze {self.gaze!r}; choose wander or camera")
         if self.num_steps is not None:
             require_range("number of steps", self.num_steps, 1, 1000)
         if self.guidance_scale is not None:
@@ -117,6 +133,14 @@ class FaceSystem(Protocol):
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
     ) -> Iterator[Motion]:
         """Motion at 25 fps from mono 16 kHz samples, in stretches, as the sound arrives."""
+        ...
+
+    def hear_phones(self, sound: Iterable[Floats]) -> Floats:
+        """Probabilities (N, 17) of phones at 50 Hz in mono 16 kHz samples.
+
+        Raises:
+            InputError: The motion model does not recognise phones, or there is too much sound.
+        """
         ...
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:

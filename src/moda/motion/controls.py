@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from moda.motion.emotion import EmotionOffsets
+from moda.motion.guiding import Guide, mouth_columns
 from moda.motion.idle import BlinkRule, GazeRule, LipClosure, LipRest, SteadyHead
-from moda.structures import Floats, Motion, Speech
+from moda.structures import Floats, Motion, MotionSpace, Speech
+from moda.system import Gaze
 
 MOVABLE: Mapping[str, tuple[str, ...]] = {
     "mesh": ("mouth", "brows", "cheeks"),
@@ -27,6 +30,10 @@ def shape_motion(
     seed: int,
     emotion: EmotionOffsets | None = None,
     blink: bool = True,
+    blink_rate: float | None = None,
+    gaze: Gaze | None = None,
+    lips_only: bool = False,
+    guide: Motion | None = None,
     head_motion: float = 1.0,
     expression: float = 1.0,
 ) -> Iterator[Motion]:
@@ -39,42 +46,106 @@ def shape_motion(
         seed: decides blinks and glances.
         emotion: what is added to the frames, also to a resting mouth.
         blink: whether to blink at all.
+        blink_rate: blinks a minute; None is the usual rate, or as the guide blinks.
+        gaze: ``"camera"`` keeps the eyes there; None lets them wander, or follow the guide's.
+        lips_only: leave all but the mouth as it rests, or as the guide has it.
+        guide: motion of a driving video, whose head, eyes and brows take the place of ours.
         head_motion: factor on the head's deviation from rest; 0 holds it still.
         expression: factor on mouth, brows and cheeks.
     """
-    blinks, glances, steady = BlinkRule(seed), GazeRule(seed), SteadyHead()
-    closure: LipClosure | None = None
-    rest: LipRest | None = None
-    gate = 0.0
+    eyes = EyeOptions(blink_rate if blink else 0.0, gaze)
+    face = _ShownFace(seed, emotion, eyes, guide, lips_only=lips_only)
     for motion, speech in pairs:
-        closure = closure or LipClosure(motion.space)
-        rest = rest or LipRest(closure)
-        values, pose = motion.values.copy(), motion.space.slice("pose")
-        lids = np.zeros(len(values), np.float32)
-        for index, activity in enumerate(speech.activity):
-            gate += float(np.clip(activity - gate, -GATE_STEP, GATE_STEP))
-            rest(values[index], gate)
-            values[index, pose] = steady(values[index, pose])
-            lids[index] = blinks.next(float(activity)) if blink else 0.0
-        lid_columns = motion.space.slice("blink")
-        values[:, lid_columns] = 0.0
-        values[:, motion.space.slice("gaze")] = [
-            glances.next(float(activity)) for activity in speech.activity
-        ]
-        if emotion is not None:
-            values += np.stack([emotion.next() for _ in range(len(values))])
-        open_share = 1.0 - values[:, lid_columns]
-        values[:, lid_columns] = 1.0 - open_share * (1.0 - lids[:, None])
         shown = scale_motion(
-            Motion(values, motion.space),
+            face.shape(motion, speech),
             rest=motion.space.rest,
             head_motion=head_motion,
             expression=expression,
         )
         if speech.closure is not None:
             for row, amount in zip(shown.values, speech.closure, strict=True):
-                closure(row, float(amount))
+                face.closure(motion.space)(row, float(amount))
         yield shown
+
+
+class EyeOptions(NamedTuple):
+    """What the user says of the eyes; None leaves it to the guide, or to rules."""
+
+    blink_rate: float | None
+    gaze: Gaze | None
+
+
+class _ShownFace:
+    """What is carried from one stretch of motion to the next."""
+
+    def __init__(
+        self,
+        seed: int,
+        emotion: EmotionOffsets | None,
+        eyes: EyeOptions,
+        guide: Motion | None,
+        *,
+        lips_only: bool,
+    ) -> None:
+        self._emotion = emotion
+        self._eyes = eyes
+        self._guide = None if guide is None else Guide(guide)
+        self._lips_only = lips_only
+        self._blinks = BlinkRule(seed, eyes.blink_rate)
+        self._glances = GazeRule(seed, on_camera=eyes.gaze == "camera")
+        self._steady = SteadyHead()
+        self._closure: LipClosure | None = None
+        self._rest: LipRest | None = None
+        self._gate = 0.0
+
+    def closure(self, space: MotionSpace) -> LipClosure:
+        """What closes lips in this space."""
+        self._closure = self._closure or LipClosure(space)
+        return self._closure
+
+    def shape(self, motion: Motion, speech: Speech) -> Motion:
+        """The same stretch with resting lips, blinks, gaze and emotion."""
+        space, values = motion.space, motion.values.copy()
+        self._rest = self._rest or LipRest(self.closure(space))
+        pose, lid_columns = space.slice("pose"), space.slice("blink")
+        lids, gaze = np.zeros((len(values), 1), np.float32), np.zeros((len(values), 2), np.float32)
+        for index, activity in enumerate(speech.activity):
+            self._gate += float(np.clip(activity - self._gate, -GATE_STEP, GATE_STEP))
+            self._rest(values[index], self._gate)
+            values[index, pose] = self._steady(values[index, pose])
+            lids[index] = self._blinks.next(float(activity))
+            gaze[index] = self._glances.next(float(activity))
+        face = self._other_face(values, space)
+        added: Floats = np.zeros_like(values)
+        if self._emotion is not None:
+            added = np.stack([self._emotion.next() for _ in range(len(values))])
+        if self._lips_only:
+            added[:, _all_but(mouth_columns(space), space)] = 0.0
+        is_ruled = self._guide is None and not self._lips_only
+        if is_ruled or self._eyes.gaze is not None:
+            face[:, space.slice("gaze")] = gaze
+        if is_ruled or self._eyes.blink_rate is not None:
+            face[:, lid_columns] = 0.0
+        else:
+            lids[:] = 0.0
+        face += added
+        open_share = 1.0 - face[:, lid_columns]
+        face[:, lid_columns] = 1.0 - open_share * (1.0 - lids)
+        return Motion(face, space)
+
+    def _other_face(self, values: Floats, space: MotionSpace) -> Floats:
+        """The mouth of ``values`` (T, D) in the face around it: ours, the guide's, or at rest."""
+        face = values.copy()
+        others = _all_but(mouth_columns(space), space)
+        if self._guide is not None:
+            face[:, others] = np.stack([self._guide.next() for _ in values])[:, others]
+        elif self._lips_only:
+            face[:, others] = space.rest[others]
+        return face
+
+
+def _all_but(columns: list[int], space: MotionSpace) -> list[int]:
+    return [column for column in range(space.size) if column not in columns]
 
 
 def scale_motion(

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from moda.landmarks import lip_gaps
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
+from moda.system import USUAL_BLINK_RATE
 
 BLINK_PROFILE = np.array([0.3, 0.85, 1.0, 0.95, 0.6, 0.3, 0.1], np.float32)
 """Lid position over 0.28 s: closing takes about 0.1 s, opening twice as long."""
 MEAN_BLINK_SECONDS = 4.0
+"""With pauses and double blinks this gives :data:`moda.system.USUAL_BLINK_RATE`."""
 SHORTEST_BLINK_SECONDS = 1.0
 DOUBLE_BLINK_SHARE = 0.08
 PAUSE_BLINK_SHARE = 0.6
@@ -45,18 +47,24 @@ class BlinkRule:
     mean here is the calmer end, 15 a minute.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rate: float | None = None) -> None:
+        """``rate`` is in blinks a minute; None is :data:`USUAL_BLINK_RATE`, 0 never."""
         self._random = np.random.default_rng([seed, 0xB11])
+        self._slowness = 1.0 if rate is None else USUAL_BLINK_RATE / max(rate, 1e-9)
+        self._is_off = rate == 0.0
         self._remaining = self._interval() * 0.5
         self._waited = 0.0
         self._queue: deque[float] = deque()
         self._was_active = False
 
     def _interval(self) -> float:
-        return draw_seconds(self._random, MEAN_BLINK_SECONDS, 0.55, SHORTEST_BLINK_SECONDS)
+        shortest = SHORTEST_BLINK_SECONDS * min(self._slowness, 1.0)
+        return draw_seconds(self._random, MEAN_BLINK_SECONDS * self._slowness, 0.55, shortest)
 
     def next(self, activity: float) -> float:
         """Lid position 0..1 of the next frame."""
+        if self._is_off:
+            return 0.0
         self._remaining -= 1.0 / FRAMES_PER_SECOND
         self._waited += 1.0 / FRAMES_PER_SECOND
         pause = self._was_active and activity < 0.5
@@ -79,6 +87,8 @@ GLANCE_SHARE = 0.14
 """Fixations that look away from the camera."""
 GLANCE_SIZE = np.array([0.024, 0.010])
 MEAN_GLANCE_SECONDS = 0.7
+ON_CAMERA_SHARE = 0.35
+"""Of the fixations' spread, for eyes that are to stay on the camera; none at all looks dead."""
 SACCADE_SHARE = 0.75
 """Of the way that the eyes make in one frame."""
 
@@ -91,8 +101,10 @@ class GazeRule:
     Acta Psychologica 1967); the shares here are at the calm end.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, on_camera: bool = False) -> None:
         self._random = np.random.default_rng([seed, 0x6A2E])
+        self._glance_share = 0.0 if on_camera else GLANCE_SHARE
+        self._spread = FIXATION_SPREAD * (ON_CAMERA_SHARE if on_camera else 1.0)
         self._target = np.zeros(2)
         self._gaze = np.zeros(2)
         self._remaining = self._duration(MEAN_FIXATION_SECONDS)
@@ -108,14 +120,14 @@ class GazeRule:
         begins = activity >= 0.5 and not self._was_active
         self._was_active = activity >= 0.5
         if self._remaining <= 0.0 or (begins and self._random.random() < 0.3):
-            away = not self._is_away and self._random.random() < GLANCE_SHARE
+            away = not self._is_away and self._random.random() < self._glance_share
             self._is_away = bool(away)
             if away:
                 side = self._random.choice([-1.0, 1.0])
                 share = self._random.uniform(0.7, 1.3)
                 self._target = share * GLANCE_SIZE * [side, self._random.uniform(-1.0, 1.0)]
             else:
-                self._target = FIXATION_SPREAD * self._random.standard_normal(2)
+                self._target = self._spread * self._random.standard_normal(2)
             self._remaining = self._duration(MEAN_GLANCE_SECONDS if away else MEAN_FIXATION_SECONDS)
         self._gaze = self._gaze + SACCADE_SHARE * (self._target - self._gaze)
         return self._gaze.astype(np.float32)

@@ -50,6 +50,10 @@ def speak(
         seed=options.seed,
         emotion=EmotionOffsets(model, space, options.style),
         blink=options.blink,
+        blink_rate=options.blink_rate,
+        gaze=options.gaze,
+        lips_only=options.lips_only,
+        guide=options.guide,
         head_motion=options.amounts.head_motion,
         expression=options.amounts.expression,
     )
