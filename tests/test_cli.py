@@ -261,7 +261,7 @@ class TestBadInput:
             (["--steps", "ten"], "--steps"),
             (["--guidance-scale", "99"], "guidance scale 99 is outside"),
             (["--fps", "5"], "frames per second 5 is outside 10..60"),
-            (["--size", "50000"], "size in pixels 50000 is outside 64..2160"),
+            (["--size", "50000"], "size in pixels 50000 is outside 64..4096"),
             (["--head-motion", "3"], "head motion 3 is outside 0..2"),
             (["--seed", "-1"], "seed -1 is outside"),
             (["--renderer", "opengl"], "unknown renderer 'opengl'; choose one of mesh, neural"),
@@ -478,7 +478,7 @@ class TestInstalledCommand:
 
     def test_a_mistake_in_a_real_process(self, tmp_path: Path) -> None:
         done = subprocess.run(
-            [COMMAND, "generate", PORTRAIT, tmp_path / "no.wav", "-o", tmp_path / "talk.gif"],
+            [COMMAND, "generate", PORTRAIT, tmp_path / "no.wav", "-o", tmp_path / "talk.avi"],
             capture_output=True,
             text=True,
             check=False,

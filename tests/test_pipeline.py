@@ -22,7 +22,8 @@ from moda.motion.model import MotionTransformer
 from moda.motion.retiming import TimedMotion, retime_motion
 from moda.motion.speaking import HeardSpeech
 from moda.phones import Phone, PhoneSegment, read_phone_times
-from moda.pipeline import TalkingHead, _read_ahead, choose_device
+from moda.pipeline import TalkingHead, choose_device
+from moda.read_ahead import read_ahead
 from moda.structures import Motion, MotionSpace, Speech, Style
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -110,14 +111,14 @@ class TestRetiming:
 
 class TestReadAhead:
     def test_items_and_order(self) -> None:
-        assert list(_read_ahead(iter(range(50)))) == list(range(50))
+        assert list(read_ahead(iter(range(50)))) == list(range(50))
 
     def test_errors_arrive_in_place(self) -> None:
         def failing() -> Iterator[int]:
             yield 1
             raise MediaError("damaged")
 
-        items = _read_ahead(failing())
+        items = read_ahead(failing())
         assert next(items) == 1
         with pytest.raises(MediaError, match="damaged"):
             next(items)
@@ -127,7 +128,7 @@ class TestReadAhead:
             while True:
                 yield 1
 
-        items = _read_ahead(endless())
+        items = read_ahead(endless())
         next(items)
         items.close()  # type: ignore[attr-defined]
         assert not [thread for thread in threading.enumerate() if thread.name == "moda-sampler"]
@@ -219,7 +220,7 @@ class TestGenerate:
             {"frames_per_second": 61.0},
             {"frames_per_second": float("inf")},
             {"size": 63},
-            {"size": 2161},
+            {"size": 4097},
             {"head_motion": -0.1},
             {"head_motion": 2.1},
             {"expression": 2.1},

@@ -8,10 +8,11 @@ from typing import Literal
 
 from moda.checkpoints import Checkpoint
 from moda.encoders.face import FaceModels
-from moda.encoders.portrait import encode_portrait
+from moda.encoders.portrait import choose_face, encode_portrait
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import track_motion
 from moda.errors import InputError
+from moda.landmarks import Array
 from moda.motion.aligning import heard_shares
 from moda.motion.controls import scale_motion
 from moda.motion.speaking import speak
@@ -41,6 +42,9 @@ class EmbeddedSystem:
     def takes_phones(self) -> bool:
         return self.checkpoint.config.motion.speech_embedder.num_phones > 0
 
+    def find_face(self, image: Picture, face: int | None) -> Array:
+        return choose_face(image, self.models, face).points
+
     def prepare(self, image: Picture, options: FrameOptions) -> Actor:
         if options.eyes is not None or options.lips is not None:
             raise InputError(
@@ -48,8 +52,15 @@ class EmbeddedSystem:
                 "leave it out, or choose --renderer neural"
             )
         portrait = encode_portrait(image, self.space, models=self.models, face=options.face)
-        size = (DEFAULT_SIZE_PX if options.size is None else options.size) // 2 * 2
-        renderer = MeshRenderer(portrait, self.space, size=size, full_frame=options.full_frame)
+        has_background = options.background is not None and options.full_frame
+        renderer = MeshRenderer(
+            portrait,
+            self.space,
+            size=options.longer_side(image, DEFAULT_SIZE_PX),
+            full_frame=options.full_frame,
+            background=options.background,
+            whole_mask=self.models.person_mask(image) if has_background else None,
+        )
         return Actor(renderer, portrait.identity, self.space.rest)
 
     def speak(

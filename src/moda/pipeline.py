@@ -10,20 +10,17 @@ video is written, in memory that does not grow with its length.
 from __future__ import annotations
 
 import math
-import queue
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from moda import __version__
 from moda.checkpoints import load_checkpoint
 from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
@@ -38,11 +35,39 @@ from moda.media import (
     exact_rate,
     read_image,
 )
+from moda.motion.aligning import align_phones
 from moda.motion.retiming import TimedMotion, retime_motion
 from moda.phones import PhoneSegment, read_phone_times
+from moda.provenance import (
+    MIME_TYPES,
+    ManifestSigner,
+    SigningIdentity,
+    can_sign,
+    synthetic_media_tags,
+)
 from moda.published import load_published_system
-from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture, Renderer, Style
-from moda.system import FaceSystem, FrameOptions, MotionAmounts, SpeakingOptions, require_range
+from moda.read_ahead import read_ahead
+from moda.speech_synthesis import DEFAULT_LANGUAGE, Espeak, SpokenText, synthesise
+from moda.structures import (
+    FRAMES_PER_SECOND,
+    Background,
+    Floats,
+    Motion,
+    MotionSpace,
+    Picture,
+    Renderer,
+    Style,
+)
+from moda.subtitles import TimedWord, make_cues, write_srt
+from moda.system import (
+    Actor,
+    FaceSystem,
+    FrameOptions,
+    Gaze,
+    MotionAmounts,
+    SpeakingOptions,
+    require_range,
+)
 
 DEFAULT_MODELS: Mapping[str, str] = {"mesh": "moda-tiny", "neural": "moda-base"}
 """The model that goes with each renderer."""
@@ -52,13 +77,6 @@ MAX_DRIVING_SECONDS = 1200.0
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames written and the expected number of frames."""
-
-
-Item = TypeVar("Item")
-
-
-class _End(NamedTuple):
-    error: BaseException | None
 
 
 class VideoSummary(NamedTuple):
@@ -89,6 +107,10 @@ class TalkingVideo:
     sources: tuple[Path, ...]
     """Files that must not be overwritten while the video is made of them."""
     sampled_motion: Callable[[], TimedMotion]
+    words: tuple[TimedWord, ...] = ()
+    """What is said and when, where that is known: for subtitles."""
+    transparent: bool = False
+    """Whether frames are (H, W, 4)."""
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -100,8 +122,8 @@ class TalkingVideo:
         yield from retime_motion(self.sampled_motion(), exact_rate(self.frames_per_second))
 
     def frames(self) -> Iterator[Picture]:
-        """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit."""
-        for motion in _read_ahead(self.motion()):
+        """Frames (H, W, 3), or (H, W, 4) if transparent, in order, from the start each time; the same ones, bit for bit."""
+        for motion in read_ahead(self.motion()):
             yield from self.renderer.render(motion)
 
     def write(
@@ -110,30 +132,64 @@ class TalkingVideo:
         *,
         progress: Progress | None = None,
         synthetic_metadata: bool = True,
+        identity: SigningIdentity | None = None,
+        subtitles: bool = False,
     ) -> VideoSummary:
         """Make all frames and write them with the sound to a video file.
 
-        The file is replaced if it exists, once the new one is whole. With ``synthetic_metadata``
-        its tags say that it is synthetic.
+        The file is replaced if it exists, once the new one is whole.
+
+        Args:
+            path: .mp4, .mov, .mkv, .webm or .gif; transparent videos .webm, .mov or .gif.
+            progress: Called after every frame.
+            synthetic_metadata: Whether the file says that it is synthetic: in its tags and, where
+                c2pa-python is installed and the format can carry it, in a signed manifest.
+            identity: Whose signature that is; without one, that of nobody in particular.
+            subtitles: Write the words as subtitles, into the file and into one beside it that ends
+                in .srt.
 
         Raises:
-            InputError: The name does not say a known format, or is that of an input.
+            InputError: The name does not say a known format, or is that of an input; the words are
+                not known; the certificate cannot be used.
             OutputError: The file cannot be written.
             MediaError: The speech turns out to be damaged.
+            MissingExtraError: There is an identity, and c2pa-python is not installed.
         """
         started = time.perf_counter()
-        path = check_output_path(path)
+        path = check_output_path(path, transparent=self.transparent)
         for source in self.sources:
             if path.exists() and source.exists() and path.samefile(source):
                 raise InputError(f"output {path} is also an input; choose another name")
-        tags = synthetic_media_tags() if synthetic_metadata else {}
+        if subtitles and not self.words:
+            raise InputError(
+                "subtitles need the words that are said; give a text or a transcript, or leave "
+                "them out"
+            )
+        cues = make_cues(self.words) if subtitles else ()
+        signer = None
+        if synthetic_metadata and path.suffix.lower() in MIME_TYPES:
+            signer = ManifestSigner(identity, path.suffix) if identity or can_sign() else None
+        elif identity is not None:
+            raise InputError(
+                f"{path.name} cannot be signed: only {', '.join(MIME_TYPES)} carry a manifest, and "
+                "only with their other metadata"
+            )
         with VideoWriter(
-            path, self.frame_size, self.frames_per_second, sound=self.sound, metadata=tags
+            path,
+            self.frame_size,
+            self.frames_per_second,
+            sound=self.sound,
+            metadata=synthetic_media_tags() if synthetic_metadata else {},
+            cues=cues,
+            transparent=self.transparent,
+            finish=signer,
         ) as video:
             for frame in self.frames():
                 video.write(frame)
                 if progress is not None:
                     progress(video.num_frames, max(self.num_frames, video.num_frames))
+        if subtitles:
+            write_srt(path.with_suffix(".srt"), cues)
         seconds = float(video.num_frames / exact_rate(self.frames_per_second))
         return VideoSummary(path, video.num_frames, seconds, time.perf_counter() - started)
 
@@ -185,7 +241,7 @@ class TalkingHead:
     def generate(
         self,
         portrait: str | Path | Picture,
-        speech: str | Path,
+        speech: str | Path | SpokenText,
         *,
         style: Style | None = None,
         phones: str | Path | Sequence[PhoneSegment] | None = None,
@@ -193,20 +249,28 @@ class TalkingHead:
         num_steps: int | None = None,
         guidance_scale: float | None = None,
         frames_per_second: float = FRAMES_PER_SECOND,
-        size: int | None = None,
+        size: int | Literal["own"] | None = None,
         full_frame: bool = True,
         head_motion: float = 1.0,
         expression: float = 1.0,
         blink: bool = True,
+        blink_rate: float | None = None,
+        gaze: Gaze | None = None,
+        lips_only: bool = False,
+        driving: str | Path | None = None,
+        background: Background | None = None,
         eyes: float | None = None,
         lips: float | None = None,
         face: int | None = None,
+        progress: Progress | None = None,
     ) -> TalkingVideo:
         """Make a portrait speak.
 
         Args:
             portrait: File, or picture (H, W, 3).
-            speech: Sound or video file; its sound becomes that of the video.
+            speech: Sound or video file, whose sound becomes that of the video; or a text that has
+                been spoken (:func:`moda.speech_synthesis.synthesise`) or found in a recording
+                (:meth:`align`), which brings its own phones and emotions.
             style: Emotions over time.
             phones: What is said with its times, or a text file of it
                 (:func:`moda.phones.read_phone_times`); lips are surer then. Mesh renderer only.
@@ -214,15 +278,23 @@ class TalkingHead:
             num_steps: Of the sampler, 1..1000; None is what the model was made for.
             guidance_scale: How much the motion follows speech and emotion, 1..10.
             frames_per_second: Of the video, 10..60.
-            size: Longer side of the video in pixels, 64..2160. None is 512 with the mesh renderer,
-                the picture's own size up to 1920 with the neural one.
+            size: Longer side of the video in pixels, 64..4096, or ``"own"``, that of the picture.
+                None is 512 with the mesh renderer, the picture's own up to 1920 with the neural.
             full_frame: The whole picture, not only the square around the head.
             head_motion: Amount of head motion, 0..2.
             expression: Amount of expression, 0..2.
             blink: Whether the eyes blink.
+            blink_rate: Blinks a minute, 0..60; None is as people do. Mesh renderer only.
+            gaze: ``"camera"`` or ``"wander"``, which is usual. Mesh renderer only.
+            lips_only: Nothing but the mouth moves, or, with a driving video, what else moves is
+                that video's alone.
+            driving: Video whose head, brows and eyes are copied, with the lips of the speech. It
+                runs back and forth until the speech ends.
+            background: What is behind the person; None is the picture. Mesh renderer only.
             eyes, lips: Opening of the portrait's own eyes and lips as a share of their width,
                 0..0.8; the motion comes on top. Neural renderer only.
             face: Which face of the picture, from left to right from 1; None is the largest.
+            progress: Called while the driving video is tracked.
 
         Raises:
             InputError: An option is outside its limits.
@@ -230,11 +302,24 @@ class TalkingHead:
             FaceError: There is no such face in the picture.
         """
         require_range("frames per second", frames_per_second, 10, 60)
-        frame_options = FrameOptions(size, full_frame, face, eyes, lips)
-        amounts = MotionAmounts(head_motion, expression)
+        words: tuple[TimedWord, ...] = ()
+        if isinstance(speech, SpokenText):
+            style = speech.style if style is None else style
+            phones = speech.phones if phones is None and self.system.takes_phones else phones
+            words, speech = speech.words, speech.path
+        frame_options = FrameOptions(size, full_frame, face, eyes, lips, background)
         known = read_phone_times(phones) if isinstance(phones, str | Path) else tuple(phones or ())
         options = SpeakingOptions(
-            style or Style(), seed, num_steps, guidance_scale, blink, amounts, known
+            style=style or Style(),
+            seed=seed,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            blink=blink,
+            blink_rate=blink_rate,
+            gaze=gaze,
+            lips_only=lips_only,
+            amounts=MotionAmounts(head_motion, expression),
+            phones=known,
         )
         if known and not self.system.takes_phones:
             raise InputError(
@@ -243,14 +328,49 @@ class TalkingHead:
             )
         sound = AudioReader(speech, SAMPLE_RATE_HZ)
         actor = self.system.prepare(_picture(portrait), frame_options)
+        if driving is not None:
+            options = replace(options, guide=self._follow(actor, driving, progress))
 
         def speak() -> TimedMotion:
             chunks = CountedSamples(sound)
             return TimedMotion(self.system.speak(actor, chunks, options), chunks.seconds)
 
         expected = _frames_in(sound.duration_seconds, frames_per_second)
-        sources = (sound.path, *_files(portrait))
-        return TalkingVideo(actor.renderer, frames_per_second, expected, sound.path, sources, speak)
+        sources = (sound.path, *_files(portrait), *_files(driving))
+        return TalkingVideo(
+            actor.renderer,
+            frames_per_second,
+            expected,
+            sound.path,
+            sources,
+            speak,
+            words,
+            transparent=background is not None and background.colour is None,
+        )
+
+    def align(
+        self, speech: str | Path, transcript: str, *, language: str = DEFAULT_LANGUAGE
+    ) -> SpokenText:
+        """Find out when the words of a transcript are said in a recording.
+
+        The transcript may have tags for emotions (:mod:`moda.speech_synthesis.markup`). espeak-ng
+        says how its words are pronounced, the model's speech embedder when.
+
+        Raises:
+            InputError: The transcript is not that of the recording, or cannot be used; the model
+                does not recognise phones; the recording is longer than half an hour.
+            MediaError: The recording cannot be read.
+            MissingExtraError: espeak-ng is not installed.
+        """
+        sound = AudioReader(speech, SAMPLE_RATE_HZ)
+        with tempfile.TemporaryDirectory(prefix="moda-") as folder:
+            said = synthesise(
+                transcript, Path(folder) / "said.wav", synthesiser=Espeak(), language=language
+            )
+        starts = [word.start_seconds for word in said.words]
+        shares = self.system.hear_phones(sound)
+        aligned = align_phones(shares, said.phones, starts)
+        return said.moved_to(sound.path, sound.duration_seconds, aligned.segments)
 
     def reenact(
         self,
@@ -258,13 +378,14 @@ class TalkingHead:
         driving: str | Path,
         *,
         frames_per_second: float = FRAMES_PER_SECOND,
-        size: int | None = None,
+        size: int | Literal["own"] | None = None,
         full_frame: bool = True,
         head_motion: float = 1.0,
         expression: float = 1.0,
         eyes: float | None = None,
         lips: float | None = None,
         face: int | None = None,
+        background: Background | None = None,
         progress: Progress | None = None,
     ) -> TalkingVideo:
         """Make a portrait move as the face in a driving video does.
@@ -277,14 +398,11 @@ class TalkingHead:
             FaceError: The picture or the driving video shows no face.
         """
         require_range("frames per second", frames_per_second, 10, 60)
-        frame_options = FrameOptions(size, full_frame, face, eyes, lips)
+        frame_options = FrameOptions(size, full_frame, face, eyes, lips, background)
         amounts = MotionAmounts(head_motion, expression)
         video = VideoReader(driving)
-        require_range(
-            "length of the driving video in s", video.duration_seconds, 0.0, MAX_DRIVING_SECONDS
-        )
         actor = self.system.prepare(_picture(portrait), frame_options)
-        motion = self.system.follow(actor, lambda: _reported(video, progress), amounts)
+        motion = self._follow(actor, driving, progress, amounts)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return TalkingVideo(
             actor.renderer,
@@ -293,7 +411,23 @@ class TalkingHead:
             video.path if video.has_sound else None,
             (video.path, *_files(portrait)),
             lambda: TimedMotion(iter([motion]), lambda: seconds),
+            transparent=background is not None and background.colour is None,
         )
+
+    def _follow(
+        self,
+        actor: Actor,
+        driving: str | Path,
+        progress: Progress | None,
+        amounts: MotionAmounts | None = None,
+    ) -> Motion:
+        """Motion at 25 fps of the face in a driving video, all of it."""
+        video = VideoReader(driving)
+        require_range(
+            "length of the driving video in s", video.duration_seconds, 0.0, MAX_DRIVING_SECONDS
+        )
+        pictures = lambda: _reported(video, progress)  # noqa: E731
+        return self.system.follow(actor, pictures, amounts or MotionAmounts())
 
 
 class CountedSamples:
@@ -311,19 +445,6 @@ class CountedSamples:
     def seconds(self) -> Fraction:
         """Length of what has been passed on; the last sample is due to rounding up."""
         return Fraction(max(self._count - 1, 1), self._reader.sample_rate)
-
-
-def synthetic_media_tags() -> dict[str, str]:
-    """Tags of a video file that say, to people and to programs, that it is synthetic."""
-    return {
-        "title": "Synthetic media",
-        "comment": f"Synthetic media: generated by MoDA {__version__} from a still photograph",
-        "software": f"MoDA {__version__}",
-        "synthetic_media": "true",
-        "digital_source_type": (
-            "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-        ),
-    }
 
 
 def choose_device(name: str) -> str:
@@ -354,8 +475,8 @@ def _picture(portrait: str | Path | Picture) -> Picture:
     return portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
 
 
-def _files(portrait: str | Path | Picture) -> tuple[Path, ...]:
-    return () if isinstance(portrait, np.ndarray) else (Path(portrait),)
+def _files(source: str | Path | Picture | None) -> tuple[Path, ...]:
+    return (Path(source),) if isinstance(source, str | Path) else ()
 
 
 def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[float, Picture]]:
@@ -364,37 +485,3 @@ def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[f
         if progress is not None:
             progress(count, max(count, expected))
         yield timed_picture
-
-
-def _read_ahead(items: Iterator[Item], limit: int = 2) -> Iterator[Item]:
-    """The same items, made in a thread while earlier ones are used; at most ``limit`` wait."""
-    ready: queue.Queue[Item | _End] = queue.Queue(limit)
-    stopped = threading.Event()
-
-    def offer(item: Item | _End) -> None:
-        while not stopped.is_set():
-            with suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                break
-
-    def work() -> None:
-        try:
-            for item in items:
-                offer(item)
-                if stopped.is_set():
-                    return
-        except BaseException as error:  # raised again where the items are used
-            offer(_End(error))
-        else:
-            offer(_End(None))
-
-    thread = threading.Thread(target=work, name="moda-sampler", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := ready.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        stopped.set()
-        thread.join()

@@ -34,8 +34,10 @@ from moda.encoders.hubert import (
 )
 from moda.encoders.implicit_tracking import relative_motion, track_implicit_motion
 from moda.encoders.neural_portrait import encode_neural_portrait
+from moda.encoders.portrait import choose_face
 from moda.encoders.speech import SAMPLES_PER_FRAME
 from moda.errors import InputError
+from moda.landmarks import Array
 from moda.hub import find_model
 from moda.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET, DrivingRules
 from moda.motion.aligning import heard_shares
@@ -87,7 +89,15 @@ class PublishedSystem:
     def takes_phones(self) -> bool:
         return False
 
+    def find_face(self, image: Picture, face: int | None) -> Array:
+        return choose_face(image, self.models, face).points
+
     def prepare(self, image: Picture, options: FrameOptions) -> Actor:
+        if options.background is not None:
+            raise InputError(
+                "the neural renderer leaves the background as it is; leave it out, or choose "
+                "--renderer mesh"
+            )
         portrait = encode_neural_portrait(
             image, self.models, self.live_portrait.extractor, face=options.face
         )
@@ -95,7 +105,7 @@ class PublishedSystem:
             portrait,
             self.live_portrait.networks,
             self.space,
-            size=None if options.size is None else options.size // 2 * 2,
+            size=None if options.size is None else options.longer_side(image, 0),
             full_frame=options.full_frame,
             rules=MOTION_IS_FINAL,
             eyes=options.eyes,

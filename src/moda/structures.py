@@ -242,6 +242,13 @@ class Style:
         return current
 
 
+class Background(NamedTuple):
+    """What takes the place of the photograph behind the person."""
+
+    colour: tuple[int, int, int] | None
+    """RGB; None is nothing: frames are transparent there."""
+
+
 class Renderer(Protocol):
     """Portrait and motion to pictures. One renderer object belongs to one portrait."""
 
@@ -254,7 +261,10 @@ class Renderer(Protocol):
         ...
 
     def render(self, motion: Motion) -> Iterator[Picture]:
-        """Yield one frame (H, W, 3) per row of ``motion``, in order, as it is asked for."""
+        """Yield one frame (H, W, 3) per row of ``motion``, in order, as it is asked for.
+
+        A renderer that was made for a transparent background yields (H, W, 4).
+        """
         ...
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, get_args
 
 from moda.errors import InputError
+from moda.landmarks import Array
 from moda.phones import PhoneSegment
-from moda.structures import Floats, Motion, MotionSpace, Picture, Renderer, Style
+from moda.structures import Background, Floats, Motion, MotionSpace, Picture, Renderer, Style
 
 Gaze = Literal["wander", "camera"]
+MIN_SIZE_PX, MAX_SIZE_PX = 64, 4096
 USUAL_BLINK_RATE, MAX_BLINK_RATE = 17.0, 60.0
 """Blinks a minute: of people who talk calmly, and the most that can be told apart."""
 
@@ -26,8 +28,8 @@ TimedPictures = Callable[[], Iterator[tuple[float, Picture]]]
 class FrameOptions:
     """How a portrait is framed. Raises :class:`InputError` for values outside the limits."""
 
-    size: int | None = None
-    """Longer side in pixels, 64..2160; None leaves it to the renderer."""
+    size: int | Literal["own"] | None = None
+    """Longer side in pixels, 64..4096, or that of the picture; None leaves it to the renderer."""
     full_frame: bool = True
     """The whole picture, not only the square around the head."""
     face: int | None = None
@@ -36,10 +38,20 @@ class FrameOptions:
     """Opening of the eyes as a share of their width, 0..0.8; None leaves them as they are."""
     lips: float | None = None
     """Opening of the lips as a share of the mouth's width, 0..0.8; None: as they are."""
+    background: Background | None = None
+    """What is behind the person; None is the picture itself."""
+
+    def longer_side(self, image: Picture, usual: int) -> int:
+        """Longer side of the frames of a picture (H, W, 3), even."""
+        wanted = usual if self.size is None else self.size
+        own = min(max(max(image.shape[:2]), MIN_SIZE_PX), MAX_SIZE_PX)
+        return (own if wanted == "own" else int(wanted)) // 2 * 2
 
     def __post_init__(self) -> None:
-        if self.size is not None:
-            require_range("size in pixels", self.size, 64, 2160)
+        if isinstance(self.size, str) and self.size != "own":
+            raise InputError(f"size {self.size!r} is neither a number of pixels nor own")
+        if self.size is not None and self.size != "own":
+            require_range("size in pixels", self.size, MIN_SIZE_PX, MAX_SIZE_PX)
         if self.face is not None and self.face < 1:
             raise InputError(
                 f"face {self.face} is below 1; faces are counted from left to right from 1"
@@ -118,6 +130,14 @@ class FaceSystem(Protocol):
     @property
     def takes_phones(self) -> bool:
         """Whether the motion model can be told what is said."""
+        ...
+
+    def find_face(self, image: Picture, face: int | None) -> Array:
+        """Landmarks (478, 3) of a face in pixels of a picture, without making it ready.
+
+        Raises:
+            FaceError: There is no such face in the picture.
+        """
         ...
 
     def prepare(self, image: Picture, options: FrameOptions) -> Actor:

@@ -173,7 +173,7 @@ def encode_style(words: str) -> Delivery:
     meanings = [meaning for _, meaning in found]
     blink_rates = [m.blink_rate for m in meanings if m.blink_rate is not None]
     gazes: list[Gaze] = [m.gaze for m in meanings if m.gaze is not None]
-    schedule = ()
+    schedule: tuple[EmotionAt, ...] = ()
     if strongest is not None:
         schedule = (EmotionAt(0.0, strongest[1].emotion, strongest[1].intensity),)
     return Delivery(

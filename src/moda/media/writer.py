@@ -7,7 +7,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -21,39 +21,36 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
-from av.video.stream import VideoStream
 
 from moda.errors import InputError, OutputError
 from moda.media.audio import Resampler, SoundTrack
 from moda.media.containers import open_media
+from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder
+from moda.media.subtitle_track import SubtitleTrack
 from moda.structures import Floats, Metadata, Picture
+from moda.subtitles import Cue
 
-OUTPUT_SUFFIXES = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Name endings of a target and the containers they mean."""
 QUEUE_FRAMES = 8
-X264_OPTIONS = {
-    "crf": "18", "preset": "veryfast", "threads": "4", "x264-params": "cpu-independent=1",
-}  # fmt: skip
-"""The number of threads is fixed because the bytes depend on it. They do on the processor as well,
-unless forbidden; on those with AVX-512 even the same frames come out differently each time."""
 KEPT_SOUND_RATES_HZ = (44_100, 48_000)
 OTHER_SOUND_RATE_HZ = 48_000
 SOUND_BITS_PER_SECOND = {1: 128_000, 2: 192_000}
-BT709 = 1
 
 
-def check_output_path(path: str | Path) -> Path:
+def check_output_path(path: str | Path, *, transparent: bool = False) -> Path:
     """Find out before any work whether a video can be written there.
 
     Raises:
-        InputError: The name does not end in one of :data:`OUTPUT_SUFFIXES`.
+        InputError: The name does not end in one of :data:`moda.media.formats.FORMATS`, or that
+            format has no transparency where it is asked for.
         OutputError: The folder is missing or not writable, or the target is no plain file.
     """
     path = Path(path)
-    if path.suffix.lower() not in OUTPUT_SUFFIXES:
-        known = ", ".join(OUTPUT_SUFFIXES)
-        raise InputError(f"output {path} ends in {path.suffix!r}; choose a name ending in {known}")
+    formats, kind = (TRANSPARENT_FORMATS, "transparent ") if transparent else (FORMATS, "")
+    if path.suffix.lower() not in formats:
+        known = ", ".join(formats)
+        raise InputError(
+            f"{kind}output {path} ends in {path.suffix!r}; choose a name ending in {known}"
+        )
     try:
         if path.is_dir():
             raise OutputError(f"output {path} is a folder; give the name of a file in it")
@@ -78,12 +75,16 @@ class VideoWriter:
     same pictures and sound give the same bytes.
 
     Args:
-        path: Target, replaced if it exists; see :data:`OUTPUT_SUFFIXES`.
+        path: Target, replaced if it exists; see :data:`moda.media.formats.FORMATS`.
         size: (width, height) of the pictures, both even.
         frames_per_second: Constant rate.
         sound: File whose first sound track is copied, cut or filled with silence to the length
-            of the pictures; None for a silent video.
+            of the pictures; None for a silent video. A GIF has no sound.
         metadata: Tags of the file.
+        cues: Subtitles, as a track of the file where its format has any.
+        transparent: Whether pictures are RGBA.
+        finish: Called with the whole file, which does not have its name yet, before it is put
+            in place.
 
     Raises:
         OutputError: The file cannot be written, at any time until the context is left.
@@ -98,8 +99,16 @@ class VideoWriter:
         *,
         sound: str | Path | None = None,
         metadata: Metadata | None = None,
+        cues: Sequence[Cue] = (),
+        transparent: bool = False,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
-        self.path = check_output_path(path)
+        self.path = check_output_path(path, transparent=transparent)
+        suffix = self.path.suffix.lower()
+        self._format = (TRANSPARENT_FORMATS if transparent else FORMATS)[suffix]
+        self._pixels, self._num_channels = ("rgba", 4) if transparent else ("rgb24", 3)
+        self._cues = tuple(cues)
+        self._finish = finish
         self.num_frames = 0
         self._size = size
         self._rate = exact_rate(frames_per_second)
@@ -118,11 +127,15 @@ class VideoWriter:
         return self
 
     def write(self, frame: Picture) -> None:
-        """Hand over one picture (H, W, 3); it may be reused by the caller afterwards."""
+        """Hand over one picture (H, W, 3), or (H, W, 4) where it is transparent.
+
+        It may be reused by the caller afterwards.
+        """
         width, height = self._size
-        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
-            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not ({height}, {width}, 3)")
-        video_frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+        shape = (height, width, self._num_channels)
+        if frame.shape != shape or frame.dtype != np.uint8:
+            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not {shape}")
+        video_frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame), self._pixels)
         video_frame.pts, video_frame.time_base = self.num_frames, 1 / self._rate
         self._put(video_frame)
         self.num_frames += 1
@@ -173,6 +186,8 @@ class VideoWriter:
         if self.num_frames == 0:
             raise OutputError(f"{self.path} was not written: there are no frames to write")
         try:
+            if self._finish is not None:
+                self._finish(self._temporary)
             with self._temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             self._temporary.replace(self._target)
@@ -196,39 +211,30 @@ class VideoWriter:
                 av.open(
                     str(self._temporary),
                     "w",
-                    format=OUTPUT_SUFFIXES[self.path.suffix.lower()],
-                    container_options=_muxer_options(self.path.suffix.lower()),
+                    format=self._format.container,
+                    container_options=dict(self._format.muxer_options),
                 )
             )
             container.metadata.update(self._metadata)
-            video_stream = self._add_video(container)
-            sound_copy = None if sound is None else SoundCopy(sound, container)
+            pictures = PictureEncoder(container, self._format, self._size, self._rate)
+            sound_copy = subtitles = None
+            if sound is not None and self._format.sound_codec is not None:
+                sound_copy = SoundCopy(sound, container, self._format.sound_codec)
+            if self._cues and self._format.subtitle_codec is not None:
+                subtitles = SubtitleTrack(container, self._format.subtitle_codec, self._cues)
             for count, frame in enumerate(self._queued(), start=1):
                 if sound_copy is not None:
                     sound_copy.write_until(count / self._rate)
-                yuv = frame.reformat(
-                    format="yuv420p",
-                    dst_colorspace=Colorspace.ITU709,
-                    src_color_range=ColorRange.JPEG,
-                    dst_color_range=ColorRange.MPEG,
-                )
-                yuv.pts, yuv.time_base = frame.pts, frame.time_base
-                container.mux(video_stream.encode(yuv))
+                for packet in pictures.encode(frame):
+                    container.mux(packet)
+                if subtitles is not None:
+                    subtitles.write_until(float(count / self._rate))
             if self._cancelled.is_set():
                 return
             if sound_copy is not None:
                 sound_copy.finish()
-            container.mux(video_stream.encode(None))
-
-    def _add_video(self, container: av.container.OutputContainer) -> VideoStream:
-        stream = container.add_stream("libx264", rate=self._rate, options=dict(X264_OPTIONS))
-        stream.width, stream.height = self._size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = 1 / self._rate
-        context = stream.codec_context
-        context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = ColorRange.MPEG
-        return stream
+            for packet in pictures.finish():
+                container.mux(packet)
 
     def _queued(self) -> Iterator[VideoFrame]:
         while not self._cancelled.is_set():
@@ -244,12 +250,16 @@ class VideoWriter:
 class SoundCopy:
     """Encodes a sound track step by step, in time with the pictures."""
 
-    def __init__(self, track: SoundTrack, container: av.container.OutputContainer) -> None:
+    def __init__(
+        self, track: SoundTrack, container: av.container.OutputContainer, codec: str = "aac"
+    ) -> None:
         self._container = container
-        kept = track.rate_hz in KEPT_SOUND_RATES_HZ
+        kept = track.rate_hz in (KEPT_SOUND_RATES_HZ if codec == "aac" else (OTHER_SOUND_RATE_HZ,))
         self._rate_hz = track.rate_hz if kept else OTHER_SOUND_RATE_HZ
         self._num_channels = track.num_channels
-        self._stream: AudioStream = container.add_stream("aac", rate=self._rate_hz)
+        stream = container.add_stream(codec, rate=self._rate_hz)
+        assert isinstance(stream, AudioStream)
+        self._stream = stream
         self._stream.layout = self._layout
         self._stream.bit_rate = SOUND_BITS_PER_SECOND[self._num_channels]
         self._blocks = self._resampled(track)
@@ -292,12 +302,3 @@ def exact_rate(frames_per_second: float) -> Fraction:
     if abs(float(television) - frames_per_second) < 0.005:
         return television
     return Fraction(frames_per_second).limit_denominator(1001)
-
-
-def _muxer_options(suffix: str) -> dict[str, str]:
-    # bitexact: no version, no random identifier; use_metadata_tags: keys of our own are kept;
-    # faststart: plays before it is loaded whole.
-    options = {"fflags": "+bitexact"}
-    if suffix != ".mkv":
-        options["movflags"] = "+faststart+use_metadata_tags"
-    return options

@@ -57,6 +57,14 @@ class Plate:
     plate_from_crop: Array  # (2, 3)
     person_mask: Floats  # (S, S) on the crop
 
+    def mask_on_plate(self) -> Floats:
+        """Person mask (H, W) in 0..1; its border continued outside of the crop."""
+        height, width = self.image.shape[:2]
+        mask: Floats = cv2.warpAffine(
+            self.person_mask, self.plate_from_crop, (width, height), borderMode=cv2.BORDER_REPLICATE
+        ).astype(np.float32)
+        return mask
+
     def person_at(self, points: Array) -> Array:
         """Person mask (N,) in 0..1 at points (N, 2) of the plate; the nearest inside the crop."""
         crop_from_plate = invert_affine(self.plate_from_crop)

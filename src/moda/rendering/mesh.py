@@ -23,6 +23,7 @@ from moda.landmarks import (
     lip_width,
     rotation_from_euler,
 )
+from moda.rendering.backdrop import clean_plate, person_matte, put_behind
 from moda.rendering.compositing import Plate, make_plate
 from moda.rendering.eyes import LID_REGION, EyePair
 from moda.rendering.geometry import FrameGeometry, Head
@@ -34,10 +35,11 @@ from moda.rendering.warp import (
     bounds_around,
     enlarge_texture,
     keep_edge_lengths,
+    last_warp,
     make_buffers,
     warp_texture,
 )
-from moda.structures import Floats, Motion, MotionSpace, Picture, Portrait
+from moda.structures import Background, Floats, Motion, MotionSpace, Picture, Portrait
 
 FOLDING_MARGIN = 0.25
 """Folds of the mesh end this far outside of the face's outline, in eye distances."""
@@ -73,7 +75,8 @@ class MeshRenderer:
     """Renders one portrait; see :class:`moda.structures.Renderer`.
 
     ``size`` is the longer side of the frame in pixels, even. ``full_frame`` renders the whole
-    photograph, otherwise only the square around the head. Preparation takes about half a second.
+    photograph, otherwise only the square around the head. With a ``background`` the person is cut
+    out, by the portrait's mask and, for a full frame, a mask of the whole picture. Preparation takes about half a second.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class MeshRenderer:
         *,
         size: int = 512,
         full_frame: bool = True,
+        background: Background | None = None,
+        whole_mask: Floats | None = None,
     ) -> None:
         if space.canonical_face is None or space.triangles is None or space.basis is None:
             raise InputError(
@@ -90,6 +95,9 @@ class MeshRenderer:
             )
         self._space = space
         self._plate = make_plate(portrait, size=size, full_frame=full_frame)
+        self._background = background
+        if background is not None:
+            self._cut_out(whole_mask if full_frame else None)
         canonical_face = space.canonical_face.astype(np.float64)
         closing = portrait.neutral_keypoints - portrait.canonical_keypoints
         self._rig = build_rig(self._plate, closing[:NUM_SURFACE], canonical_face, space.triangles)
@@ -102,6 +110,15 @@ class MeshRenderer:
         self._texels = ((self._rig.pixels - corner) * TEXTURE_ZOOM).astype(np.float32)
         self._eyes = EyePair(plate, self._rig)
 
+    def _cut_out(self, whole_mask: Floats | None) -> None:
+        """Find the person, and clean the rim of what was behind it."""
+        plate = self._plate
+        mask = plate.mask_on_plate() if whole_mask is None else whole_mask
+        self._matte = person_matte(plate, mask)
+        self._plate = clean_plate(plate, self._matte)
+        coverage = np.repeat(plate.box.cut(self._matte)[:, :, None], 3, axis=2)
+        self._matte_texture = enlarge_texture(np.ascontiguousarray(coverage))
+
     @property
     def space(self) -> MotionSpace:
         return self._space
@@ -113,7 +130,10 @@ class MeshRenderer:
         return width, height
 
     def render(self, motion: Motion) -> Iterator[Picture]:
-        """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for."""
+        """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for.
+
+        With a transparent background it is (H, W, 4).
+        """
         motion.require_space(self._space)
         return self._frames(motion)
 
@@ -136,7 +156,11 @@ class MeshRenderer:
         frame = plate.image.copy()
         plate.box.cut(frame)[:] = drawn
         self._mouth.draw(frame, geometry)
-        return frame
+        if self._background is None:
+            return frame
+        matte = self._matte.copy()
+        plate.box.cut(matte)[:] = last_warp(self._matte_texture, buffers)[:, :, 0]
+        return put_behind(frame, matte, self._background.colour)
 
 
 class Retargeting:

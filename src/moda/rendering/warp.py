@@ -126,13 +126,7 @@ def warp_texture(
         dstmap1=buffers.fixed_map,
         dstmap2=buffers.fraction_map,
     )
-    drawn = cv2.remap(
-        texture,
-        buffers.fixed_map,
-        buffers.fraction_map,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    ).astype(np.uint8, copy=False)
+    drawn = last_warp(texture, buffers)
     count = find_edges(
         buffers.map_x,
         buffers.map_y,
@@ -150,6 +144,17 @@ def warp_texture(
         gather_samples(edge_pixels, samples, sample_map, drawn, texture)
         forget_edges(edge_pixels, buffers.slot, buffers.tiles)
     return drawn
+
+
+def last_warp(texture: Picture, buffers: WarpBuffers) -> Picture:
+    """Another texture drawn as :func:`warp_texture` has just drawn its own, outlines as they fall."""
+    return cv2.remap(
+        texture,
+        buffers.fixed_map,
+        buffers.fraction_map,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    ).astype(np.uint8, copy=False)
 
 
 @compiled

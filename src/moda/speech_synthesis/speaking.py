@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import wave
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from moda.errors import InputError, OutputError
-from moda.phones import PhoneSegment
+from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis.markup import TextPart, parse_text
 from moda.speech_synthesis.scripts import ScriptRun, script_runs
 from moda.speech_synthesis.synthesiser import RATE_LIMITS, Synthesiser, Utterance
@@ -50,6 +50,44 @@ class SpokenText:
     """Empty unless the synthesiser says the times of all of them."""
     language: str
 
+    def moved_to(
+        self, path: Path, seconds: float, segments: Sequence[PhoneSegment]
+    ) -> SpokenText:
+        """The same text in another recording, in which its phones have other times.
+
+        Words and emotions keep their places among the phones.
+
+        Args:
+            path: The other recording.
+            seconds: Its length.
+            segments: The phones in the same order; pauses may be others.
+        """
+
+        def spoken(phones: Sequence[PhoneSegment]) -> list[PhoneSegment]:
+            return [phone for phone in phones if phone.phones not in ((), (Phone.SILENCE,))]
+
+        before, after = spoken(self.phones), spoken(segments)
+        old = [edge for phone in before for edge in (phone.start_seconds, phone.end_seconds)]
+        new = [edge for phone in after for edge in (phone.start_seconds, phone.end_seconds)]
+
+        def moved(time: float) -> float:
+            return float(np.interp(time, old, new)) if time > old[0] else min(time, new[0])
+
+        words = [TimedWord(word.text, moved(word[1]), moved(word[2])) for word in self.words]
+        schedule = [entry._replace(seconds=moved(entry.seconds)) for entry in self.style.schedule]
+        return replace(
+            self,
+            path=path,
+            seconds=seconds,
+            words=tuple(words),
+            style=Style(tuple(schedule)),
+            phones=tuple(segments),
+        )
+
+
+    def with_phones(self, aligned: SpokenText) -> SpokenText:
+        """The same with the phones and words that have been found in its sound."""
+        return replace(self, phones=aligned.phones, words=aligned.words)
 
 def synthesise(
     text: str,
