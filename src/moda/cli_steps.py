@@ -39,33 +39,10 @@ def load_head(
     precision: str = "float32",
     compat: str | None = None,
 ) -> TalkingHead:
-    """Load a model; the renderer chooses it where the model is not given.
+    """Load a model, see :func:`moda.loading.load_head`."""
+    from moda import loading
 
-    Raises:
-        InputError: The renderer is unknown, or draws another kind of motion than the model makes.
-    """
-    import torch
-
-    from moda.pipeline import DEFAULT_MODELS, TalkingHead
-
-    if renderer is not None and renderer not in DEFAULT_MODELS:
-        raise InputError(
-            f"unknown renderer {renderer!r}; choose one of {', '.join(DEFAULT_MODELS)}"
-        )
-    name = model or DEFAULT_MODELS[renderer or "mesh"]
-    head = TalkingHead.from_pretrained(name, device=device, precision=precision, compat=compat)
-    if renderer not in (None, head.system.renderer):
-        raise InputError(
-            f"the {renderer} renderer cannot draw the motion of {name}, which is made for the "
-            f"{head.system.renderer} renderer; choose {DEFAULT_MODELS[renderer]}, or leave "
-            "--renderer out"
-        )
-    if head.system.renderer == "mesh":
-        # A network this small gains nothing from more threads, and their busy waiting takes the
-        # processor from the renderer and the encoder: a window takes 0.6 s of processor time on
-        # one, 12 s on two.
-        torch.set_num_threads(1)
-    return head
+    return loading.load_head(model, renderer, device, precision, compat)
 
 
 def tell(summary: VideoSummary, started: float) -> None:
@@ -102,5 +79,3 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     ) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, NamedTuple, cast, get_args, get_type_hints
 
 from moda.encoders.style import Delivery, encode_style
-from moda.errors import InputError, MediaError
+from moda.errors import InputError
 from moda.group import Speaker, animate_group
 from moda.media import check_output_path
 from moda.pipeline import Progress, TalkingHead, TalkingVideo, VideoSummary
@@ -250,7 +250,7 @@ def _video(
     if speech is None:
         speech = _spoken(job, head, delivery, folder, stages)
     elif job.transcript is not None:
-        speech = head.align(speech, _text_or_file(job.transcript), language=job.language)
+        speech = head.align(speech, text_or_file(job.transcript), language=job.language)
     style = base
     if isinstance(speech, SpokenText):
         style = Style((*base.schedule, *speech.style.schedule))
@@ -313,7 +313,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _text_or_file(text: str) -> str:
+def text_or_file(text: str) -> str:
     """The content of a file of that name, if there is one, otherwise the text itself."""
     try:
         is_file = len(text) < 4096 and "\n" not in text and Path(text).is_file()
@@ -422,7 +422,8 @@ def _converted(name: str, value: Any, kind: Any, folder: Path) -> Any:
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if tuple[str, ...] in kinds:
         parts = value.split(";") if isinstance(value, str) else value
-        return tuple(str(part).strip() for part in parts)
+        texts = tuple(str(part).strip() for part in parts)
+        return tuple(_in_folder(text, folder) for text in texts) if name == "face" else texts
     if not isinstance(value, str):
         return value
     try:
@@ -438,6 +439,11 @@ def _converted(name: str, value: Any, kind: Any, folder: Path) -> Any:
         expected = "yes or no" if bool in kinds else "a number"
         raise InputError(f"{name.replace('_', '-')} {value!r} is not {expected}") from None
     return value
+
+
+def _in_folder(face: str, folder: Path) -> str:
+    number, equals, recording = face.partition("=")
+    return f"{number}={folder / recording}" if equals and recording else face
 
 
 _TRUTH = {"yes": True, "true": True, "1": True, "on": True} | {

@@ -122,7 +122,10 @@ class TalkingVideo:
         yield from retime_motion(self.sampled_motion(), exact_rate(self.frames_per_second))
 
     def frames(self) -> Iterator[Picture]:
-        """Frames (H, W, 3), or (H, W, 4) if transparent, in order, from the start each time; the same ones, bit for bit."""
+        """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit.
+
+        Those of a transparent video are (H, W, 4).
+        """
         for motion in read_ahead(self.motion()):
             yield from self.renderer.render(motion)
 

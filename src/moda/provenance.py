@@ -32,9 +32,7 @@ MIME_TYPES: Mapping[str, str] = {
 }
 """Formats that can carry a manifest; Matroska and WebM cannot."""
 SMALLEST_KEY_BITS = 2048
-INSTALL = (
-    "signing needs c2pa-python; install it with: pip install 'moda-talking-head[provenance]'"
-)
+INSTALL = "signing needs c2pa-python; install it with: pip install 'moda-talking-head[provenance]'"
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,9 @@ def _one_use_identity() -> tuple[bytes, bytes, bytes]:
     return chain, pem, b"es256"
 
 
-def _certificate(subject: Any, issuer: Any, key: Any, issuer_key: Any, *, is_authority: bool) -> Any:
+def _certificate(
+    subject: Any, issuer: Any, key: Any, issuer_key: Any, *, is_authority: bool
+) -> Any:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID

@@ -37,9 +37,9 @@ from moda.encoders.neural_portrait import encode_neural_portrait
 from moda.encoders.portrait import choose_face
 from moda.encoders.speech import SAMPLES_PER_FRAME
 from moda.errors import InputError
-from moda.landmarks import Array
 from moda.hub import find_model
 from moda.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET, DrivingRules
+from moda.landmarks import Array
 from moda.motion.aligning import heard_shares
 from moda.motion.controls import scale_motion
 from moda.motion.guiding import keep_mouth_only

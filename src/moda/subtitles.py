@@ -16,7 +16,8 @@ LINE_LENGTH, MAX_LINES = 42, 2
 LONGEST_CUE_SECONDS, SHORTEST_CUE_SECONDS = 6.0, 1.0
 PAUSE_SECONDS = 0.6
 """A longer pause ends a subtitle."""
-SENTENCE_ENDS = ".!?…。！？؟।"
+SENTENCE_ENDS = ".!?\u2026\u3002\uff01\uff1f\u061f\u0964"
+"""Latin, Chinese and Japanese, Arabic, Indic."""
 
 
 class TimedWord(NamedTuple):

@@ -126,9 +126,13 @@ DEGREES: Mapping[str, float] = {
 }
 """How much of a word's meaning there is."""
 FILLERS = frozenset(
-    "a an the is in with voice tone of manner way person she he they it sounds sound looks look "
-    "feeling feels seems speaking speaks talks and but please".split()
-)
+    (
+        "a", "an", "the", "is", "in", "with", "voice", "tone", "of", "manner", "way", "person", "he",
+        "she", "they", "it", "sounds", "sound", "looks", "look", "feeling", "feels", "seems",
+        "speaking", "speaks", "talks", "please",
+    )
+)  # fmt: skip
+"""Words that may stand around the others and say nothing."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ def encode_style(words: str) -> Delivery:
 
 def _read(phrase: str, found: list[tuple[str, Meaning]], unknown: list[str]) -> None:
     """Find the longest known expressions of a phrase; whole phrases with "not" are left alone."""
-    tokens = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", phrase)
+    tokens = re.findall(r"[^\W_]+(?:['\u2019-][^\W_]+)*", phrase)
     if {"not", "never", "no", "without", "less", "more"} & set(tokens):
         unknown.append(phrase)
         return

@@ -5,9 +5,9 @@ only local files are opened, and everything is streamed except the one portrait.
 """
 
 from moda.media.audio import AudioReader
+from moda.media.formats import FORMATS
 from moda.media.images import read_image, write_image
 from moda.media.video import VideoReader
-from moda.media.formats import FORMATS
 from moda.media.writer import VideoWriter, check_output_path, exact_rate
 
 __all__ = [

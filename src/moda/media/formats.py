@@ -46,9 +46,7 @@ FORMATS: Mapping[str, OutputFormat] = {
     ".mp4": OutputFormat("mp4", "libx264", "yuv420p", _X264, "aac", "mov_text", _MP4),
     ".mov": OutputFormat("mov", "libx264", "yuv420p", _X264, "aac", "mov_text", _MP4),
     ".mkv": OutputFormat("matroska", "libx264", "yuv420p", _X264, "aac", "subrip", _MATROSKA),
-    ".webm": OutputFormat(
-        "webm", "libvpx-vp9", "yuv420p", _VP9, "libopus", "webvtt", _MATROSKA
-    ),
+    ".webm": OutputFormat("webm", "libvpx-vp9", "yuv420p", _VP9, "libopus", "webvtt", _MATROSKA),
     ".gif": OutputFormat("gif", "gif", "pal8", {}, None, None, {"fflags": "+bitexact"}),
 }
 """By the ending of the name."""

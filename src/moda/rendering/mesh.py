@@ -76,7 +76,8 @@ class MeshRenderer:
 
     ``size`` is the longer side of the frame in pixels, even. ``full_frame`` renders the whole
     photograph, otherwise only the square around the head. With a ``background`` the person is cut
-    out, by the portrait's mask and, for a full frame, a mask of the whole picture. Preparation takes about half a second.
+    out, by the portrait's mask and, for a full frame, a mask of the whole picture. Preparation
+    takes about half a second.
     """
 
     def __init__(
@@ -188,6 +189,11 @@ class Retargeting:
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
 
+    @property
+    def basis(self) -> Array:
+        """(B, 468, 3) the expression basis fitted to this portrait."""
+        return self._basis
+
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
         """Face geometry, closing of the eyes (2,) in 0..1, iris offset (2,) canonical units."""
         parts = {
@@ -206,15 +212,24 @@ class Retargeting:
 
     def _shape(self, parameters: Array) -> Array:
         """Face (468, 3) with expression, lips never crossing and closed when nearly so."""
+        return self.face_on(self._rig, parameters)
+
+    def face_on(self, rig: Rig, parameters: Array) -> Array:
+        """The same expression on another picture of this person's face.
+
+        Args:
+            rig: of that picture, with the topology of this portrait's.
+            parameters: (B,) of the expression basis.
+        """
         parameters = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
         offset = np.tensordot(parameters, self._basis, 1)
         self._saturate_width(offset)
-        shape: Array = self._rig.neutral + offset
+        shape: Array = rig.neutral + offset
         keep_edge_lengths(
             shape,
-            self._rig.photographed,
-            self._rig.jaw_edges,
-            self._rig.jaw_mobility,
+            rig.photographed,
+            rig.jaw_edges,
+            rig.jaw_mobility,
             0.35,
             6,
             0.7,

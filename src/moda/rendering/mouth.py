@@ -134,28 +134,9 @@ class MouthInterior:
         Teeth and dark between the lips, and the bright fringe that a lens leaves on the lips next
         to them, become lip; towards the line where the lips meet it darkens.
         """
-        texture: Picture = self._plate.copy()
         if self._source_gap <= OPEN_SOURCE_GAP:
-            return texture
-        unit = self._rest.scale
-        upper, lower = self._landmarks[UPPER, :2], self._landmarks[LOWER, :2]
-        outline = np.concatenate([upper, lower[::-1][1:-1]])
-        reach = max(2, round(0.05 * unit))
-        left, top = np.maximum(np.floor(outline.min(0)).astype(int) - reach, 0)
-        right, bottom = np.ceil(outline.max(0)).astype(int) + reach + 1
-        region = texture[top:bottom, left:right]
-        hole = np.zeros(region.shape[:2], np.uint8)
-        corners = np.round((outline - [left, top]) * 16).astype(np.int32)
-        cv2.fillPoly(hole, [corners], 255, cv2.LINE_AA, 4)
-        grow = 2 * max(1, round(0.012 * unit)) + 1
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grow, grow))
-        wide = cv2.dilate(hole, kernel)
-        filled = cv2.inpaint(region, (wide > 8).astype(np.uint8), 3, cv2.INPAINT_TELEA)
-        depth = cv2.GaussianBlur(hole, (0, 0), max(0.8, 0.006 * unit)).astype(np.float32) / 255
-        filled = filled * (1.0 - 0.5 * depth[..., None])
-        soft = cv2.GaussianBlur(wide, (0, 0), max(0.6, 0.004 * unit))[..., None] / np.float32(255)
-        region[:] = np.clip(region + (filled - region) * soft + 0.5, 0, 255).astype(np.uint8)
-        return texture
+            return self._plate.copy()
+        return paint_over_mouth(self._plate, self._landmarks, self._rest.scale)
 
     def draw(self, frame: Picture, geometry: FrameGeometry) -> None:
         """Paint the opening of one frame in place; nothing where the lips touch."""
@@ -253,6 +234,35 @@ class MouthInterior:
         linear = rest[:, :2] @ np.linalg.inv(view[:, :2])
         moved = view @ np.append(front, 1.0)
         return np.column_stack([linear, origin - linear @ moved])
+
+
+def paint_over_mouth(plate: Picture, landmarks: Array, unit: float) -> Picture:
+    """A picture whose open mouth has become lip, see :meth:`MouthInterior.base_texture`.
+
+    Args:
+        plate: (H, W, 3).
+        landmarks: (478, 3) px of it.
+        unit: distance of the outer eye corners in px.
+    """
+    texture: Picture = plate.copy()
+    upper, lower = landmarks[UPPER, :2], landmarks[LOWER, :2]
+    outline = np.concatenate([upper, lower[::-1][1:-1]])
+    reach = max(2, round(0.05 * unit))
+    left, top = np.maximum(np.floor(outline.min(0)).astype(int) - reach, 0)
+    right, bottom = np.ceil(outline.max(0)).astype(int) + reach + 1
+    region = texture[top:bottom, left:right]
+    hole = np.zeros(region.shape[:2], np.uint8)
+    corners = np.round((outline - [left, top]) * 16).astype(np.int32)
+    cv2.fillPoly(hole, [corners], 255, cv2.LINE_AA, 4)
+    grow = 2 * max(1, round(0.012 * unit)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grow, grow))
+    wide = cv2.dilate(hole, kernel)
+    filled = cv2.inpaint(region, (wide > 8).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    depth = cv2.GaussianBlur(hole, (0, 0), max(0.8, 0.006 * unit)).astype(np.float32) / 255
+    filled = filled * (1.0 - 0.5 * depth[..., None])
+    soft = cv2.GaussianBlur(wide, (0, 0), max(0.6, 0.004 * unit))[..., None] / np.float32(255)
+    region[:] = np.clip(region + (filled - region) * soft + 0.5, 0, 255).astype(np.uint8)
+    return texture
 
 
 def _soft_minimum(first: float, second: float, width: float) -> float:

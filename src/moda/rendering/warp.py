@@ -147,7 +147,7 @@ def warp_texture(
 
 
 def last_warp(texture: Picture, buffers: WarpBuffers) -> Picture:
-    """Another texture drawn as :func:`warp_texture` has just drawn its own, outlines as they fall."""
+    """Another texture, drawn as :func:`warp_texture` has just drawn its own; edges not smoothed."""
     return cv2.remap(
         texture,
         buffers.fixed_map,

@@ -112,8 +112,8 @@ def _check_script(text: str, language: str) -> None:
     kanji = [letter for letter in text if script_of(letter) == "CJK"]
     if kanji:
         raise InputError(
-            f"espeak-ng cannot read Japanese kanji such as {kanji[0]!r}; write the text in kana, or "
-            "use another synthesiser"
+            f"espeak-ng cannot read Japanese kanji such as {kanji[0]!r}; write the text in kana, "
+            "or use another synthesiser"
         )
 
 
@@ -121,8 +121,8 @@ def _unknown_voice(language: str, voice: str | None) -> str:
     known = espeak_languages()
     if voice and (language in known or language in ALIASES):
         return (
-            f"espeak-ng has no voice {voice!r} for {language}; choose m1 to m8, f1 to f5, or a name "
-            "of its list: espeak-ng --voices=variant"
+            f"espeak-ng has no voice {voice!r} for {language}; choose m1 to m8, f1 to f5, or a "
+            "name of its list: espeak-ng --voices=variant"
         )
     near = difflib.get_close_matches(language, known, n=3, cutoff=0.4)
     near += [name for name in known if name.split("-")[0] == language.split("-")[0]]

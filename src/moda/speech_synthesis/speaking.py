@@ -27,7 +27,7 @@ LEAD_SECONDS, TAIL_SECONDS = 0.2, 0.3
 """Silence before and after: a mouth opens before it is heard."""
 SENTENCE_SECONDS, CLAUSE_SECONDS, PARAGRAPH_SECONDS = 0.3, 0.12, 0.6
 """Pauses between pieces; within a piece the synthesiser makes its own."""
-CLAUSE_ENDS = ",;:、，；：،–—"
+CLAUSE_ENDS = ",;:\u3001\uff0c\uff1b\uff1a\u060c\u2013\u2014"
 EMOTION_LEAD_SECONDS = 0.2
 """A face changes a little before the voice; never before the word in front has been said."""
 
@@ -50,9 +50,7 @@ class SpokenText:
     """Empty unless the synthesiser says the times of all of them."""
     language: str
 
-    def moved_to(
-        self, path: Path, seconds: float, segments: Sequence[PhoneSegment]
-    ) -> SpokenText:
+    def moved_to(self, path: Path, seconds: float, segments: Sequence[PhoneSegment]) -> SpokenText:
         """The same text in another recording, in which its phones have other times.
 
         Words and emotions keep their places among the phones.
@@ -84,10 +82,10 @@ class SpokenText:
             phones=tuple(segments),
         )
 
-
     def with_phones(self, aligned: SpokenText) -> SpokenText:
         """The same with the phones and words that have been found in its sound."""
         return replace(self, phones=aligned.phones, words=aligned.words)
+
 
 def synthesise(
     text: str,
@@ -225,7 +223,7 @@ def pause_after(text: str) -> float:
     if "\n\n" in text[len(text.rstrip()) :]:
         return PARAGRAPH_SECONDS
     end = text.rstrip(" \n\"'”»)]")[-1:]
-    if end and end in SENTENCE_ENDS or "\n" in text[-1:]:
+    if (end and end in SENTENCE_ENDS) or "\n" in text[-1:]:
         return SENTENCE_SECONDS
     return CLAUSE_SECONDS if end and end in CLAUSE_ENDS else 0.0
 
