@@ -13,7 +13,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from moda import __version__, cli_doctor, cli_dub, cli_generate, cli_models, cli_research
+from moda import (
+    __version__,
+    cli_controls,
+    cli_doctor,
+    cli_dub,
+    cli_generate,
+    cli_models,
+    cli_research,
+)
 from moda.errors import ModaError
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -44,6 +52,7 @@ cli_dub.register(app)
 cli_doctor.register(app)
 cli_models.register(app)
 cli_research.register(app)
+cli_controls.register(app)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

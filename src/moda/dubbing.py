@@ -261,7 +261,8 @@ def _shares(seen: NDArray[np.bool_]) -> Floats:
         return np.ones(len(seen), np.float32)
     frames = np.arange(len(seen))
     distance = np.abs(frames[:, None] - unseen[None]).min(1)
-    return np.clip(distance / FADE_FRAMES, 0.0, 1.0).astype(np.float32)
+    shares: Floats = np.clip(distance / FADE_FRAMES, 0.0, 1.0).astype(np.float32)
+    return shares
 
 
 def _padded(sound: AudioReader, length: Fraction) -> Iterator[Floats]:

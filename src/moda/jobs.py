@@ -246,11 +246,13 @@ def _video(
         return animate_group(
             head, job.portrait, speakers, folder, in_turns=job.in_turns, style=base, **options
         )
-    speech: Path | SpokenText | None = job.speech
-    if speech is None:
+    speech: Path | SpokenText
+    if job.speech is None:
         speech = _spoken(job, head, delivery, folder, stages)
-    elif job.transcript is not None:
-        speech = head.align(speech, text_or_file(job.transcript), language=job.language)
+    elif job.transcript is None:
+        speech = job.speech
+    else:
+        speech = head.align(job.speech, text_or_file(job.transcript), language=job.language)
     style = base
     if isinstance(speech, SpokenText):
         style = Style((*base.schedule, *speech.style.schedule))

@@ -127,8 +127,8 @@ DEGREES: Mapping[str, float] = {
 """How much of a word's meaning there is."""
 FILLERS = frozenset(
     (
-        "a", "an", "the", "is", "in", "with", "voice", "tone", "of", "manner", "way", "person", "he",
-        "she", "they", "it", "sounds", "sound", "looks", "look", "feeling", "feels", "seems",
+        "a", "an", "the", "is", "in", "with", "voice", "tone", "of", "manner", "way", "person",
+        "he", "she", "they", "it", "sounds", "sound", "looks", "look", "feeling", "feels", "seems",
         "speaking", "speaks", "talks", "please",
     )
 )  # fmt: skip

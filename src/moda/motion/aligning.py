@@ -109,8 +109,8 @@ def align_phones(
     mean_share = float(np.exp(-costs[np.arange(len(path)), np.array(states)[path]][spoken].mean()))
     if mean_share < WORST_MEAN_SHARE:
         raise InputError(
-            f"the transcript does not fit the recording (its phones are heard with a probability "
-            f"of {mean_share:.2f}, {WORST_MEAN_SHARE} is the least expected); check text and language"
+            f"the transcript does not fit the recording: its phones are heard with a probability "
+            f"of {mean_share:.2f}, {WORST_MEAN_SHARE} is the least expected; check the text"
         )
     return AlignedPhones(_segments(phones, owner), mean_share)
 

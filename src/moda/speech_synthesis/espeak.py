@@ -26,7 +26,7 @@ from moda.speech_synthesis.scripts import script_of
 from moda.speech_synthesis.synthesiser import Utterance, run_worker, split_answer
 from moda.subtitles import TimedWord, split_words
 
-WORKER = Path(__file__).with_name("espeak_worker.py")
+WORKER = Path(__file__).with_name("workers") / "espeak_worker.py"
 WORDS_PER_MINUTE = 175
 TIMEOUT_SECONDS = 60.0
 ALIASES = {"zh": "cmn-latn-pinyin", "zh-cn": "cmn-latn-pinyin", "cmn": "cmn-latn-pinyin"}

@@ -20,7 +20,7 @@ from moda.phones import Classes, Phone, PhoneSegment, ipa_phones
 from moda.speech_synthesis.synthesiser import Utterance, run_worker, split_answer
 from moda.subtitles import TimedWord
 
-WORKER = Path(__file__).with_name("kokoro_worker.py")
+WORKER = Path(__file__).with_name("workers") / "kokoro_worker.py"
 TIMEOUT_SECONDS = 900.0
 """The first use downloads the weights."""
 LANGUAGES = {

@@ -1,0 +1,103 @@
+"""New lips on footage: the mouth says something else, everything else stays what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from media_files import decode_video, level_pictures, tone, write_video, write_wav
+from moda.dubbing import dub
+from moda.embedded import EmbeddedSystem
+from moda.encoders.tracking import track_landmarks
+from moda.errors import FaceError, InputError
+from moda.landmarks import lip_gap
+from moda.pipeline import TalkingHead
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SECONDS = 1.6
+
+
+@pytest.fixture(scope="module")
+def head() -> TalkingHead:
+    return TalkingHead.from_pretrained("moda-tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    samples, rate_hz = soundfile.read(EXAMPLES / "speech.wav", frames=int(SECONDS * 24_000))
+    return write_wav(tmp_path_factory.mktemp("speech") / "a.wav", samples, rate_hz)
+
+
+@pytest.fixture(scope="module")
+def footage(head: TalkingHead, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, speaking, with its head turning."""
+    path = tmp_path_factory.mktemp("footage") / "talk.mp4"
+    head.generate(EXAMPLES / "portrait.jpg", speech, size=256, full_frame=False, seed=2).write(path)
+    return path
+
+
+def landmarks(frames: list[np.ndarray], head: TalkingHead) -> np.ndarray:
+    assert isinstance(head.system, EmbeddedSystem)
+    timed = ((index / 25, frame) for index, frame in enumerate(frames))
+    return track_landmarks(timed, head.system.models).landmarks.astype(float)
+
+
+def test_silence_closes_the_lips_and_leaves_the_rest(
+    head: TalkingHead, footage: Path, tmp_path: Path
+) -> None:
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    counts: list[tuple[int, int]] = []
+    video = dub(head, footage, silence, progress=lambda *count: counts.append(count))
+    frames, filmed = list(video.frames()), decode_video(footage).frames
+    assert len(frames) == len(filmed) == video.num_frames == 40
+    assert counts[-1] == (40, 40)
+    before, after = landmarks(filmed, head), landmarks(frames, head)
+    assert lip_gap(before).max() > 0.05, "the footage speaks"
+    assert np.percentile(lip_gap(after)[6:], 90) < 0.02, "the dubbed one does not"
+    eyes = [33, 133, 362, 263, 168, 6]
+    assert np.abs(after[:, eyes, :2] - before[:, eyes, :2]).mean() < 0.7
+    for drawn, original, points in zip(frames, filmed, before, strict=True):
+        top = int(points[1, 1] - 0.2 * np.ptp(points[:, 1]))
+        np.testing.assert_array_equal(drawn[:top], original[:top])
+
+
+def test_the_same_speech_gives_nearly_the_same_lips(
+    head: TalkingHead, footage: Path, speech: Path, tmp_path: Path
+) -> None:
+    video = dub(head, footage, speech)
+    frames, filmed = list(video.frames()), decode_video(footage).frames
+    gaps = [lip_gap(landmarks(part, head)) for part in (filmed, frames)]
+    assert np.corrcoef(*gaps)[0, 1] > 0.8
+    again = list(video.frames())
+    np.testing.assert_array_equal(again, frames)
+    steps = [
+        np.abs(np.diff(np.stack(part).astype(float), axis=0)).mean() for part in (filmed, frames)
+    ]
+    assert steps[1] < 1.4 * steps[0], "no flicker"
+    summary = video.write(tmp_path / "dubbed.mp4")
+    written = decode_video(summary.path)
+    assert len(written.frames) == 40
+    assert written.sound_seconds == pytest.approx(1.6, abs=0.05)
+
+
+def test_frames_without_a_face_stay(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
+    filmed = decode_video(footage).frames
+    black = np.zeros_like(filmed[0])
+    pictures = [*filmed[:12], *[black] * 12, *filmed[24:]]
+    path = write_video(tmp_path / "in.mkv", pictures, [40 * n for n in range(len(pictures))])
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    frames = list(dub(head, path, silence).frames())
+    assert max(frame.mean() for frame in frames[13:23]) < 2.0
+
+
+def test_what_cannot_be_dubbed(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
+    long = write_wav(tmp_path / "long.wav", tone(4.0, 16_000), 16_000)
+    with pytest.raises(InputError, match=r"speech lasts 4\.0 s, the footage only 1\.6 s"):
+        dub(head, footage, long)
+    short = write_wav(tmp_path / "short.wav", tone(0.1, 16_000), 16_000)
+    empty = write_video(tmp_path / "in.mkv", level_pictures([10, 20, 30, 40]), [0, 40, 80, 120])
+    with pytest.raises(FaceError, match="only 0 pictures"):
+        dub(head, empty, short)
