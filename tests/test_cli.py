@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 from media_files import decode_video, level_pictures, tone, write_video, write_wav
-from moda import __version__, cli, cli_doctor
+from moda import __version__, cli, cli_doctor, cli_steps
 from moda.checkpoints import load_motion_space, save_checkpoint
 from moda.config import preset
 from moda.errors import InputError
+from moda.jobs import parse_style
 from moda.motion.model import MotionTransformer
 from moda.structures import EmotionAt
 
@@ -45,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load_once() -> Iterator[None]:
     """Load each model once for all the commands that run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "load_head", functools.cache(cli.load_head))
+        patch.setattr(cli_steps, "load_head", functools.cache(cli_steps.load_head))
         yield
 
 
@@ -385,18 +386,18 @@ class TestReenact:
 
 class TestStyle:
     def test_schedule(self) -> None:
-        style = cli.parse_style("happy:0.7", ["3.2=sad:0.5", "5=none", "7=angry"])
+        style = parse_style("happy:0.7", ["3.2=sad:0.5", "5=none", "7=angry"])
         assert style.schedule == (
             EmotionAt(0.0, "happy", 0.7),
             EmotionAt(3.2, "sad", 0.5),
             EmotionAt(5.0, None, 1.0),
             EmotionAt(7.0, "angry", 1.0),
         )
-        assert cli.parse_style(None, []).schedule == ()
+        assert parse_style(None, []).schedule == ()
 
     def test_not_a_number(self) -> None:
         with pytest.raises(InputError, match="outside"):
-            cli.parse_style("happy:nan", [])
+            parse_style("happy:nan", [])
 
 
 class TestHelp:

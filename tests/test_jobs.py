@@ -145,7 +145,7 @@ class TestText:
 
         summary = make_video(job, head, stages=stage, tell=said.append)
         assert said == ["not understood in the style: 'purple'"]
-        assert stages == ["Speaking", "Tracking", "Rendering"]
+        assert stages == ["Speaking", "Rendering"]
         video = decode_video(summary.path)
         assert len(video.frames) == summary.num_frames
         assert video.sound_seconds == pytest.approx(summary.seconds, abs=0.05)

@@ -163,6 +163,7 @@ def dub(
         (video.path, sound.path),
         speak,
         words,
+        made_from="a video whose lips were changed",
         footage=video,
         face=face,
         drawing=drawing,

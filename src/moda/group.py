@@ -173,7 +173,7 @@ def _placed(reader: AudioReader, start: int, total: int) -> Iterator[Floats]:
 
 def _write_wave(path: Path, blocks: Iterator[Floats]) -> None:
     try:
-        with wave.open(str(path), "wb") as file:
+        with path.open("wb") as target, wave.open(target, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(MIXED_RATE_HZ)

@@ -256,7 +256,7 @@ def _video(
     style = base
     if isinstance(speech, SpokenText):
         style = Style((*base.schedule, *speech.style.schedule))
-    with stages("Tracking") as progress:
+    with stages("Tracking") if job.driving is not None else no_stages("") as progress:
         return head.generate(
             job.portrait,
             speech,

@@ -111,6 +111,8 @@ class TalkingVideo:
     """What is said and when, where that is known: for subtitles."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
+    made_from: str = "a still photograph"
+    """In words, for what the file says of itself."""
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -171,7 +173,8 @@ class TalkingVideo:
         cues = make_cues(self.words) if subtitles else ()
         signer = None
         if synthetic_metadata and path.suffix.lower() in MIME_TYPES:
-            signer = ManifestSigner(identity, path.suffix) if identity or can_sign() else None
+            if identity is not None or can_sign():
+                signer = ManifestSigner(identity, path.suffix, self.made_from)
         elif identity is not None:
             raise InputError(
                 f"{path.name} cannot be signed: only {', '.join(MIME_TYPES)} carry a manifest, and "
@@ -182,7 +185,7 @@ class TalkingVideo:
             self.frame_size,
             self.frames_per_second,
             sound=self.sound,
-            metadata=synthetic_media_tags() if synthetic_metadata else {},
+            metadata=synthetic_media_tags(self.made_from) if synthetic_metadata else {},
             cues=cues,
             transparent=self.transparent,
             finish=signer,

@@ -41,7 +41,7 @@ INSTALL = (
 class Espeak:
     """A :class:`moda.speech_synthesis.Synthesiser` around espeak-ng in a process of its own.
 
-    A voice is one of its variants (``f3``, ``m2``, ``anika``) or one of its voice names.
+    A voice is one of its variants, such as ``f3``, ``m2`` or ``anika``.
     """
 
     @property
@@ -56,9 +56,13 @@ class Espeak:
             "voice": f"{name}+{voice}" if voice else name,
             "words_per_minute": round(WORDS_PER_MINUTE * rate),
         }
+        if voice is not None and voice not in _known()[1]:
+            raise InputError(
+                f"espeak-ng has no voice {voice!r}; choose one of {', '.join(_known()[1])}"
+            )
         header, samples = _ask(request)
         if header.get("error") == "voice":
-            raise InputError(_unknown_voice(language, voice))
+            raise InputError(_unknown_language(language))
         rate_hz = int(header["rate_hz"])
         segments = _segments(header["phones"], rate_hz, len(samples))
         return Utterance(
@@ -69,15 +73,20 @@ class Espeak:
         )
 
 
-@cache
 def espeak_languages() -> tuple[str, ...]:
     """The languages of espeak-ng here.
 
     Raises:
         MissingExtraError: espeak-ng is not installed.
     """
+    return _known()[0]
+
+
+@cache
+def _known() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Languages, and variants of voices: espeak-ng passes over a variant that it does not know."""
     header, _ = _ask({})
-    return tuple(header["languages"])
+    return tuple(header["languages"]), tuple(header["variants"])
 
 
 def espeak_is_installed() -> bool:
@@ -117,13 +126,8 @@ def _check_script(text: str, language: str) -> None:
         )
 
 
-def _unknown_voice(language: str, voice: str | None) -> str:
+def _unknown_language(language: str) -> str:
     known = espeak_languages()
-    if voice and (language in known or language in ALIASES):
-        return (
-            f"espeak-ng has no voice {voice!r} for {language}; choose m1 to m8, f1 to f5, or a "
-            "name of its list: espeak-ng --voices=variant"
-        )
     near = difflib.get_close_matches(language, known, n=3, cutoff=0.4)
     near += [name for name in known if name.split("-")[0] == language.split("-")[0]]
     hint = ", ".join(dict.fromkeys(near)) or "en-us, de, fr-fr, es, ru, cmn, ..."

@@ -20,8 +20,9 @@ MAX_PAUSE_SECONDS = 60.0
 DEFAULT_PAUSE_SECONDS = 0.5
 END_NAMES = ("none", "/")
 TAG = re.compile(r"(?<!\\)\[([^\[\]]*)\]")
-_JOINERS = "\u200d\ufe0e\ufe0f"
-"""Between and after the parts of an emoji."""
+_JOINER = "\u200d"
+"""Between the parts of an emoji, where it is dropped, and of some Indic letters."""
+_INVISIBLE = "\u200b\u2060\ufe0e\ufe0f\ufeff\u00ad"
 _DROPPED = "\0"
 
 
@@ -80,7 +81,9 @@ def clean_text(text: str) -> str:
         category = unicodedata.category(letter)
         if letter in "\n\t\r":
             kept.append("\n" if letter == "\n" else " ")
-        elif letter in _JOINERS or is_pictograph(letter) or category in ("Cc", "Cs", "Co", "Cn"):
+        elif letter in _INVISIBLE or (letter == _JOINER and kept[-1:] == [_DROPPED]):
+            continue
+        elif is_pictograph(letter) or category in ("Cc", "Cs", "Co", "Cn"):
             kept.append(_DROPPED)
         else:
             kept.append(letter)

@@ -124,7 +124,7 @@ def synthesise(
     total = sum(len(part.text) for part in parts)
     done = 0
     try:
-        with wave.open(str(path), "wb") as file:
+        with path.open("wb") as target, wave.open(target, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             recording = _Recording(file)

@@ -84,16 +84,27 @@ def load_library() -> Any:
 
 def languages(library: Any) -> list[str]:
     """The languages that espeak-ng speaks here, sorted."""
-    library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(Voice))
-    voices = library.espeak_ListVoices(None)
-    found = set()
-    index = 0
-    while voices[index]:
-        address = voices[index].contents.languages
-        # A priority of one byte, a name that ends in 0; only the first of each voice is its own.
-        found.add(ctypes.string_at(address + 1).decode())
-        index += 1
+    # A priority of one byte, a name that ends in 0; only the first of each voice is its own.
+    found = {ctypes.string_at(voice.languages + 1).decode() for voice in voices(library, None)}
     return sorted(name for name in found if name and name != "variant")
+
+
+def variants(library: Any) -> list[str]:
+    """Names by which a voice can be changed, sorted: the files of the folder ``!v``."""
+    wanted = ctypes.create_string_buffer(b"variant")
+    specification = Voice(languages=ctypes.cast(wanted, ctypes.c_void_p))
+    found = voices(library, ctypes.byref(specification))
+    return sorted({voice.identifier.decode().replace("\\", "/").split("/")[-1] for voice in found})
+
+
+def voices(library: Any, specification: Any) -> list[Voice]:
+    """What ``espeak_ListVoices`` tells: pointers up to one that is null."""
+    library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(Voice))
+    pointers = library.espeak_ListVoices(specification)
+    found = []
+    while pointers[len(found)]:
+        found.append(pointers[len(found)].contents)
+    return found
 
 
 def speak(library: Any, rate_hz: int, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -139,7 +150,7 @@ def main() -> None:
         elif "text" in request:
             header, sound = speak(library, rate_hz, request)
         else:
-            header = {"languages": languages(library)}
+            header = {"languages": languages(library), "variants": variants(library)}
     sys.stdout.buffer.write(json.dumps(header).encode() + b"\n" + sound)
 
 
