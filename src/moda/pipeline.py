@@ -110,11 +110,15 @@ class TalkingVideo:
         *,
         progress: Progress | None = None,
         synthetic_metadata: bool = True,
+        segments: Path | None = None,
     ) -> VideoSummary:
         """Make all frames and write them with the sound to a video file.
 
         The file is replaced if it exists, once the new one is whole. With ``synthetic_metadata``
-        its tags say that it is synthetic.
+        its tags say that it is synthetic. ``segments`` is an empty folder for a copy in pieces
+        that can be played while the rest is made (:mod:`moda.media.segments`).
+
+        What ``progress`` raises ends the work and leaves no file.
 
         Raises:
             InputError: The name does not say a known format, or is that of an input.
@@ -128,7 +132,12 @@ class TalkingVideo:
                 raise InputError(f"output {path} is also an input; choose another name")
         tags = synthetic_media_tags() if synthetic_metadata else {}
         with VideoWriter(
-            path, self.frame_size, self.frames_per_second, sound=self.sound, metadata=tags
+            path,
+            self.frame_size,
+            self.frames_per_second,
+            sound=self.sound,
+            metadata=tags,
+            segments=segments,
         ) as video:
             for frame in self.frames():
                 video.write(frame)

@@ -7,12 +7,12 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
 import av.container
@@ -27,7 +27,11 @@ from av.video.stream import VideoStream
 from moda.errors import InputError, OutputError
 from moda.media.audio import Resampler, SoundTrack
 from moda.media.containers import open_media
+from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.structures import Floats, Metadata, Picture
+
+if TYPE_CHECKING:
+    from moda.media.segments import StreamPacket
 
 OUTPUT_SUFFIXES = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Name endings of a target and the containers they mean."""
@@ -81,6 +85,7 @@ class VideoWriter:
         sound: File whose first sound track is copied, cut or filled with silence to the length
             of the pictures; None for a silent video.
         metadata: Tags of the file.
+        segments: Folder for a copy in pieces that play at once (:mod:`moda.media.segments`).
 
     Raises:
         OutputError: The file cannot be written, at any time until the context is left.
@@ -95,6 +100,7 @@ class VideoWriter:
         *,
         sound: str | Path | None = None,
         metadata: Metadata | None = None,
+        segments: Path | None = None,
     ) -> None:
         self.path = check_output_path(path)
         self.num_frames = 0
@@ -102,6 +108,7 @@ class VideoWriter:
         self._rate = exact_rate(frames_per_second)
         self._sound = None if sound is None else Path(sound)
         self._metadata = dict(metadata or {})
+        self._segments = segments
         target = self.path.resolve()
         self._target = target
         self._temporary = target.with_name(f".moda-{secrets.token_hex(6)}.part")
@@ -199,7 +206,10 @@ class VideoWriter:
             )
             container.metadata.update(self._metadata)
             video_stream = self._add_video(container)
-            sound_copy = None if sound is None else SoundCopy(sound, container)
+            target = Muxer(container)
+            sound_copy = None if sound is None else SoundCopy(sound, target)
+            if self._segments is not None:
+                target.copy = stack.enter_context(SegmentCopy(self._segments, container))
             for count, frame in enumerate(self._queued(), start=1):
                 if sound_copy is not None:
                     sound_copy.write_until(count / self._rate)
@@ -210,15 +220,18 @@ class VideoWriter:
                     dst_color_range=ColorRange.MPEG,
                 )
                 yuv.pts, yuv.time_base = frame.pts, frame.time_base
-                container.mux(video_stream.encode(yuv))
+                target.mux(video_stream.encode(yuv))
             if self._cancelled.is_set():
                 return
             if sound_copy is not None:
                 sound_copy.finish()
-            container.mux(video_stream.encode(None))
+            target.mux(video_stream.encode(None))
 
     def _add_video(self, container: av.container.OutputContainer) -> VideoStream:
-        stream = container.add_stream("libx264", rate=self._rate, options=dict(X264_OPTIONS))
+        options = dict(X264_OPTIONS)
+        if self._segments is not None:
+            options["g"] = str(round(SEGMENT_SECONDS * self._rate))
+        stream = container.add_stream("libx264", rate=self._rate, options=options)
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
         stream.time_base = 1 / self._rate
@@ -238,15 +251,29 @@ class VideoWriter:
             yield frame
 
 
+class Muxer:
+    """Puts packets into a container, and into a copy in pieces if there is one."""
+
+    def __init__(self, container: av.container.OutputContainer) -> None:
+        self.container = container
+        self.copy: SegmentCopy | None = None
+
+    def mux(self, packets: Iterable[StreamPacket]) -> None:
+        for packet in packets:
+            if self.copy is not None:
+                self.copy.mux([packet])
+            self.container.mux(packet)
+
+
 class SoundCopy:
     """Encodes a sound track step by step, in time with the pictures."""
 
-    def __init__(self, track: SoundTrack, container: av.container.OutputContainer) -> None:
-        self._container = container
+    def __init__(self, track: SoundTrack, target: Muxer) -> None:
+        self._target = target
         kept = track.rate_hz in KEPT_SOUND_RATES_HZ
         self._rate_hz = track.rate_hz if kept else OTHER_SOUND_RATE_HZ
         self._num_channels = track.num_channels
-        self._stream: AudioStream = container.add_stream("aac", rate=self._rate_hz)
+        self._stream: AudioStream = target.container.add_stream("aac", rate=self._rate_hz)
         self._stream.layout = self._layout
         self._stream.bit_rate = SOUND_BITS_PER_SECOND[self._num_channels]
         self._blocks = self._resampled(track)
@@ -270,11 +297,11 @@ class SoundCopy:
         frame.sample_rate = self._rate_hz
         frame.pts, frame.time_base = self._written, Fraction(1, self._rate_hz)
         self._written += missing
-        self._container.mux(self._stream.encode(frame))
+        self._target.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
         """Encode what the encoder still holds."""
-        self._container.mux(self._stream.encode(None))
+        self._target.mux(self._stream.encode(None))
 
     def _resampled(self, track: SoundTrack) -> Iterator[Floats]:
         resampler = Resampler(track.rate_hz, self._rate_hz, num_channels=self._num_channels)
