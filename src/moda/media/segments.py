@@ -8,6 +8,7 @@ the video file, so nothing is encoded twice.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -16,6 +17,8 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
+
+from moda.errors import OutputError
 
 SEGMENT_SECONDS = 1
 """Shortest length of a piece, and the distance of key frames: how soon the first one plays."""
@@ -39,9 +42,14 @@ class SegmentCopy:
     Args:
         folder: Where the pieces are written; it exists and is the caller's to remove.
         container: The container that is copied, with all its streams added.
+
+    Raises:
+        OutputError: There is no such folder.
     """
 
     def __init__(self, folder: Path, container: OutputContainer) -> None:
+        if not folder.is_dir():
+            raise OutputError(f"folder {folder} of the pieces cannot be written; create it")
         container.start_encoding()  # only then do the streams know what their packets need
         self._container = av.open(
             str(folder / PLAYLIST_NAME),
@@ -54,10 +62,10 @@ class SegmentCopy:
                 "hls_flags": "temp_file",  # the playlist is replaced, never half written
             },
         )
-        self._streams: dict[int, Stream] = {
-            stream.index: self._container.add_stream_from_template(stream)
-            for stream in (*container.streams.video, *container.streams.audio)
-        }
+        originals: list[Stream] = [*container.streams.video, *container.streams.audio]
+        self._streams: dict[int, Stream] = {}
+        for stream in originals:
+            self._streams[stream.index] = self._container.add_stream_from_template(stream)
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +91,7 @@ def read_segments(folder: Path, start: int = 0) -> list[Segment]:
         return []
     segments = [
         Segment(folder / name, float(entry.removeprefix("#EXTINF:").rstrip(",")))
-        for entry, name in zip(lines, lines[1:], strict=False)
+        for entry, name in pairwise(lines)
         if entry.startswith("#EXTINF:")
     ]
     return segments[start:]

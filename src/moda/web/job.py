@@ -20,7 +20,7 @@ RATE_MEMORY_SECONDS = 5.0
 """How far back the speed is measured that the time left is estimated from."""
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Raised in the job's thread to end it."""
 
 
@@ -120,7 +120,7 @@ class Job:
                 segments=self._segments,
             )
             self._state = "done"
-        except _Stopped:
+        except _StoppedError:
             self._state = "stopped"
         except BaseException as error:  # shown by whoever looks
             self._error, self._state = error, "failed"
@@ -134,7 +134,7 @@ class Job:
 
     def _check(self, seconds: float) -> None:
         if self._stopping.is_set():
-            raise _Stopped
+            raise _StoppedError
         if seconds > self._max_seconds:
             raise InputError(
                 f"the speech lasts more than {self._max_seconds:g} s, the limit of this page; "

@@ -10,7 +10,7 @@ import gradio as gr
 
 from moda.structures import EMOTIONS, EmotionAt, Style
 from moda.web import words
-from moda.web.components import PlayingVideo, PortraitPicture
+from moda.web.components import playing_video, portrait_picture
 from moda.web.text import TextSpeaker
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -75,10 +75,8 @@ def lay_out(speaker: TextSpeaker) -> Controls:
                 _examples(inputs)
             generate = gr.Button("Generate", variant="primary", elem_id="generate")
         with gr.Column(min_width=320, elem_id="result"):
-            video = PlayingVideo(
+            video = playing_video(
                 label="Video",
-                streaming=True,
-                interactive=False,
                 autoplay=True,
                 height=420,
                 buttons=[],
@@ -128,10 +126,8 @@ def _examples(inputs: dict[str, Any]) -> None:
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
     reason = speaker.why_not()
     languages = speaker.languages() if reason is None else ()
-    portrait = PortraitPicture(
+    portrait = portrait_picture(
         sources=["upload", "webcam", "clipboard"],
-        type="filepath",
-        image_mode=None,
         label="Portrait",
         height=280,
         elem_id="portrait",

@@ -160,7 +160,7 @@ class WebPage:
             if reason is not None:
                 raise InputError(reason)
             spoken = self._speaker.speak(text, choices.language or "", folder)
-            speech, phones = str(spoken.sound), spoken.phones or None
+            speech, phones = str(spoken.path), spoken.phones or None
             style = Style((*style.schedule, *spoken.style.schedule))
         if not speech:
             raise InputError("there is no speech yet; add a recording")

@@ -89,7 +89,7 @@ def serve_page(
         MissingExtraError: Gradio is not installed.
         InputError: The port is taken, or the public address cannot be made.
     """
-    with tempfile.TemporaryDirectory(prefix="moda-web-") as name, _environment(name):
+    with tempfile.TemporaryDirectory(prefix="moda-web-") as name, _environment(f"{name}/gradio"):
         require_gradio()
         import gradio as gr
         from starlette.middleware import Middleware
@@ -97,6 +97,7 @@ def serve_page(
         from moda.web import words
         from moda.web.page import WebPage
 
+        # Not in Gradio's folder: it copies only what lies outside.
         jobs = Path(name) / "jobs"
         jobs.mkdir()
         page = WebPage(head, settings, speaker, jobs)

@@ -19,7 +19,7 @@ class WebSettings:
 
     host: str = "127.0.0.1"
     port: int = 7860
-    """0 takes any free one."""
+    """0 takes the first free one from 7860 on."""
     login: tuple[str, str] | None = None
     """Name and password that are asked for."""
     share: bool = False

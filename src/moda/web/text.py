@@ -1,22 +1,19 @@
-"""Speech from text, where this installation can speak."""
+"""Speech from text for the page, where this installation can speak."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from moda.phones import PhoneSegment
-from moda.structures import Style
-
-
-class SpokenText(NamedTuple):
-    """A text that has been spoken."""
-
-    sound: Path
-    style: Style
-    """Emotions from the tags of the text; empty where it has none."""
-    phones: tuple[PhoneSegment, ...]
-    """What is said when; empty where nobody knows."""
+from moda.speech_synthesis import (
+    DEFAULT_LANGUAGE,
+    ESPEAK_INSTALL,
+    SpokenText,
+    espeak_is_installed,
+    espeak_languages,
+    find_synthesiser,
+    synthesise,
+)
 
 
 class TextSpeaker(Protocol):
@@ -37,3 +34,20 @@ class TextSpeaker(Protocol):
             ModaError: The text cannot be spoken.
         """
         ...
+
+
+class InstalledSpeaker:
+    """The :class:`TextSpeaker` of this computer: espeak-ng."""
+
+    def why_not(self) -> str | None:
+        return None if espeak_is_installed() else ESPEAK_INSTALL
+
+    def languages(self) -> tuple[str, ...]:
+        known = espeak_languages()
+        usual = tuple(name for name in known if name == DEFAULT_LANGUAGE)
+        return usual + tuple(name for name in known if name != DEFAULT_LANGUAGE)
+
+    def speak(self, text: str, language: str, folder: Path) -> SpokenText:
+        return synthesise(
+            text, folder / "speech.wav", synthesiser=find_synthesiser(), language=language
+        )
