@@ -92,8 +92,7 @@ def commands(command: Any, name: str) -> list[tuple[str, Any]]:
 def usage_of(parameter: Any) -> str:
     """``PORTRAIT`` or nothing: options are in the table."""
     if parameter.param_type_name == "argument":
-        return str(parameter.make_metavar(ctx=None) if parameter.metavar is None
-                   else parameter.metavar)  # fmt: skip
+        return parameter.metavar or str(parameter.name).upper()
     return "[options]" if parameter.name == "help" else ""
 
 

@@ -1,6 +1,6 @@
 """Make the pictures of docs/gallery.md from examples/: run it again when the model changes.
 
-    python scripts/make_gallery.py
+python scripts/make_gallery.py
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moda.pipeline import TalkingHead
 from moda.web.server import serve_page
@@ -18,6 +17,8 @@ class Served(NamedTuple):
     url: str
     folder: Path
     """Where the page keeps all files of visitors."""
+    streams: dict[str, Any]
+    """Pieces of videos in memory, by visitor and run."""
 
     def videos_in_the_making(self) -> list[Path]:
         return list((self.folder / "jobs").iterdir())
@@ -25,9 +26,6 @@ class Served(NamedTuple):
 
 @contextmanager
 def served(head: TalkingHead, speaker: TextSpeaker, settings: WebSettings) -> Iterator[Served]:
-    temporary = Path(tempfile.gettempdir())
-    before = set(temporary.glob("moda-web-*"))
     with serve_page(head, speaker, settings) as page:
-        (folder,) = set(temporary.glob("moda-web-*")) - before
-        yield Served(page.url, folder)
-    assert not folder.exists(), "nothing of any visitor is left"
+        yield Served(page.url, page.folder, page.blocks.pending_streams)
+    assert not page.folder.exists(), "nothing of any visitor is left"

@@ -18,7 +18,9 @@ def web(
     host: Annotated[
         str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes the first free one from 7860 on.")] = 7860,
+    port: Annotated[
+        int, typer.Option(help="Port; 0 takes the first free one from 7860 on.")
+    ] = 7860,
     login_file: Annotated[
         Path | None,
         typer.Option(help="File with user:password, which the page then asks for."),

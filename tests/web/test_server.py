@@ -61,12 +61,16 @@ def test_a_video_from_upload_to_download(
     said = [update[1] for update in job.outputs()]
     assert any("Looking at the portrait" in line for line in said)
     assert "Done: 2.0 s of video" in said[-1]
-    file = Path(result[4]["value"] if isinstance(result[4], dict) else result[4])
+    values = [value["value"] if isinstance(value, dict) else value for value in result]
+    (file,) = (Path(value) for value in values if str(value).endswith(".mp4"))
     video = decode_video(file)
     assert len(video.frames) == 50
     assert video.metadata["synthetic_media"] == "true"
     assert video.frames[0].shape == (128, 128, 3)
     assert page.videos_in_the_making() == []
+    client.predict(*inputs(PORTRAIT, two_seconds), api_name="/generate")
+    (runs,) = page.streams.values()
+    assert len(runs) == 1, "pieces of the video before are forgotten"
 
 
 @pytest.mark.parametrize(

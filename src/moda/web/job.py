@@ -14,7 +14,7 @@ from moda.errors import InputError
 from moda.media.segments import Segment, read_segments
 from moda.pipeline import TalkingVideo, VideoSummary
 
-State = Literal["preparing", "rendering", "done", "stopped", "failed"]
+State = Literal["waiting", "preparing", "rendering", "done", "stopped", "failed"]
 
 RATE_MEMORY_SECONDS = 5.0
 """How far back the speed is measured that the time left is estimated from."""

@@ -29,14 +29,14 @@ class Choices:
     intensity: float
     head_motion: float
     expression: float
-    seed: float
+    seed: float | None
     full_frame: bool
     size: float
     frames_per_second: float
-    face: float
+    face: float | None
     blink: bool
-    steps: float
-    guidance_scale: float
+    steps: float | None
+    guidance_scale: float | None
 
     def files(self) -> list[Path]:
         """The uploaded files."""

@@ -44,6 +44,8 @@ class WebPage:
         self._speaker = speaker
         self._folder = folder
         self._jobs: dict[str, Job] = {}
+        self._streams: dict[str, Any] = {}
+        """Gradio's pieces of videos, by visitor; it keeps them until the visitor leaves."""
 
     def build(self) -> gr.Blocks:
         """Lay the page out and connect it."""
@@ -54,13 +56,29 @@ class WebPage:
             gr.Markdown(words.introduction(self._settings))
             controls = lay_out(self._speaker)
             gr.Markdown(words.RESPONSIBLE_USE, elem_classes="moda-small")
-            run = controls.generate.click(
+            asked = controls.generate.click(
+                lambda: shown(None, words.status(words.WAITING), busy=True, clear=True),
+                None,
+                controls.outputs,
+                queue=False,
+                api_visibility="private",
+                scroll_to_output=True,
+                show_progress="hidden",
+            )
+            run = asked.then(
                 self.generate,
                 controls.inputs,
                 controls.outputs,
                 api_name="generate",
                 concurrency_limit=1,
-                scroll_to_output=True,
+                show_progress="hidden",
+            )
+            run.failure(  # also where the queue is full, when nothing else has run
+                lambda: (gr.update(interactive=True), gr.update(interactive=False)),
+                None,
+                [controls.generate, controls.stop],
+                queue=False,
+                api_visibility="private",
                 show_progress="hidden",
             )
             controls.stop.click(
@@ -81,8 +99,8 @@ class WebPage:
                 show_progress="hidden",
             )
             blocks.unload(self.leave)
-        blocks.queue(max_size=self._settings.max_waiting)
-        return blocks
+        self._streams = blocks.pending_streams
+        return blocks.queue(max_size=self._settings.max_waiting)
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
         """End the visitor's video at the next frame; the values of the outputs."""
@@ -110,9 +128,10 @@ class WebPage:
         )
         session = request.session_hash or ""
         self._jobs[session] = job
+        self._streams.pop(session, None)
         try:
             job.start()
-            yield shown(None, words.status(words.BEGINNING), busy=True, clear=True)
+            yield shown(None, words.status(words.BEGINNING), busy=True)
             view = await asyncio.to_thread(job.look, 0.0)
             while True:
                 status = words.status(view)
@@ -169,8 +188,8 @@ class WebPage:
             speech,
             style=style,
             phones=phones,
-            seed=int(choices.seed),
-            num_steps=int(choices.steps) or None,
+            seed=int(choices.seed or 0),
+            num_steps=int(choices.steps or 0) or None,
             guidance_scale=choices.guidance_scale or None,
             frames_per_second=choices.frames_per_second,
             size=int(choices.size),
@@ -178,7 +197,7 @@ class WebPage:
             head_motion=choices.head_motion,
             expression=choices.expression,
             blink=choices.blink,
-            face=int(choices.face) or None,
+            face=int(choices.face or 0) or None,
         )
 
 

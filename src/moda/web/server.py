@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,17 +55,20 @@ class SafeHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
+@dataclass(frozen=True)
 class RunningPage:
-    """A page that is being served; ``url`` is where."""
+    """A page that is being served."""
 
-    def __init__(self, blocks: Any, url: str, share_url: str | None) -> None:
-        self.url = url
-        self.share_url = share_url
-        self._blocks = blocks
+    url: str
+    share_url: str | None
+    """The public address, if there is one."""
+    folder: Path
+    """Where all files of visitors and videos are."""
+    blocks: Any
 
     def wait(self) -> None:
         """Serve until interrupted."""
-        self._blocks.block_thread()
+        self.blocks.block_thread()
 
 
 def require_gradio() -> None:
@@ -130,7 +134,7 @@ def serve_page(
                 "choose another --port or --host"
             ) from None
         try:
-            yield RunningPage(blocks, url, share_url)
+            yield RunningPage(url, share_url, Path(name), blocks)
         finally:
             blocks.close(verbose=False)
             page.close()

@@ -32,6 +32,8 @@ EXPLANATIONS = {
 }
 
 BEGINNING = JobView("preparing", 0, 0, None, (), None, None)
+WAITING = JobView("waiting", 0, 0, None, (), None, None)
+"""Another visitor's video is being made."""
 
 
 def introduction(settings: WebSettings) -> str:
@@ -57,6 +59,8 @@ def status(view: JobView | None, *, error: str | None = None, stopped: bool = Fa
         return _box("stopped", "Stopped; no file was kept.", None)
     if view is None:
         return _box("idle", "The video appears here, and plays while it is being made.", None)
+    if view.state == "waiting":
+        return _box(view.state, "Waiting for its turn…", 0.0)
     if view.state == "preparing":
         return _box(view.state, "Looking at the portrait and the speech…", 0.0)
     share = view.frames_done / view.frames_expected if view.frames_expected else 0.0
