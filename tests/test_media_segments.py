@@ -89,11 +89,11 @@ def test_without_pieces_the_bytes_are_as_ever(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    pictures = moving_pictures(3)
-    with (
-        pytest.raises(OutputError, match="cannot be written"),
-        VideoWriter(tmp_path / "out.mp4", SIZE, segments=tmp_path / "none") as video,
-    ):
-        for picture in pictures:
-            video.write(picture)
+    def write() -> None:
+        with VideoWriter(tmp_path / "out.mp4", SIZE, segments=tmp_path / "none") as video:
+            for picture in moving_pictures(3):
+                video.write(picture)
+
+    with pytest.raises(OutputError, match="cannot be written"):
+        write()
     assert list(tmp_path.iterdir()) == []

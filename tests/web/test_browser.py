@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from moda.web.settings import WebSettings
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="the extra web is not installed")
-
-import itertools
 
 from web_serving import Served, served  # noqa: E402
 
@@ -111,7 +110,7 @@ def test_upload_generate_watch_play_download(
     assert visit.evaluate(f"{PLAYER}.error") is None
     visit.evaluate(f"{PLAYER}.pause()")
     pictures = [frame_at(visit, seconds) for seconds in (0.5, 1.0, 2.0)]
-    for earlier, later in itertools.pairwise(pictures):
+    for earlier, later in pairwise(pictures):
         moved = sum(abs(a - b) > 12 for a, b in zip(earlier, later, strict=True))
         assert moved > 100, "the face moves"
     assert max(pictures[0]) > 200, "and is no black picture"
