@@ -1,6 +1,6 @@
 """Run every check of the project, in the order in which they are quick to fail.
 
-    python scripts/check.py           style, types, layers, tests
+    python scripts/check.py           style, types, layers, documentation site, tests
     python scripts/check.py --fast    all but the tests
 
 Run it with the Python of an environment that has the development tools; ``python3 run.py test``
@@ -22,6 +22,7 @@ CHECKS = (
     ("ruff format", ("-m", "ruff", "format", "--check", ".")),
     ("mypy", ("-m", "mypy")),
     ("lint-imports", ("-c", LAYERS)),
+    ("mkdocs", ("-m", "mkdocs", "build", "--strict", "--quiet")),
     ("pytest", ("-m", "pytest", "-n", "2", "--dist", "loadscope")),
 )
 

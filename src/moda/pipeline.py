@@ -139,6 +139,7 @@ class TalkingVideo:
         synthetic_metadata: bool = True,
         identity: SigningIdentity | None = None,
         subtitles: bool = False,
+        segments: Path | None = None,
     ) -> VideoSummary:
         """Make all frames and write them with the sound to a video file.
 
@@ -146,12 +147,14 @@ class TalkingVideo:
 
         Args:
             path: .mp4, .mov, .mkv, .webm or .gif; transparent videos .webm, .mov or .gif.
-            progress: Called after every frame.
+            progress: Called after every frame; what it raises ends the work and leaves no file.
             synthetic_metadata: Whether the file says that it is synthetic: in its tags and, where
                 c2pa-python is installed and the format can carry it, in a signed manifest.
             identity: Whose signature that is; without one, that of nobody in particular.
             subtitles: Write the words as subtitles, into the file and into one beside it that ends
                 in .srt.
+            segments: Empty folder for a copy in pieces that play while the rest is made, see
+                :mod:`moda.media.segments`.
 
         Raises:
             InputError: The name does not say a known format, or is that of an input; the words are
@@ -189,6 +192,7 @@ class TalkingVideo:
             cues=cues,
             transparent=self.transparent,
             finish=signer,
+            segments=segments,
         ) as video:
             for frame in self.frames():
                 video.write(frame)

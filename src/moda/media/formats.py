@@ -69,7 +69,10 @@ GIF_FILTERS = (
 
 
 class PictureEncoder:
-    """Encodes pictures of one size and rate, RGB or RGBA, into a container."""
+    """Encodes pictures of one size and rate, RGB or RGBA, into a container.
+
+    ``keyframe_distance`` is in pictures; None leaves it to the codec.
+    """
 
     def __init__(
         self,
@@ -77,12 +80,16 @@ class PictureEncoder:
         output: OutputFormat,
         size: tuple[int, int],
         rate: Fraction,
+        keyframe_distance: int | None = None,
     ) -> None:
         self._output = output
         self._size = size
         self._rate = rate
         self._palette: av.filter.Graph | None = None
-        stream = container.add_stream(output.codec, rate=rate, options=dict(output.options))
+        options = dict(output.options)
+        if keyframe_distance is not None:
+            options["g"] = str(keyframe_distance)
+        stream = container.add_stream(output.codec, rate=rate, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = output.pixels

@@ -7,12 +7,12 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
 import av.container
@@ -26,9 +26,13 @@ from moda.errors import InputError, OutputError
 from moda.media.audio import Resampler, SoundTrack
 from moda.media.containers import open_media
 from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder
+from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.media.subtitle_track import SubtitleTrack
 from moda.structures import Floats, Metadata, Picture
 from moda.subtitles import Cue
+
+if TYPE_CHECKING:
+    from moda.media.segments import StreamPacket
 
 QUEUE_FRAMES = 8
 KEPT_SOUND_RATES_HZ = (44_100, 48_000)
@@ -85,6 +89,7 @@ class VideoWriter:
         transparent: Whether pictures are RGBA.
         finish: Called with the whole file, which does not have its name yet, before it is put
             in place.
+        segments: Folder for a copy in pieces that play at once (:mod:`moda.media.segments`).
 
     Raises:
         OutputError: The file cannot be written, at any time until the context is left.
@@ -102,6 +107,7 @@ class VideoWriter:
         cues: Sequence[Cue] = (),
         transparent: bool = False,
         finish: Callable[[Path], None] | None = None,
+        segments: Path | None = None,
     ) -> None:
         self.path = check_output_path(path, transparent=transparent)
         suffix = self.path.suffix.lower()
@@ -109,6 +115,7 @@ class VideoWriter:
         self._pixels, self._num_channels = ("rgba", 4) if transparent else ("rgb24", 3)
         self._cues = tuple(cues)
         self._finish = finish
+        self._segments = segments
         self.num_frames = 0
         self._size = size
         self._rate = exact_rate(frames_per_second)
@@ -216,25 +223,33 @@ class VideoWriter:
                 )
             )
             container.metadata.update(self._metadata)
-            pictures = PictureEncoder(container, self._format, self._size, self._rate)
+            pictures = PictureEncoder(
+                container, self._format, self._size, self._rate, self._keyframe_distance
+            )
+            target = Muxer(container)
             sound_copy = subtitles = None
             if sound is not None and self._format.sound_codec is not None:
-                sound_copy = SoundCopy(sound, container, self._format.sound_codec)
+                sound_copy = SoundCopy(sound, target, self._format.sound_codec)
             if self._cues and self._format.subtitle_codec is not None:
                 subtitles = SubtitleTrack(container, self._format.subtitle_codec, self._cues)
+            if self._segments is not None:
+                target.copy = stack.enter_context(SegmentCopy(self._segments, container))
             for count, frame in enumerate(self._queued(), start=1):
                 if sound_copy is not None:
                     sound_copy.write_until(count / self._rate)
-                for packet in pictures.encode(frame):
-                    container.mux(packet)
+                target.mux(pictures.encode(frame))
                 if subtitles is not None:
                     subtitles.write_until(float(count / self._rate))
             if self._cancelled.is_set():
                 return
             if sound_copy is not None:
                 sound_copy.finish()
-            for packet in pictures.finish():
-                container.mux(packet)
+            target.mux(pictures.finish())
+
+    @property
+    def _keyframe_distance(self) -> int | None:
+        """In pictures, where there are pieces, which begin with key frames."""
+        return None if self._segments is None else round(SEGMENT_SECONDS * self._rate)
 
     def _queued(self) -> Iterator[VideoFrame]:
         while not self._cancelled.is_set():
@@ -247,17 +262,29 @@ class VideoWriter:
             yield frame
 
 
+class Muxer:
+    """Puts packets into a container, and into a copy in pieces if there is one."""
+
+    def __init__(self, container: av.container.OutputContainer) -> None:
+        self.container = container
+        self.copy: SegmentCopy | None = None
+
+    def mux(self, packets: Iterable[StreamPacket]) -> None:
+        for packet in packets:
+            if self.copy is not None:
+                self.copy.mux([packet])
+            self.container.mux(packet)
+
+
 class SoundCopy:
     """Encodes a sound track step by step, in time with the pictures."""
 
-    def __init__(
-        self, track: SoundTrack, container: av.container.OutputContainer, codec: str = "aac"
-    ) -> None:
-        self._container = container
+    def __init__(self, track: SoundTrack, target: Muxer, codec: str = "aac") -> None:
+        self._target = target
         kept = track.rate_hz in (KEPT_SOUND_RATES_HZ if codec == "aac" else (OTHER_SOUND_RATE_HZ,))
         self._rate_hz = track.rate_hz if kept else OTHER_SOUND_RATE_HZ
         self._num_channels = track.num_channels
-        stream = container.add_stream(codec, rate=self._rate_hz)
+        stream = target.container.add_stream(codec, rate=self._rate_hz)
         assert isinstance(stream, AudioStream)
         self._stream = stream
         self._stream.layout = self._layout
@@ -283,11 +310,11 @@ class SoundCopy:
         frame.sample_rate = self._rate_hz
         frame.pts, frame.time_base = self._written, Fraction(1, self._rate_hz)
         self._written += missing
-        self._container.mux(self._stream.encode(frame))
+        self._target.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
         """Encode what the encoder still holds."""
-        self._container.mux(self._stream.encode(None))
+        self._target.mux(self._stream.encode(None))
 
     def _resampled(self, track: SoundTrack) -> Iterator[Floats]:
         resampler = Resampler(track.rate_hz, self._rate_hz, num_channels=self._num_channels)

@@ -1,0 +1,115 @@
+"""What the documentation site needs besides its pages: hooks that mkdocs calls.
+
+The page of the command line is made from the commands themselves. Links that leave ``docs/`` for a
+file of the repository are checked and shown as names, because the site does not have those files.
+References in docstrings, written for other tools, are shown as code.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND_LINE_PAGE = "reference/command-line.md"
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):<code>~?([^<]+)</code>")
+
+log = logging.getLogger("mkdocs.hooks.docs_site")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of the command line."""
+    from mkdocs.structure.files import File
+
+    files.append(File.generated(config, COMMAND_LINE_PAGE, content=command_line()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Replace links to files of the repository by their names; warn of those that lead nowhere."""
+    folder = Path(config.docs_dir) / Path(page.file.src_uri).parent
+
+    def repository_file(match: re.Match[str]) -> str:
+        words, target = match[1], match[2]
+        if "://" in target or target.startswith("mailto:"):
+            return match[0]
+        path = (folder / target).resolve()
+        if path.is_relative_to(config.docs_dir):
+            return match[0]
+        if not path.exists():
+            log.warning("%s links to %s, which does not exist", page.file.src_uri, target)
+        name = path.relative_to(ROOT).as_posix()
+        return f"`{name}`" if words in (name, path.name) else f"{words} (`{name}`)"
+
+    return LINK.sub(repository_file, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show references such as ``:class:`moda.TalkingHead``` as code."""
+    return ROLE.sub(r"<code>\1</code>", html)
+
+
+def command_line() -> str:
+    """Every command with its arguments and options, in Markdown."""
+    from typer.main import get_command
+
+    from moda.cli import app
+
+    lines = [
+        "# Command line",
+        "",
+        "Exit codes: 0 done, 2 something you can put right (one line says what), 1 a bug (with a "
+        "traceback), 130 interrupted.",
+    ]
+    for name, command in commands(get_command(app), "moda"):
+        lines += ["", f"## {name}", "", plain(command.help or ""), ""]
+        usage = " ".join(usage_of(parameter) for parameter in command.params)
+        lines += ["```", f"{name} {usage}".rstrip(), "```"]
+        rows = [row for parameter in command.params for row in rows_of(parameter)]
+        if rows:
+            lines += ["", "| option | meaning |", "| --- | --- |", *rows]
+        if command.epilog:
+            lines += ["", f"{plain(command.epilog)}"]
+    return "\n".join(lines) + "\n"
+
+
+def commands(command: Any, name: str) -> list[tuple[str, Any]]:
+    """All commands below one, with their full names; groups themselves are left out."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return [(name, command)]
+    return [pair for key, one in inner.items() for pair in commands(one, f"{name} {key}")]
+
+
+def usage_of(parameter: Any) -> str:
+    """``PORTRAIT`` or nothing: options are in the table."""
+    if parameter.param_type_name == "argument":
+        return parameter.metavar or str(parameter.name).upper()
+    return "[options]" if parameter.name == "help" else ""
+
+
+def rows_of(parameter: Any) -> list[str]:
+    """One row of the table of options."""
+    if parameter.param_type_name == "argument":
+        names = f"`{parameter.metavar or parameter.name.upper()}`"
+    else:
+        names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    default = parameter.show_default if isinstance(parameter.show_default, str) else None
+    if default is None and parameter.default not in (None, False, True, ()):
+        default = None if callable(parameter.default) else str(parameter.default)
+    told = f" Default: {default}." if default and "Default" not in (parameter.help or "") else ""
+    return [f"| {names} | {plain(parameter.help or '')}{told} |"]
+
+
+def plain(text: str) -> str:
+    """One paragraph that a table and Markdown leave as it is."""
+    line = " ".join(text.split())
+    return line.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")

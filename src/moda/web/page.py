@@ -1,0 +1,231 @@
+"""The page: what is on it, and what its buttons do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from moda.errors import InputError, ModaError
+from moda.media.segments import Segment
+from moda.pipeline import TalkingHead, TalkingVideo
+from moda.structures import Picture, Style
+from moda.web import words
+from moda.web.comparison import before_and_after
+from moda.web.job import Job
+from moda.web.layout import Choices, lay_out
+from moda.web.settings import WebSettings
+from moda.web.text import TextSpeaker
+
+LOOK_SECONDS = 0.25
+"""How often the page is told how far the video is."""
+SEED_LIMIT = 2**31
+
+
+class WebPage:
+    """The page for one model, and the videos that are being made for its visitors.
+
+    Args:
+        head: The model; used for one video at a time.
+        settings: Limits.
+        speaker: What turns text into speech.
+        folder: For files of videos in the making; they are removed when they are handed over.
+    """
+
+    def __init__(
+        self, head: TalkingHead, settings: WebSettings, speaker: TextSpeaker, folder: Path
+    ) -> None:
+        self._head = head
+        self._settings = settings
+        self._speaker = speaker
+        self._folder = folder
+        self._jobs: dict[str, Job] = {}
+        self._streams: dict[str, Any] = {}
+        """Gradio's pieces of videos, by visitor; it keeps them until the visitor leaves."""
+
+    def build(self) -> gr.Blocks:
+        """Lay the page out and connect it."""
+        # Uploads and results are removed an hour after they were made, looked at every 10 minutes.
+        with gr.Blocks(
+            title=words.TITLE, analytics_enabled=False, delete_cache=(600, 3600)
+        ) as blocks:
+            gr.Markdown(words.introduction(self._settings))
+            controls = lay_out(self._speaker)
+            gr.Markdown(words.RESPONSIBLE_USE, elem_classes="moda-small")
+            asked = controls.generate.click(
+                lambda: shown(None, words.status(words.WAITING), busy=True, clear=True),
+                None,
+                controls.outputs,
+                queue=False,
+                api_visibility="private",
+                scroll_to_output=True,
+                show_progress="hidden",
+            )
+            run = asked.then(
+                self.generate,
+                controls.inputs,
+                controls.outputs,
+                api_name="generate",
+                concurrency_limit=1,
+                show_progress="hidden",
+            )
+            run.failure(  # also where the queue is full, when nothing else has run
+                lambda: (gr.update(interactive=True), gr.update(interactive=False)),
+                None,
+                [controls.generate, controls.stop],
+                queue=False,
+                api_visibility="private",
+                show_progress="hidden",
+            )
+            controls.stop.click(
+                self.stop,
+                None,
+                controls.outputs,
+                queue=False,
+                api_visibility="private",
+                cancels=[run],
+                show_progress="hidden",
+            )
+            controls.new_seed.click(
+                lambda: random.randrange(SEED_LIMIT),  # noqa: S311
+                None,
+                controls.seed,
+                queue=False,
+                api_visibility="private",
+                show_progress="hidden",
+            )
+            blocks.unload(self.leave)
+        self._streams = blocks.pending_streams
+        return blocks.queue(max_size=self._settings.max_waiting)
+
+    def stop(self, request: gr.Request) -> tuple[Any, ...]:
+        """End the visitor's video at the next frame; the values of the outputs."""
+        self.leave(request)
+        return shown(None, words.status(None, stopped=True), busy=False, clear=True)
+
+    def leave(self, request: gr.Request) -> None:
+        """What happens when a visitor closes the page."""
+        job = self._jobs.get(request.session_hash or "")
+        if job is not None:
+            job.stop()
+
+    def close(self) -> None:
+        """End all work and remove its files."""
+        for job in list(self._jobs.values()):
+            job.close()
+
+    async def generate(self, request: gr.Request, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+        """Make a video, and say how far it is; yields the values of the outputs."""
+        choices = Choices(*values)
+        job = Job(
+            lambda folder: self._begin(choices, folder),
+            parent=self._folder,
+            max_seconds=self._settings.max_seconds,
+        )
+        session = request.session_hash or ""
+        self._jobs[session] = job
+        self._streams.pop(session, None)
+        try:
+            job.start()
+            yield shown(None, words.status(words.BEGINNING), busy=True)
+            view = await asyncio.to_thread(job.look, 0.0)
+            while True:
+                status = words.status(view)
+                for segment in view.segments:
+                    yield shown(segment, status, busy=True)
+                if view.is_over:
+                    break
+                yield shown(None, status, busy=True)
+                view = await asyncio.to_thread(job.look, LOOK_SECONDS)
+            if view.error is not None:
+                raise view.error
+            compared = None
+            if view.summary is not None and choices.portrait and choices.full_frame:
+                compared = await asyncio.to_thread(
+                    before_and_after, Path(choices.portrait), view.summary
+                )
+            file = None if view.summary is None else view.summary.path
+            yield shown(None, status, busy=False, file=file, compared=compared)
+        except ModaError as error:
+            message = words.for_readers(str(error), *choices.files())
+            yield shown(None, words.status(None, error=message), busy=False)
+            raise gr.Error(message, print_exception=False) from error
+        except Exception:
+            yield shown(None, words.status(None, error=words.BUG), busy=False)
+            raise
+        finally:
+            if self._jobs.get(session) is job:
+                del self._jobs[session]
+            await asyncio.shield(asyncio.to_thread(job.close))
+
+    def _begin(self, choices: Choices, folder: Path) -> TalkingVideo:
+        """The video that was asked for; nothing of it is made yet.
+
+        Raises:
+            ModaError: Something is missing, outside its limits, or cannot be read.
+        """
+        if not choices.portrait:
+            raise InputError("there is no portrait yet; add a picture with a face")
+        speech, style, phones = choices.speech, choices.style(), None
+        text = (choices.text or "").strip()
+        if text:
+            if speech:
+                raise InputError("there is a recording and a text; remove one of them")
+            reason = self._speaker.why_not()
+            if reason is not None:
+                raise InputError(reason)
+            spoken = self._speaker.speak(text, choices.language or "", folder)
+            speech, phones = str(spoken.path), spoken.phones or None
+            style = Style((*style.schedule, *spoken.style.schedule))
+        if not speech:
+            raise InputError("there is no speech yet; add a recording")
+        return self._head.generate(
+            choices.portrait,
+            speech,
+            style=style,
+            phones=phones,
+            seed=int(choices.seed or 0),
+            num_steps=int(choices.steps or 0) or None,
+            guidance_scale=choices.guidance_scale or None,
+            frames_per_second=choices.frames_per_second,
+            size=int(choices.size),
+            full_frame=choices.full_frame,
+            head_motion=choices.head_motion,
+            expression=choices.expression,
+            blink=choices.blink,
+            face=int(choices.face or 0) or None,
+        )
+
+
+def shown(
+    segment: Segment | None,
+    status: str,
+    *,
+    busy: bool,
+    clear: bool = False,
+    file: Path | None = None,
+    compared: tuple[Picture, Picture] | None = None,
+) -> tuple[Any, ...]:
+    """Values of the outputs, in the order of :func:`moda.web.layout.lay_out`.
+
+    Args:
+        segment: Next piece for the player; None leaves it as it is.
+        status: HTML of the status line.
+        busy: Whether a video is being made.
+        clear: Whether the player forgets what it has.
+        file: The finished file, for downloading.
+        compared: Photograph and frame of the same size.
+    """
+    nothing_new = gr.update(value=None) if clear else gr.skip()
+    return (
+        nothing_new if segment is None else segment,
+        status,
+        gr.update(interactive=not busy),
+        gr.update(interactive=busy),
+        gr.update(value=None if file is None else str(file), interactive=file is not None),
+        gr.update(value=compared, visible=compared is not None),
+    )

@@ -1,0 +1,117 @@
+"""What the page says: fixed texts, and the line that says how far a video is."""
+
+from __future__ import annotations
+
+import html
+import math
+from pathlib import Path
+
+from moda.web.job import JobView
+from moda.web.settings import WebSettings
+
+TITLE = "MoDA"
+RESPONSIBLE_USE = (
+    "Animate a person only with that person's consent, and tell viewers that the video is "
+    "synthetic. Every video says so in its metadata."
+)
+BUG = "Something went wrong inside the program; where it was started, the terminal says what."
+EXPLANATIONS = {
+    "emotion": "Of the whole video",
+    "intensity": "How much of the emotion shows",
+    "head_motion": "0 holds the head still, 1 is natural",
+    "expression": "Amount of mouth, brows and cheeks, 1 is natural",
+    "seed": "Another number moves head and eyes differently, lips the same",
+    "full_frame": "The whole picture; otherwise only the head",
+    "size": "Longer side in pixels",
+    "rate": "Of the video",
+    "blink": "Whether the eyes blink",
+    "text": "Emotions may stand in brackets",
+    "face": "Counted from the left from 1; 0 takes the largest",
+    "steps": "Of the sampler; 0 leaves it to the model",
+    "guidance_scale": "How strongly motion follows speech; 0 leaves it to the model",
+}
+
+BEGINNING = JobView("preparing", 0, 0, None, (), None, None)
+WAITING = JobView("waiting", 0, 0, None, (), None, None)
+"""Another visitor's video is being made."""
+
+
+def introduction(settings: WebSettings) -> str:
+    """Markdown at the top of the page."""
+    where = (
+        "Pictures and recordings are sent to the computer that serves this page, and nowhere else."
+        if settings.is_public
+        else "Everything stays on this computer."
+    )
+    return (
+        f"# {TITLE}\n"
+        "A portrait and a speech recording become a talking video. "
+        f"{where} Speech may last {spoken_seconds(settings.max_seconds)}, "
+        f"a file may have {settings.max_upload_mib} MiB."
+    )
+
+
+def status(view: JobView | None, *, error: str | None = None, stopped: bool = False) -> str:
+    """HTML of the status line with its bar."""
+    if error is not None:
+        return _box("failed", html.escape(error), None)
+    if stopped or (view is not None and view.state == "stopped"):
+        return _box("stopped", "Stopped; no file was kept.", None)
+    if view is None:
+        return _box("idle", "The video appears here, and plays while it is being made.", None)
+    if view.state == "waiting":
+        return _box(view.state, "Waiting for its turn…", 0.0)
+    if view.state == "preparing":
+        return _box(view.state, "Looking at the portrait and the speech…", 0.0)
+    share = view.frames_done / view.frames_expected if view.frames_expected else 0.0
+    if view.state == "done" and view.summary is not None:
+        seconds, wall = view.summary.seconds, view.summary.wall_seconds
+        return _box(view.state, f"Done: {seconds:.1f} s of video made in {wall:.1f} s.", 1.0)
+    left = view.seconds_left
+    remaining = "" if left is None else f", {spoken_seconds(max(1, math.ceil(left)))} left"
+    frames = f"{view.frames_done} of {view.frames_expected} frames"
+    return _box(view.state, f"{frames}{remaining}", share)
+
+
+def for_readers(message: str, *paths: Path) -> str:
+    """A message as a sentence, without the folders of uploaded files."""
+    for path in paths:
+        message = message.replace(str(path), path.name)
+    line = " ".join(message.split())
+    return line[:1].upper() + line[1:]
+
+
+def spoken_seconds(seconds: float) -> str:
+    """``90`` as ``1 min 30 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    parts = [f"{minutes} min"] if minutes else []
+    parts += [f"{rest} s"] if rest or not minutes else []
+    return " ".join(parts)
+
+
+def _box(state: str, text: str, share: float | None) -> str:
+    role = "alert" if state == "failed" else "status"
+    percent = None if share is None else round(100 * share)
+    bar = (
+        ""
+        if percent is None
+        else f'<div class="moda-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"><div style="width: {percent}%"></div></div>'
+    )
+    return f'<div class="moda-status moda-{state}" role="{role}"><p>{text}</p>{bar}</div>'
+
+
+STYLE_SHEET = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
+  padding: 0.6rem 0.9rem; background: var(--background-fill-secondary); }
+.moda-status p { margin: 0; font-variant-numeric: tabular-nums; }
+.moda-bar { height: 0.5rem; margin-top: 0.5rem; border-radius: 0.25rem; overflow: hidden;
+  background: var(--border-color-primary); }
+.moda-bar div { height: 100%; background: var(--color-accent); transition: width 0.25s linear; }
+.moda-failed { border-color: #b91c1c; background: #fef2f2; }
+.moda-failed p { color: #7f1d1d; }
+.dark .moda-failed { background: #450a0a; }
+.dark .moda-failed p { color: #fecaca; }
+.moda-small { color: var(--body-text-color-subdued); font-size: 0.85rem; }
+"""

@@ -1,0 +1,103 @@
+"""The documentation site: what its own strict build does not notice."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site() -> ModuleType:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_site"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_and_option_is_in_the_reference(site: ModuleType) -> None:
+    from moda.cli import app
+
+    page = site.command_line()
+    found = site.commands(typer.main.get_command(app), "moda")
+    assert {"moda generate", "moda web", "moda models list"} <= {name for name, _ in found}
+    for name, command in found:
+        section = page.split(f"## {name}\n")[1].split("\n## ")[0]
+        for parameter in command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                if option.startswith("-"):
+                    assert f"`{option}`" in section, (name, option)
+
+
+def test_reference_pages_name_things_that_exist() -> None:
+    import importlib
+
+    names = [
+        name
+        for page in (DOCS / "reference").glob("*.md")
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert len(names) > 20
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_links_to_files_of_the_repository(site: ModuleType) -> None:
+    class AnyFile:
+        src_uri = "how-to/page.md"
+
+    class AnyPage:
+        file = AnyFile()
+
+    class Config:
+        docs_dir = str(DOCS)
+
+    def shown(markdown: str) -> str:
+        return str(site.on_page_markdown(markdown, AnyPage(), Config(), None))
+
+    assert shown("[README.md](../../README.md)") == "`README.md`"
+    assert shown("[numbers](../../benchmarks)") == "numbers (`benchmarks`)"
+    kept = "[card](../model-card-moda-tiny.md) [paper](https://arxiv.org/abs/2507.03256)"
+    assert shown(kept) == kept
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_python_in_pages_is_python(page: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_commands_in_pages_exist(page: Path) -> None:
+    from moda.cli import app
+
+    top = typer.main.get_command(app)
+    text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    for line in "\n".join(blocks).splitlines():
+        call = re.match(r"(?:\.venv/bin/)?moda ([a-z-]+)(.*)", line)
+        if call is None:
+            continue
+        command = top.commands.get(call[1])  # type: ignore[attr-defined]
+        assert command is not None, line
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        used = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", call[2].split("#")[0]))
+        if not hasattr(command, "commands"):
+            assert used <= known, line

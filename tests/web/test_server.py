@@ -1,0 +1,170 @@
+"""The page as programs meet it: no browser, real HTTP, Gradio's own client."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from media_files import EXAMPLES, decode_video
+from moda.errors import InputError
+from moda.pipeline import TalkingHead
+from moda.web.settings import WebSettings
+
+gradio_client = pytest.importorskip("gradio_client", reason="the extra web is not installed")
+
+from web_serving import Served, served  # noqa: E402
+
+PORTRAIT = EXAMPLES / "portrait.jpg"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:gradio", "ignore::ResourceWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def page(head: TalkingHead, silent_speaker: object) -> Iterator[Served]:
+    settings = WebSettings(port=0, max_seconds=4.0, max_upload_mib=1, max_waiting=1)
+    with served(head, silent_speaker, settings) as running:
+        yield running
+
+
+@pytest.fixture
+def client(page: Served) -> Iterator[gradio_client.Client]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = gradio_client.Client(page.url, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def inputs(portrait: Path | None, speech: Path | None, **changes: object) -> list[object]:
+    """Values in the order of the page: small, one step."""
+    values = {
+        "portrait": None if portrait is None else gradio_client.handle_file(str(portrait)),
+        "speech": None if speech is None else gradio_client.handle_file(str(speech)),
+        "text": "", "language": None, "emotion": "happy", "intensity": 0.5, "head_motion": 1.0,
+        "expression": 1.0, "seed": 3, "full_frame": True, "size": 128, "frames_per_second": 25,
+        "face": 0, "blink": True, "steps": 1, "guidance_scale": 0,
+    }  # fmt: skip
+    return list((values | changes).values())
+
+
+def test_a_video_from_upload_to_download(
+    page: Served, client: gradio_client.Client, two_seconds: Path
+) -> None:
+    job = client.submit(*inputs(PORTRAIT, two_seconds), api_name="/generate")
+    result = job.result(timeout=120)
+    said = [update[1] for update in job.outputs()]
+    assert any("Looking at the portrait" in line for line in said)
+    assert "Done: 2.0 s of video" in said[-1]
+    values = [value["value"] if isinstance(value, dict) else value for value in result]
+    (file,) = (Path(value) for value in values if str(value).endswith(".mp4"))
+    video = decode_video(file)
+    assert len(video.frames) == 50
+    assert video.metadata["synthetic_media"] == "true"
+    assert video.frames[0].shape == (128, 128, 3)
+    assert page.videos_in_the_making() == []
+    client.predict(*inputs(PORTRAIT, two_seconds), api_name="/generate")
+    (runs,) = page.streams.values()
+    assert len(runs) == 1, "pieces of the video before are forgotten"
+
+
+@pytest.mark.parametrize(
+    ("portrait", "changes", "says"),
+    [
+        (None, {}, "There is no portrait yet"),
+        (PORTRAIT, {"face": 5}, "face 5"),
+        (PORTRAIT, {"text": "Hello"}, "a recording and a text; remove one"),
+        (EXAMPLES / "README.md", {}, r"README\.md is not a picture"),
+    ],
+)
+def test_errors_are_one_clear_line(
+    client: gradio_client.Client,
+    two_seconds: Path,
+    portrait: Path | None,
+    changes: dict[str, object],
+    says: str,
+) -> None:
+    with pytest.raises(Exception, match=says) as caught:
+        client.predict(*inputs(portrait, two_seconds, **changes), api_name="/generate")
+    assert "/tmp" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_speech_beyond_the_limit(client: gradio_client.Client, five_seconds: Path) -> None:
+    with pytest.raises(Exception, match="more than 4 s, the limit of this page"):
+        client.predict(*inputs(PORTRAIT, five_seconds), api_name="/generate")
+
+
+def test_text_without_a_synthesiser_says_why(client: gradio_client.Client) -> None:
+    with pytest.raises(Exception, match="install espeak-ng"):
+        client.predict(*inputs(PORTRAIT, None, text="Hello"), api_name="/generate")
+
+
+class TestDoors:
+    def test_browsers_may_not_load_from_elsewhere(self, page: Served) -> None:
+        answer = httpx.get(page.url)
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "http" not in policy
+
+    def test_uploads_beyond_the_limit(self, page: Served) -> None:
+        url = f"{page.url}gradio_api/upload"
+        answer = httpx.post(url, files={"files": ("big.wav", bytes(2 * 2**20))}, timeout=30)
+        assert answer.status_code == 413
+        assert not [path for path in page.folder.rglob("big.wav") if path.stat().st_size]
+
+    @pytest.mark.parametrize("path", ["/etc/passwd", "../../../../etc/passwd", __file__])
+    def test_files_of_the_computer_are_not_served(self, page: Served, path: str) -> None:
+        answer = httpx.get(f"{page.url}gradio_api/file={path}")
+        assert answer.status_code in (403, 404)
+
+    def test_a_taken_port_is_one_clear_line(
+        self, page: Served, head: TalkingHead, silent_speaker: object
+    ) -> None:
+        port = httpx.URL(page.url).port or 0
+        with (
+            pytest.raises(InputError, match=f"cannot be served at 127.0.0.1:{port}"),
+            served(head, silent_speaker, WebSettings(port=port)),
+        ):
+            raise AssertionError("two pages at one port")
+
+
+def test_login(head: TalkingHead, silent_speaker: object) -> None:
+    settings = WebSettings(port=0, login=("ada", "right"))
+    with served(head, silent_speaker, settings) as page:
+        assert httpx.get(f"{page.url}config").status_code == 401
+        wrong = httpx.post(f"{page.url}login", data={"username": "ada", "password": "wrong"})
+        assert wrong.status_code == 400
+        with httpx.Client() as visitor:
+            entered = visitor.post(
+                f"{page.url}login", data={"username": "ada", "password": "right"}
+            )
+            assert entered.status_code == 200
+            assert visitor.get(f"{page.url}config").status_code == 200
+
+
+def test_a_client_that_leaves_stops_the_work(
+    head: TalkingHead, silent_speaker: object, five_seconds: Path
+) -> None:
+    with served(head, silent_speaker, WebSettings(port=0)) as page:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client = gradio_client.Client(page.url, verbose=False, analytics_enabled=False)
+        job = client.submit(*inputs(PORTRAIT, five_seconds, size=720), api_name="/generate")
+        wait_until(lambda: bool(page.videos_in_the_making()))
+        job.cancel()
+        wait_until(lambda: not page.videos_in_the_making())
+        client.close()
+
+
+def wait_until(condition: object, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.05)
