@@ -58,6 +58,10 @@ class LiveLevelTracker(LevelTracker):
         self._heard += int(active)
         return features, active
 
+    def forget(self) -> None:
+        """What was heard last is over; what was learned of the voice stays."""
+        self._recent = self.noise
+
 
 class LiveSpeechEncoder:
     """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as it can be told.
@@ -81,6 +85,12 @@ class LiveSpeechEncoder:
             frames.append(self._hear(log_mel(self._pending[: SAMPLES_PER_FRAME - HOP + WINDOW])))
             self._pending = self._pending[SAMPLES_PER_FRAME:]
         return frames
+
+    def forget(self) -> None:
+        """Samples that are not part of a frame yet have been silence."""
+        self._pending[:] = 0.0
+        self._to_16_khz.forget()
+        self._tracker.forget()
 
     def _hear(self, hops: Floats) -> HeardFrame:
         energies = np.log(np.exp(hops[:, 4:]).mean(1))
@@ -121,6 +131,10 @@ class RateChange:
         """Place of the first held sample in the stream."""
         self._next = 0
         """Number of the next sample at 16 kHz."""
+
+    def forget(self) -> None:
+        """What is held has been silence."""
+        self._held[:] = 0.0
 
     def push(self, samples: Floats) -> Floats:
         """Take samples (N,), return the samples (M,) at 16 kHz that they complete."""
