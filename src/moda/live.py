@@ -81,6 +81,8 @@ class LiveFrame(NamedTuple):
     sound: Floats
     """(N,) at the rate of the options"""
     is_speaking: bool
+    is_resting: bool
+    """Nothing is left to be spoken"""
 
 
 class LiveHead:
@@ -146,6 +148,11 @@ class LiveHead:
         return self._renderer.frame_size
 
     @property
+    def num_frames(self) -> int:
+        """Frames made so far."""
+        return self._number
+
+    @property
     def queued_seconds(self) -> float:
         """Sound that waits to be spoken."""
         return len(self._queue) / self.options.sample_rate
@@ -187,7 +194,8 @@ class LiveHead:
         picture = next(self._renderer.render(motion)) if draw else None
         self._number += 1
         speaks = self._speaker.activity >= 0.5
-        return LiveFrame(self._number - 1, picture, sound, speaks)
+        rests = not (speaks or len(self._queue) or self._pulled.any())
+        return LiveFrame(self._number - 1, picture, sound, speaks, rests)
 
 
 class SoundQueue:
@@ -328,9 +336,18 @@ class LiveSession:
         """As :meth:`LiveHead.push`, from any thread; see :attr:`rejected`."""
         self._calls.put(lambda: self._head.push(samples))
 
-    def interrupt(self) -> None:
-        """As :meth:`LiveHead.interrupt`, from any thread."""
-        self._calls.put(self._head.interrupt)
+    def interrupt(self, done: Callable[[int], None] | None = None) -> None:
+        """As :meth:`LiveHead.interrupt`, from any thread.
+
+        ``done`` is told, in the session's thread, the number of the first silent frame.
+        """
+
+        def stop() -> None:
+            self._head.interrupt()
+            if done is not None:
+                done(self._head.num_frames)
+
+        self._calls.put(stop)
 
     def express(self, emotion: str | None, intensity: float = 1.0) -> None:
         """As :meth:`LiveHead.express`, from any thread. Raises :class:`InputError`."""

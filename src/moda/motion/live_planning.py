@@ -60,9 +60,7 @@ class HeadPlanner:
         """Frames that a plan takes to be made."""
         self._num_new = STRIDE_FRAMES + OVERLAP_FRAMES
         self._num_known = config.window - self._num_new
-        self._unheard = (
-            self._lead + self._num_new - 1 + config.speech_embedder.after - look_ahead
-        )
+        self._unheard = self._lead + self._num_new - 1 + config.speech_embedder.after - look_ahead
         if self._num_known <= self._lead or self._unheard < 0:
             raise InputError(
                 f"windows of {config.window} frames with {num_steps} steps and a look-ahead of "
