@@ -7,8 +7,6 @@ spectrum start from what is usual, because nothing has been heard, and are learn
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import firwin
-
 from moda.encoders.speech import (
     FEATURE_SIZE,
     HOP,
@@ -124,8 +122,7 @@ class RateChange:
         common = int(np.gcd(sample_rate, SAMPLE_RATE_HZ))
         self._up, self._down = SAMPLE_RATE_HZ // common, sample_rate // common
         self._half = FILTER_REACH * self._down
-        taps = firwin(2 * self._half + 1, 0.94 / self._down) if self._down > 1 else None
-        self._taps = None if taps is None else (self._up * taps).astype(np.float32)
+        self._taps = None if self._down == 1 else _low_pass(self._half, 0.94 / self._down, self._up)
         self._held = np.zeros(0, np.float32)
         self._first = 0
         """Place of the first held sample in the stream."""
@@ -160,3 +157,10 @@ class RateChange:
         drop = max(0, min(oldest - self._first, len(self._held)))
         self._held, self._first = self._held[drop:], self._first + drop
         return result
+
+
+def _low_pass(half: int, cutoff: float, gain: float) -> Floats:
+    """Taps (2 half + 1,) of a windowed sinc; ``cutoff`` as a share of half the sample rate."""
+    taps = np.sinc(cutoff * np.arange(-half, half + 1)) * np.hamming(2 * half + 1)
+    result: Floats = (gain * taps / taps.sum()).astype(np.float32)
+    return result

@@ -87,7 +87,6 @@ class LiveListener:
         conditions = self._model.encode_conditions(
             torch.from_numpy(around)[None], self._emotion, self._identity
         )
-        speech = Speech(self._features[now : now + 1], np.ones(1, np.float32))
         activity, closure = self._loudness(), None
         if told.num_phones:
             last = min(now + self._reach, count - 1) if told.voice_spans else now
@@ -103,7 +102,10 @@ class LiveListener:
                 judged = (voice[self._reach :] > 0.0).numpy()
                 activity[: len(judged)] *= judged
         speech = Speech(
-            speech.features, np.array([self._without_short_pauses(activity)]), None, closure
+            self._features[now : now + 1],
+            np.array([self._without_short_pauses(activity)], np.float32),
+            None,
+            closure,
         )
         return ToldFrame(speech, conditions.mean[0, 0].numpy())
 
@@ -117,15 +119,15 @@ class LiveListener:
         judged: Floats = spread[begin:].reshape(-1, hops).mean(1).astype(np.float32)
         return judged
 
-    def _without_short_pauses(self, activity: Floats) -> np.float32:
+    def _without_short_pauses(self, activity: Floats) -> float:
         """Activity of the frame; 1 in a pause that is, or may become, a short one."""
         quiet: NDArray[np.bool_] = activity < 0.5
         if not quiet[0]:
             self._pause = 0
-            return activity[0]
+            return float(activity[0])
         if self._pause is None:
-            return activity[0]
+            return float(activity[0])
         self._pause += 1
         ahead = int(np.argmin(quiet)) if not quiet.all() else len(quiet)
         decided = self._pause - 1 + ahead >= SHORTEST_PAUSE_FRAMES
-        return activity[0] if decided else np.float32(1.0)
+        return float(activity[0]) if decided else 1.0

@@ -98,7 +98,8 @@ class HeadPlanner:
             before = np.concatenate([self._past, self._plan[: self._lead]])
             self._noise = torch.cat([self._noise[STRIDE_FRAMES:], self._draw(STRIDE_FRAMES)])
             self._work = self._start(before[-self._num_known - 1 :])
-        row, self._plan = self._plan[0], self._plan[1:]
+        row: Floats = self._plan[0]
+        self._plan = self._plan[1:]
         self._past = np.concatenate([self._past[1:], row[None]])
         self._means = np.concatenate([self._means[1:], mean[None]])
         self._age += 1
@@ -182,7 +183,9 @@ class _Sampling:
             self._model(noisy, self._previous, timestep, conditions)
             for conditions in self._conditions
         ]
-        slope = slopes[0] if len(slopes) == 1 else guide(*slopes, self._guidance_scale)
+        slope = slopes[-1]
+        if len(slopes) == 2:
+            slope = guide(slopes[0], slopes[1], self._guidance_scale)
         self._motion = noisy + (following - sigma) * slope
         self._done += 1
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from moda.errors import ModaError
 from moda.serving.metrics import Metrics
@@ -204,7 +204,7 @@ class VideoMaker:
         with suppress(OSError):  # a worker that has died is noticed by receive
             self._connection.send(request)
 
-    async def receive(self) -> tuple[object, ...]:
+    async def receive(self) -> tuple[Any, ...]:
         """The next message; ``("gone",)`` when the process has died."""
         return await asyncio.to_thread(self._receive)
 
@@ -214,9 +214,9 @@ class VideoMaker:
         self._process.kill()
         await asyncio.to_thread(self._process.join, 5.0)
 
-    def _receive(self) -> tuple[object, ...]:
+    def _receive(self) -> tuple[Any, ...]:
         try:
-            message: tuple[object, ...] = self._connection.recv()
+            message: tuple[Any, ...] = self._connection.recv()
         except (EOFError, OSError):
             return ("gone",)
         return message

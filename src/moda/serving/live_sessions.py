@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from moda.errors import InputError
-from moda.live import LiveStatistics
 from moda.serving.gate import refuse
 from moda.serving.metrics import Metrics
 from moda.serving.pool import BusyError, LiveWorker, SessionPool
@@ -50,15 +49,16 @@ class StatisticsReport:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._last = LiveStatistics(0, 0, 0.0, 0.0, 0.0)
+        self._last = dict.fromkeys(("num_frames", "num_undrawn", "skipped_seconds"), 0.0)
 
-    def add(self, now: LiveStatistics) -> None:
-        """Count what is new since the last report."""
-        last, self._last = self._last, now
-        self._metrics.frames.inc(now.num_frames - last.num_frames)
-        self._metrics.undrawn.inc(now.num_undrawn - last.num_undrawn)
-        self._metrics.skipped.inc(max(0.0, now.skipped_seconds - last.skipped_seconds))
-        self._metrics.late.set(now.max_late_seconds)
+    def add(self, now: dict[str, float]) -> None:
+        """Count what is new in the fields of :class:`moda.live.LiveStatistics`."""
+        new = {name: max(0.0, now[name] - last) for name, last in self._last.items()}
+        self._last = {name: now[name] for name in self._last}
+        self._metrics.frames.inc(new["num_frames"])
+        self._metrics.undrawn.inc(new["num_undrawn"])
+        self._metrics.skipped.inc(new["skipped_seconds"])
+        self._metrics.late.set(now["max_late_seconds"])
 
 
 class SocketSession:
@@ -277,12 +277,12 @@ class PeerSessions:
                 answer.set_exception(InputError("the session ended before it was answered"))
 
 
-def _status(statistics: LiveStatistics) -> dict[str, Any]:
+def _status(statistics: dict[str, float]) -> dict[str, Any]:
     return {
         "type": "status",
-        "frames": statistics.num_frames,
-        "undrawn_frames": statistics.num_undrawn,
-        "late_seconds": round(statistics.max_late_seconds, 3),
-        "queued_seconds": round(statistics.queued_seconds, 3),
-        "skipped_seconds": round(statistics.skipped_seconds, 3),
+        "frames": statistics["num_frames"],
+        "undrawn_frames": statistics["num_undrawn"],
+        "late_seconds": round(statistics["max_late_seconds"], 3),
+        "queued_seconds": round(statistics["queued_seconds"], 3),
+        "skipped_seconds": round(statistics["skipped_seconds"], 3),
     }

@@ -96,7 +96,12 @@ class LiveWorker:
         """End the process, kindly and then not."""
         self.is_alive = False
         self._outgoing.put(None)
-        for end in (lambda: None, self.process.terminate, self.process.kill):
+        ends: tuple[Callable[[], None], ...] = (
+            lambda: None,
+            self.process.terminate,
+            self.process.kill,
+        )
+        for end in ends:
             end()
             await asyncio.to_thread(self.process.join, 3.0)
             if self.process.exitcode is not None:
@@ -195,7 +200,8 @@ class SessionPool:
     async def lease(self, waiting: Callable[[int], Any] | None = None) -> AsyncIterator[LiveWorker]:
         """A worker for as long as the context lasts.
 
-        ``waiting`` is called with the place in the line, if there is one. Raises :class:`BusyError` when
+        ``waiting`` is called with the place in the line, if there is one. Raises :class:`BusyError`
+        when
         the line is full, or after the time that clients may wait.
         """
         self.require_place()

@@ -131,7 +131,8 @@ def read_sound(data: bytes) -> Floats:
 
 def write_sound(samples: Floats) -> bytes:
     """Sound (N,) in -1..1 as 16-bit PCM; what is louder is clipped."""
-    return np.clip(np.rint(samples * 32767.0), -32768, 32767).astype("<i2").tobytes()
+    packed: bytes = np.clip(np.rint(samples * 32767.0), -32768, 32767).astype("<i2").tobytes()
+    return packed
 
 
 class PackedFrame(NamedTuple):

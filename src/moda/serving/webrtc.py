@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from fractions import Fraction
@@ -144,8 +145,8 @@ class PeerOutput:
         self._keep(self._give_up())
         return str(peer.localDescription.sdp)
 
-    def _keep(self, work: object) -> None:
-        task = self._loop.create_task(work)  # type: ignore[arg-type]
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -160,6 +161,7 @@ class PeerOutput:
         with suppress(MediaStreamError):
             while True:
                 frame = await track.recv()
+                assert isinstance(frame, AudioFrame)
                 for part in resampler.resample(frame):
                     session = self._worker.session
                     if session is not None:

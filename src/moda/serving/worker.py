@@ -5,7 +5,7 @@ worker: a server that is killed leaves no process behind. What crosses the pipe 
 begin with a word; :class:`Worker` is the worker's end, :mod:`moda.serving.pool` the other.
 
     open start             ready names, rejected text
-    sound bytes            frame bytes, statistics LiveStatistics
+    sound bytes            frame bytes, statistics dict
     control Control        event dict
     offer start sdp ice    answer sdp
     close                  ended reason, closed
@@ -220,7 +220,7 @@ class Worker:
             self.tell({"type": "error", "message": session.rejected})
             session.rejected = None
         if frame.number % STATISTICS_FRAMES == STATISTICS_FRAMES - 1:
-            self.parent.send("statistics", session.statistics)
+            self.parent.send("statistics", session.statistics._asdict())
         if self._is_ending and frame.is_resting:
             self._is_ending = False
             self.end("ended")
