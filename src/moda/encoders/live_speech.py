@@ -7,8 +7,10 @@ spectrum start from what is usual, because nothing has been heard, and are learn
 from __future__ import annotations
 
 import numpy as np
+
 from moda.encoders.speech import (
     FEATURE_SIZE,
+    FLOOR_NATS,
     HOP,
     HOPS_PER_FRAME,
     MEAN_SPECTRUM_NATS,
@@ -31,6 +33,8 @@ LEAD_SAMPLES = (WINDOW - HOP) // 2 + FILTER_REACH
 
 USUAL_LEVEL_NATS = 1.0
 """Where the level starts: rather low, because it rises at once and falls slowly."""
+NOTHING_NATS = -14.0
+"""Below this there is no microphone, only zeros."""
 YOUNG_HOPS = 50
 """The estimates weigh what is usual like this many hops of speech."""
 
@@ -44,11 +48,24 @@ class LiveLevelTracker(LevelTracker):
         usual = np.tile(shape + np.float32(USUAL_LEVEL_NATS), (30, 1)).astype(np.float32)
         super().__init__(np.concatenate([quiet, usual]))
         self.spectrum = MEAN_SPECTRUM_NATS.copy()
+        self._minima.clear()
         self._slowest = self._release, self._spectrum_rate
         self._heard = YOUNG_HOPS
+        self._begins = True
+        """Whether nothing but digital silence came before."""
 
     def update(self, bands: Floats, energy: float) -> tuple[Floats, bool]:
-        """As :meth:`LevelTracker.update`; the fewer hops of speech, the faster it learns."""
+        """As :meth:`LevelTracker.update`; the fewer hops of speech, the faster it learns.
+
+        Digital silence is no noise to compare a voice with: it says that nothing was recorded.
+        """
+        if energy < NOTHING_NATS:
+            self.forget()
+            relative = np.maximum(bands - self.level, FLOOR_NATS)
+            features = relative - (self.spectrum - MEAN_SPECTRUM_NATS) - FLOOR_NATS
+            return np.maximum(features, 0.0).astype(np.float32), False
+        if self._begins:
+            self._recent, self._begins = energy, False
         release, spectrum_rate = self._slowest
         self._release = max(release, 1.0 / self._heard)
         self._spectrum_rate = max(spectrum_rate, 1.0 / self._heard)
@@ -58,7 +75,7 @@ class LiveLevelTracker(LevelTracker):
 
     def forget(self) -> None:
         """What was heard last is over; what was learned of the voice stays."""
-        self._recent = self.noise
+        self._begins = True
 
 
 class LiveSpeechEncoder:

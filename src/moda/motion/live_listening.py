@@ -50,7 +50,7 @@ class LiveListener:
         self._identity = torch.from_numpy(identity.astype(np.float32))[None]
         told = embedder.config
         self._reach = told.voice_reach
-        length = self._reach + told.before + 1 + max(look_ahead, min(self._reach, look_ahead))
+        length = self._reach + told.before + 1 + look_ahead
         self._features = np.zeros((length, config.speech.size), np.float32)
         """Of the last frames that were heard, zeros before the first."""
         self._active = np.zeros((0, 0), np.bool_)

@@ -83,7 +83,7 @@ class VideoClient:
         speech: str | Path | None = None,
         *,
         text: str | None = None,
-        **options: object,
+        **options: str | float | None,
     ) -> str:
         """Ask for a video; its identifier. Raises :class:`ServerError` as all methods do.
 
@@ -141,10 +141,10 @@ class VideoClient:
         output: str | Path,
         *,
         progress: Progress | None = None,
-        **options: object,
+        **options: str | float | None,
     ) -> None:
         """Ask for a video, wait for it, fetch it, and remove it from the server."""
-        identifier = self.request_video(portrait, speech, **options)
+        identifier = self.request_video(portrait, speech, **options)  # type: ignore[arg-type]
         try:
             self.wait(identifier, progress=progress)
             self.fetch(identifier, output)
@@ -282,7 +282,7 @@ def _require_success(answer: httpx.Response) -> None:
         raise ServerError(detail, answer.status_code)
 
 
-def _detail(body: bytes) -> str:
+def _detail(body: bytes | bytearray) -> str:
     try:
         detail = json.loads(body)["detail"]
     except (ValueError, KeyError, TypeError):
