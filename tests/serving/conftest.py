@@ -35,4 +35,4 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     children += running.children()
     assert running.stop() == 143
     assert wait_until(lambda: not any(is_alive(child) for child in children))
-    assert list(running.temporary.iterdir()) == []
+    assert running.folders() == []

@@ -137,7 +137,7 @@ def wrong_method(server: RunningServer, rng: random.Random) -> int:
 
 
 def no_key(server: RunningServer, rng: random.Random) -> int:
-    key = rng.choice(["", "x", KEY[:-1], KEY + "x", KEY.upper(), "\u00e9" * 20])
+    key = rng.choice(["x", KEY[:-1], KEY + "x", KEY.upper(), "\u00e9" * 20])
     header = {"authorization": f"Bearer {key}".encode()}
     path = rng.choice(["/v1/info", "/metrics", "/v1/videos/x", "/v1/info?key=" + KEY])
     return httpx.get(server.address + path, headers=header, timeout=30).status_code
@@ -224,7 +224,7 @@ ATTACKS = (
     Attack("wrong portrait", wrong_portrait, (422,)),
     Attack("wrong speech", wrong_speech, (422,)),
     Attack("huge picture", huge_picture, (422,)),
-    Attack("path name", path_name, (422,)),
+    Attack("path name", path_name, (400, 422)),
     Attack("wrong option", wrong_option, (422,)),
     Attack("missing part", missing_part, (422,)),
     Attack("broken form", broken_form, (400, 422)),

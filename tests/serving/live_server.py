@@ -42,12 +42,12 @@ class RunningServer:
         return [pid for pid in _all_processes() if _parent(pid) == self.process.pid]
 
     def leftovers(self) -> list[Path]:
-        """Files of clients that are still there; the folder of all videos itself is not one."""
-        return [
-            path
-            for path in self.temporary.rglob("*")
-            if len(path.relative_to(self.temporary).parts) > 1 or path.is_file()
-        ]
+        """What clients have sent and what was made for them, as far as it is still there."""
+        return [path for folder in self.folders() for path in folder.iterdir()]
+
+    def folders(self) -> list[Path]:
+        """The folder of all videos, while the server runs. Libraries have others of their own."""
+        return list(self.temporary.glob("moda-*"))
 
     def stop(self) -> int:
         """Ask it to end as an init system does; its exit code."""

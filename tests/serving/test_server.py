@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
+import socket
 import time
+import wave
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +19,10 @@ import httpx
 import numpy as np
 import pytest
 from hostile import ATTACKS, Attack
-from live_server import EXAMPLES, KEY, RunningServer, start_server, wait_until
+from live_server import EXAMPLES, KEY, RunningServer, is_alive, start_server, wait_until
 from PIL import Image
+from websockets.client import ClientProtocol
+from websockets.uri import parse_uri
 
 from moda.errors import ModaError
 from moda.media import AudioReader
@@ -84,9 +90,7 @@ def test_a_websocket_speaks_what_it_is_sent_and_ends(server: RunningServer, pcm:
     assert [frame.number for frame in frames] == list(range(frames[0].number, len(frames)))
     assert all(len(frame.sound) == FRAME_BYTES for frame in frames)
     sound = b"".join(frame.sound for frame in frames)
-    begin = sound.find(pcm[2000:3000]) - 2000
-    heard = np.frombuffer(sound[begin : begin + len(pcm)], "<i2").astype(int)
-    assert np.abs(heard - np.frombuffer(pcm, "<i2")).max() <= 1  # through floats and back
+    assert sound.find(pcm) >= 0  # whole, and not a bit changed
     pictures = [Image.open(BytesIO(frame.jpeg)) for frame in frames if frame.jpeg]
     assert pictures
     assert {picture.size for picture in pictures} == {(128, 128)}
@@ -145,12 +149,12 @@ def test_one_client_waits_in_line_and_the_next_is_refused(server: RunningServer)
 
 def test_webrtc_gives_picture_and_sound_for_sound(server: RunningServer, pcm: bytes) -> None:
     aiortc = pytest.importorskip("aiortc")
-    from aiortc.contrib.media import MediaPlayer
+    media = pytest.importorskip("aiortc.contrib.media")
 
     async def talk() -> tuple[list[Any], list[Any], list[str]]:
         peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration([]))
         pictures, sounds, events = [], [], []
-        player = MediaPlayer(str(EXAMPLES / "speech.wav"))
+        player = media.MediaPlayer(str(EXAMPLES / "speech.wav"))
         peer.addTrack(player.audio)
         peer.addTransceiver("video", direction="recvonly")
         channel = peer.createDataChannel("control")
@@ -315,11 +319,6 @@ def test_a_thousand_hostile_requests(server: RunningServer) -> None:
 
 @pytest.mark.slow
 def test_a_client_that_takes_nothing_is_given_up(server: RunningServer) -> None:
-    import socket
-
-    from websockets.client import ClientProtocol
-    from websockets.uri import parse_uri
-
     uri = server.address.replace("http", "ws") + "/v1/live"
     protocol = ClientProtocol(parse_uri(uri), subprotocols=["moda.v1", f"moda.key.{KEY}"])
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -355,17 +354,11 @@ def test_a_running_video_is_stopped_by_its_deletion(server: RunningServer, pcm: 
 
 @pytest.mark.slow
 def test_workers_that_die_are_replaced(server: RunningServer) -> None:
-    import os
-    import signal
-
     async def lose() -> ServerError:
         async with live(server) as session:
-            before = server.children()
-            for child in before:
-                if b"live" in Path(f"/proc/{child}/cmdline").read_bytes() or len(before) == 1:
+            for child in server.children():
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                     os.kill(child, signal.SIGKILL)
-            for child in before:
-                os.kill(child, signal.SIGKILL) if child in server.children() else None
             with pytest.raises(ServerError) as closed:
                 await everything(session)
             return closed.value
@@ -387,10 +380,8 @@ def test_a_server_that_is_killed_leaves_no_process(tmp_path: Path, pcm: bytes) -
     assert len(children) >= 3
     doomed.process.kill()
     doomed.process.wait()
-    from live_server import is_alive
-
     assert wait_until(lambda: not any(is_alive(child) for child in children))
-    assert wait_until(lambda: doomed.leftovers() == [])
+    assert wait_until(lambda: doomed.folders() == [])
 
 
 @pytest.mark.slow
@@ -412,8 +403,6 @@ def test_sigterm_ends_sessions_with_a_word(tmp_path: Path) -> None:
 
 
 def _wav_bytes(pcm: bytes) -> bytes:
-    import wave
-
     file = BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setparams((1, 2, RATE, 0, "NONE", ""))

@@ -197,7 +197,11 @@ class VideoMaker:
         )
         self._process.start()
         theirs.close()
-        self.is_alive = True
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a process."""
+        return self._process.is_alive()
 
     def send(self, request: VideoRequest) -> None:
         """Ask for a video."""
@@ -210,7 +214,6 @@ class VideoMaker:
 
     async def stop(self) -> None:
         """End the process, whatever it does."""
-        self.is_alive = False
         self._process.kill()
         await asyncio.to_thread(self._process.join, 5.0)
 

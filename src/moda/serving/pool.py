@@ -51,6 +51,7 @@ class LiveWorker:
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.num_frames_waiting = 0
         self.is_alive = True
+        self._is_stopped = False
         self.portraits: list[str] = []
         self.process.start()
         theirs.close()
@@ -94,7 +95,9 @@ class LiveWorker:
 
     async def stop(self) -> None:
         """End the process, kindly and then not."""
-        self.is_alive = False
+        if self._is_stopped:
+            return
+        self._is_stopped, self.is_alive = True, False
         self._outgoing.put(None)
         ends: tuple[Callable[[], None], ...] = (
             lambda: None,

@@ -130,8 +130,8 @@ def read_sound(data: bytes) -> Floats:
 
 
 def write_sound(samples: Floats) -> bytes:
-    """Sound (N,) in -1..1 as 16-bit PCM; what is louder is clipped."""
-    packed: bytes = np.clip(np.rint(samples * 32767.0), -32768, 32767).astype("<i2").tobytes()
+    """Inverse of :func:`read_sound`; what is louder is clipped."""
+    packed: bytes = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
     return packed
 
 
