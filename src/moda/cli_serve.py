@@ -73,7 +73,12 @@ def serve(
         )
     from moda.serving.server import open_socket
     from moda.serving.server import serve as run
-    from moda.serving.settings import ServerSettings, portrait_names, read_api_keys
+    from moda.serving.settings import (
+        ServerSettings,
+        portrait_names,
+        read_api_keys,
+        read_ice_server,
+    )
 
     keys = tuple(os.environ.get(KEYS_VARIABLE, "").split())
     if api_keys is not None:
@@ -87,7 +92,7 @@ def serve(
         full_frame=full_frame,
         api_keys=keys,
         allowed_origins=tuple(allow_origin or ()),
-        ice_servers=tuple(ice_server or ()),
+        ice_servers=tuple(read_ice_server(text) for text in ice_server or ()),
         max_sessions=sessions if portraits else 0,
         max_waiting=waiting,
         max_jobs=jobs,

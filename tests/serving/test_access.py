@@ -8,7 +8,13 @@ import pytest
 
 from moda.errors import InputError
 from moda.serving.access import ApiKeys, RateLimit, is_own_origin, presented_key
-from moda.serving.settings import ServerSettings, portrait_names, read_api_keys
+from moda.serving.settings import (
+    IceServer,
+    ServerSettings,
+    portrait_names,
+    read_api_keys,
+    read_ice_server,
+)
 
 KEY = "0123456789abcdef"
 
@@ -97,3 +103,12 @@ def test_keys_come_from_a_file_and_portraits_have_names(tmp_path: Path) -> None:
     assert portrait_names((Path("x/Anna B..jpg"),)) == {"anna-b-": Path("x/Anna B..jpg")}
     with pytest.raises(InputError, match="rename"):
         portrait_names((Path("x/a.jpg"), Path("y/A.png")))
+
+
+def test_turn_servers_are_told_with_their_credentials_apart() -> None:
+    assert read_ice_server("stun:host:3478") == IceServer("stun:host:3478")
+    turn = read_ice_server("turn:anna:p:w@host:3478")
+    assert turn == IceServer("turn:host:3478", "anna", "p:w")
+    assert "p:w" not in repr(ServerSettings(max_sessions=0, ice_servers=(turn,)))
+    with pytest.raises(InputError, match="turn:user"):
+        read_ice_server("http://host")

@@ -61,7 +61,7 @@ class ServerInfo(BaseModel):
     max_sessions: int
     free_sessions: int
     has_webrtc: bool
-    ice_servers: list[str]
+    ice_servers: list[dict[str, str]]
     max_speech_seconds: float
 
 
@@ -136,7 +136,10 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
             max_sessions=settings.max_sessions,
             free_sessions=pool.num_free,
             has_webrtc=find_spec("aiortc") is not None,
-            ice_servers=list(settings.ice_servers),
+            ice_servers=[
+                {name: value for name, value in server._asdict().items() if value}
+                for server in settings.ice_servers
+            ],
             max_speech_seconds=settings.max_speech_seconds,
         )
 

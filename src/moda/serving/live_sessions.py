@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -125,12 +125,10 @@ class SocketSession:
 
     async def _show(self, start: Start) -> Ending:
         """Get a worker, and pass on what comes from it."""
-        waiting: list[int] = []
+        if self._pool.num_free == 0:
+            await self._tell({"type": "waiting"})
         try:
-            async with AsyncExitStack() as stack:
-                if self._pool.num_free == 0:
-                    await self._tell({"type": "waiting"})
-                worker = await stack.enter_async_context(self._pool.lease(waiting.append))
+            async with self._pool.lease() as worker:
                 self._worker = worker
                 worker.send("open", start)
                 try:

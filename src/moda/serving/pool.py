@@ -200,15 +200,13 @@ class SessionPool:
             raise BusyError("all live sessions are taken; try again later")
 
     @asynccontextmanager
-    async def lease(self, waiting: Callable[[int], Any] | None = None) -> AsyncIterator[LiveWorker]:
+    async def lease(self) -> AsyncIterator[LiveWorker]:
         """A worker for as long as the context lasts.
 
-        ``waiting`` is called with the place in the line, if there is one. Raises :class:`BusyError`
-        when
-        the line is full, or after the time that clients may wait.
+        Raises :class:`BusyError` when the line is full, or after the time that clients may wait.
         """
         self.require_place()
-        worker = await self._take(waiting)
+        worker = await self._take()
         self._metrics.started.inc()
         self._report()
         try:
@@ -216,13 +214,11 @@ class SessionPool:
         finally:
             self._keep(self._give_back(worker))
 
-    async def _take(self, waiting: Callable[[int], Any] | None) -> LiveWorker:
+    async def _take(self) -> LiveWorker:
         if self._free:
             return self._free.popleft()
         future: asyncio.Future[LiveWorker] = asyncio.get_running_loop().create_future()
         self._line.append(future)
-        if waiting is not None:
-            waiting(len(self._line))
         self._report()
         try:
             async with asyncio.timeout(self._settings.waiting_seconds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from moda.errors import InputError
 from moda.system import require_range
@@ -11,6 +12,33 @@ from moda.system import require_range
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 MIN_KEY_LENGTH = 16
 MAX_KEY_FILE_BYTES = 64 * 1024
+
+
+class IceServer(NamedTuple):
+    """A STUN or TURN server, in the words of WebRTC."""
+
+    urls: str
+    username: str | None = None
+    credential: str | None = None
+
+
+def read_ice_server(text: str) -> IceServer:
+    """``stun:host:port`` or ``turn:user:password@host:port``.
+
+    Raises:
+        InputError: it is neither.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme not in ("stun", "stuns", "turn", "turns") or not rest:
+        raise InputError(
+            "an ICE server begins with none of stun:, turn:, turns:; write "
+            "turn:user:password@host:port"
+        )
+    credentials, at, address = rest.rpartition("@")
+    if not at:
+        return IceServer(text)
+    user, _, password = credentials.partition(":")
+    return IceServer(f"{scheme}:{address}", user, password)
 
 
 @dataclass(frozen=True)
@@ -29,9 +57,8 @@ class ServerSettings:
     """Whoever knows one of them may do everything; without any, everybody may."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages of other servers that may use this one, as ``https://host``."""
-    ice_servers: tuple[str, ...] = ()
-    """STUN and TURN servers for WebRTC, as ``stun:host:port`` or
-    ``turn:user:password@host:port``."""
+    ice_servers: tuple[IceServer, ...] = field(default=(), repr=False)
+    """STUN and TURN servers for WebRTC."""
 
     max_sessions: int = 2
     """Live sessions at once, each in a process of its own."""

@@ -39,6 +39,7 @@ from av.video.frame import VideoFrame
 
 if TYPE_CHECKING:
     from moda.live import LiveFrame
+    from moda.serving.settings import IceServer
     from moda.serving.worker import Worker
     from moda.structures import Floats
 
@@ -91,7 +92,7 @@ class PeerOutput:
         InputError: the offer cannot be understood.
     """
 
-    def __init__(self, sdp: str, ice_servers: tuple[str, ...], worker: Worker) -> None:
+    def __init__(self, sdp: str, ice_servers: tuple[IceServer, ...], worker: Worker) -> None:
         self._worker = worker
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="moda-webrtc", daemon=True)
@@ -115,8 +116,8 @@ class PeerOutput:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    async def _connect(self, sdp: str, ice_servers: tuple[str, ...]) -> str:
-        configuration = RTCConfiguration([_ice_server(url) for url in ice_servers])
+    async def _connect(self, sdp: str, ice_servers: tuple[IceServer, ...]) -> str:
+        configuration = RTCConfiguration([RTCIceServer(*server) for server in ice_servers])
         self._peer = peer = RTCPeerConnection(configuration)
 
         @peer.on("connectionstatechange")
@@ -240,13 +241,3 @@ def _audio_frames(sound: Floats, start: int) -> list[AudioFrame]:
         frame.pts, frame.time_base = start + begin, Fraction(1, SAMPLE_RATE_HZ)
         frames.append(frame)
     return frames
-
-
-def _ice_server(url: str) -> RTCIceServer:
-    """``turn:user:password@host:port`` and the like as aiortc takes it."""
-    scheme, _, rest = url.partition(":")
-    credentials, at, address = rest.rpartition("@")
-    if not at:
-        return RTCIceServer(f"{scheme}:{rest}")
-    user, _, password = credentials.partition(":")
-    return RTCIceServer(f"{scheme}:{address}", username=user, credential=password)

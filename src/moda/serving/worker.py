@@ -34,7 +34,7 @@ from moda.serving.protocol import (
     read_sound,
     write_sound,
 )
-from moda.serving.settings import ServerSettings, portrait_names
+from moda.serving.settings import IceServer, ServerSettings, portrait_names
 
 if TYPE_CHECKING:
     from moda.embedded import EmbeddedSystem
@@ -144,7 +144,7 @@ class Worker:
         self.session.start()
         return True
 
-    def offer(self, start: Start, sdp: str, ice_servers: tuple[str, ...]) -> None:
+    def offer(self, start: Start, sdp: str, ice_servers: tuple[IceServer, ...]) -> None:
         """Begin a session over WebRTC; its answer goes to the server."""
         from moda.serving.webrtc import SAMPLE_RATE_HZ, PeerOutput
 

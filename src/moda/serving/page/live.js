@@ -198,8 +198,7 @@ class PeerSession {
       this.player.connect(outlet);
       stream = outlet.stream;
     }
-    const servers = info.ice_servers.map((url) => ({ urls: url }));
-    this.peer = new RTCPeerConnection({ iceServers: servers });
+    this.peer = new RTCPeerConnection({ iceServers: info.ice_servers });
     this.channel = this.peer.createDataChannel("control");
     this.channel.onmessage = ({ data }) => showEvent(JSON.parse(data));
     this.channel.onopen = () => {
