@@ -151,7 +151,6 @@ class SocketSession:
                 await self._tell(values[0])
             elif word == "statistics":
                 self._report.add(values[0])
-                await self._tell(_status(values[0]))
             elif word == "rejected":
                 return Ending(CLOSE_REFUSED, values[0])
             elif word == "ended":
@@ -273,14 +272,3 @@ class PeerSessions:
         finally:
             if not answer.done():
                 answer.set_exception(InputError("the session ended before it was answered"))
-
-
-def _status(statistics: dict[str, float]) -> dict[str, Any]:
-    return {
-        "type": "status",
-        "frames": statistics["num_frames"],
-        "undrawn_frames": statistics["num_undrawn"],
-        "late_seconds": round(statistics["max_late_seconds"], 3),
-        "queued_seconds": round(statistics["queued_seconds"], 3),
-        "skipped_seconds": round(statistics["skipped_seconds"], 3),
-    }

@@ -101,7 +101,9 @@ REFUSED: Refused = {
 
 @router.post("", status_code=202, response_model=VideoStatus, responses=REFUSED)
 async def create_video(
-    request: Request, response: Response, form: Annotated[VideoForm, Form()]
+    request: Request,
+    response: Response,
+    form: Annotated[VideoForm, Form(media_type="multipart/form-data")],
 ) -> VideoStatus:
     """Ask for a video of a portrait that says a speech recording."""
     jobs, settings = _jobs(request), _settings(request)

@@ -38,7 +38,7 @@ from moda.serving.settings import IceServer, ServerSettings, portrait_names
 
 if TYPE_CHECKING:
     from moda.embedded import EmbeddedSystem
-    from moda.live import LiveFrame, LiveHead, LiveSession
+    from moda.live import LiveFrame, LiveHead, LiveSession, LiveStatistics
     from moda.system import Actor
 
 STATISTICS_FRAMES = 25
@@ -221,9 +221,21 @@ class Worker:
             session.rejected = None
         if frame.number % STATISTICS_FRAMES == STATISTICS_FRAMES - 1:
             self.parent.send("statistics", session.statistics._asdict())
+            self.tell(_status(session.statistics))
         if self._is_ending and frame.is_resting:
             self._is_ending = False
             self.end("ended")
+
+
+def _status(statistics: LiveStatistics) -> dict[str, Any]:
+    return {
+        "type": "status",
+        "frames": statistics.num_frames,
+        "undrawn_frames": statistics.num_undrawn,
+        "late_seconds": round(statistics.max_late_seconds, 3),
+        "queued_seconds": round(statistics.queued_seconds, 3),
+        "skipped_seconds": round(statistics.skipped_seconds, 3),
+    }
 
 
 class PipeOutput:

@@ -282,6 +282,7 @@ function showEvent(event) {
   if (event.type === "speaking") tell("speaking", "Speaking");
   if (event.type === "silent" || event.type === "interrupted") tell("silent", "Listening");
   if (event.type === "status") {
+    at("frame").textContent = event.frames;
     at("queued").textContent = `${event.queued_seconds.toFixed(1)} s`;
     at("undrawn").textContent = event.undrawn_frames;
   }
