@@ -21,6 +21,7 @@ from moda import (
     cli_generate,
     cli_models,
     cli_research,
+    cli_serve,
     cli_web,
 )
 from moda.errors import ModaError
@@ -54,6 +55,7 @@ cli_doctor.register(app)
 cli_models.register(app)
 cli_research.register(app)
 cli_controls.register(app)
+cli_serve.register(app)
 cli_web.register(app)
 
 

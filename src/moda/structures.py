@@ -208,6 +208,14 @@ class Speech:
         return Speech(*(None if part is None else part[frames] for part in parts))  # type: ignore[arg-type]
 
 
+class HeardFrame(NamedTuple):
+    """One frame of sound that is still being spoken, told without what comes later."""
+
+    features: Floats  # (F,)
+    active: NDArray[np.bool_]
+    """(H,) whether each hop of the frame is loud enough for speech"""
+
+
 class EmotionAt(NamedTuple):
     """From this time on, this emotion."""
 

@@ -6,7 +6,7 @@ only local files are opened, and everything is streamed except the one portrait.
 
 from moda.media.audio import AudioReader
 from moda.media.formats import FORMATS
-from moda.media.images import read_image, write_image
+from moda.media.images import check_image, jpeg_bytes, read_image, write_image
 from moda.media.video import VideoReader
 from moda.media.writer import VideoWriter, check_output_path, exact_rate
 
@@ -15,8 +15,10 @@ __all__ = [
     "AudioReader",
     "VideoReader",
     "VideoWriter",
+    "check_image",
     "check_output_path",
     "exact_rate",
+    "jpeg_bytes",
     "read_image",
     "write_image",
 ]

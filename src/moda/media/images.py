@@ -8,6 +8,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -114,6 +115,34 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
     return converted if converted is not None else image
+
+
+def check_image(path: str | Path) -> tuple[int, int]:
+    """(width, height) of a picture whose header is that of a known format inside the limits.
+
+    Nothing is decoded; what the header promises may still turn out to be damaged.
+
+    Raises:
+        MediaError: As :func:`read_image`, as far as the header tells.
+    """
+    path = check_file(Path(path), "picture", MAX_FILE_BYTES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                _check_size(path, image.size)
+                return image.size
+    except (Image.DecompressionBombError, *DECODING_ERRORS):
+        raise MediaError(
+            f"{path} is not a picture that can be read; use JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF"
+        ) from None
+
+
+def jpeg_bytes(picture: Picture, quality: int) -> bytes:
+    """A picture (H, W, 3) as a JPEG file of a quality of 1 to 100."""
+    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
 
 
 def write_image(path: str | Path, picture: Picture) -> None:

@@ -33,6 +33,10 @@ class EmotionOffsets:
         offset: Floats = (smooth @ self._table[:-1]).astype(np.float32)
         return offset
 
+    def follow(self, style: Style) -> None:
+        """From the next frame on another schedule; its times still count from the first frame."""
+        self._style = style
+
     def _wanted(self) -> np.ndarray:
         """(8,) amounts in 0..1 in force at the frame, before smoothing."""
         entry = self._style.at((self._frame + 0.5) / FRAMES_PER_SECOND)

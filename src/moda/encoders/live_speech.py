@@ -1,0 +1,183 @@
+"""Sound that is still being spoken to features, frame by frame, without waiting.
+
+The features are those of :mod:`moda.encoders.speech`, but the level of the speech and its mean
+spectrum start from what is usual, because nothing has been heard, and are learned quickly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moda.encoders.speech import (
+    FEATURE_SIZE,
+    FLOOR_NATS,
+    HOP,
+    HOPS_PER_FRAME,
+    MEAN_SPECTRUM_NATS,
+    NUM_BANDS,
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    WINDOW,
+    LevelTracker,
+    log_mel,
+)
+from moda.errors import InputError
+from moda.structures import FRAMES_PER_SECOND, Floats, HeardFrame
+
+LIVE_RATES_HZ = (16_000, 24_000, 48_000)
+"""Sample rates at which sound may arrive: 25 frames and 16 kHz come out even."""
+FILTER_REACH = 16
+"""Samples at 16 kHz that the change of rate looks at on either side: 1 ms."""
+LEAD_SAMPLES = (WINDOW - HOP) // 2 + FILTER_REACH
+"""Samples at 16 kHz beyond the end of a frame that its features are told: 8.5 ms."""
+
+USUAL_LEVEL_NATS = 1.0
+"""Where the level starts: rather low, because it rises at once and falls slowly."""
+NOTHING_NATS = -14.0
+"""Below this there is no microphone, only zeros."""
+YOUNG_HOPS = 50
+"""The estimates weigh what is usual like this many hops of speech."""
+
+
+class LiveLevelTracker(LevelTracker):
+    """Level, noise and mean spectrum of sound of which nothing is known yet."""
+
+    def __init__(self) -> None:
+        shape = MEAN_SPECTRUM_NATS - np.log(np.exp(MEAN_SPECTRUM_NATS[4:]).mean())
+        quiet = np.full((30, NUM_BANDS), USUAL_LEVEL_NATS - 8.0, np.float32)
+        usual = np.tile(shape + np.float32(USUAL_LEVEL_NATS), (30, 1)).astype(np.float32)
+        super().__init__(np.concatenate([quiet, usual]))
+        self.spectrum = MEAN_SPECTRUM_NATS.copy()
+        self._minima.clear()
+        self._slowest = self._release, self._spectrum_rate
+        self._heard = YOUNG_HOPS
+        self._begins = True
+        """Whether nothing but digital silence came before."""
+
+    def update(self, bands: Floats, energy: float) -> tuple[Floats, bool]:
+        """As :meth:`LevelTracker.update`; the fewer hops of speech, the faster it learns.
+
+        Digital silence is no noise to compare a voice with: it says that nothing was recorded.
+        """
+        if energy < NOTHING_NATS:
+            self.forget()
+            relative = np.maximum(bands - self.level, FLOOR_NATS)
+            features = relative - (self.spectrum - MEAN_SPECTRUM_NATS) - FLOOR_NATS
+            return np.maximum(features, 0.0).astype(np.float32), False
+        if self._begins:
+            self._recent, self._begins = energy, False
+        release, spectrum_rate = self._slowest
+        self._release = max(release, 1.0 / self._heard)
+        self._spectrum_rate = max(spectrum_rate, 1.0 / self._heard)
+        features, active = super().update(bands, energy)
+        self._heard += int(active)
+        return features, active
+
+    def forget(self) -> None:
+        """What was heard last is over; what was learned of the voice stays."""
+        self._begins = True
+
+
+class LiveSpeechEncoder:
+    """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as it can be told.
+
+    Frame t is there when :data:`LEAD_SAMPLES` beyond its end are. Memory is constant.
+
+    Raises:
+        InputError: another sample rate.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._to_16_khz = RateChange(sample_rate)
+        self._tracker = LiveLevelTracker()
+        self._pending = np.zeros((WINDOW - HOP) // 2, np.float32)
+
+    def push(self, samples: Floats) -> list[HeardFrame]:
+        """Take samples (N,); return the frames that they complete."""
+        self._pending = np.concatenate([self._pending, self._to_16_khz.push(samples)])
+        frames = []
+        while len(self._pending) >= SAMPLES_PER_FRAME - HOP + WINDOW:
+            frames.append(self._hear(log_mel(self._pending[: SAMPLES_PER_FRAME - HOP + WINDOW])))
+            self._pending = self._pending[SAMPLES_PER_FRAME:]
+        return frames
+
+    def forget(self) -> None:
+        """Samples that are not part of a frame yet have been silence."""
+        self._pending[:] = 0.0
+        self._to_16_khz.forget()
+        self._tracker.forget()
+
+    def _hear(self, hops: Floats) -> HeardFrame:
+        energies = np.log(np.exp(hops[:, 4:]).mean(1))
+        heard = [
+            self._tracker.update(bands, float(energy))
+            for bands, energy in zip(hops, energies, strict=True)
+        ]
+        features = np.concatenate([bands for bands, _ in heard])
+        return HeardFrame(features, np.array([active for _, active in heard]))
+
+
+def silent_frame() -> HeardFrame:
+    """A frame in which nothing was recorded."""
+    return HeardFrame(np.zeros(FEATURE_SIZE, np.float32), np.zeros(HOPS_PER_FRAME, np.bool_))
+
+
+class RateChange:
+    """Sound at 16, 24 or 48 kHz to 16 kHz over a stream, with a reach of 1 ms.
+
+    A linear-phase low-pass with its delay taken off. What is in :mod:`moda.media` is better and
+    hands samples out in blocks, up to 40 ms late.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        if sample_rate not in LIVE_RATES_HZ:
+            known = ", ".join(map(str, LIVE_RATES_HZ))
+            raise InputError(f"live sound at {sample_rate} Hz is not supported; send {known}")
+        self.lead = LEAD_SAMPLES * sample_rate // SAMPLE_RATE_HZ
+        """Samples at the rate of the sound that :data:`LEAD_SAMPLES` take."""
+        self.per_frame = int(sample_rate / FRAMES_PER_SECOND)
+        common = int(np.gcd(sample_rate, SAMPLE_RATE_HZ))
+        self._up, self._down = SAMPLE_RATE_HZ // common, sample_rate // common
+        self._half = FILTER_REACH * self._down
+        self._taps = None if self._down == 1 else _low_pass(self._half, 0.94 / self._down, self._up)
+        self._held = np.zeros(0, np.float32)
+        self._first = 0
+        """Place of the first held sample in the stream."""
+        self._next = 0
+        """Number of the next sample at 16 kHz."""
+
+    def forget(self) -> None:
+        """What is held has been silence."""
+        self._held[:] = 0.0
+
+    def push(self, samples: Floats) -> Floats:
+        """Take samples (N,), return the samples (M,) at 16 kHz that they complete."""
+        samples = np.asarray(samples, np.float32)
+        if self._taps is None:
+            return samples
+        self._held = np.concatenate([self._held, samples])
+        last = (self._first + len(self._held) - 1) * self._up - self._half
+        numbers = np.arange(self._next, last // self._down + 1)
+        if not len(numbers):
+            return np.zeros(0, np.float32)
+        centres = numbers * self._down
+        # Inputs i with |i * up - centre| <= half, and the taps that meet them.
+        begin = -((self._half - centres) // self._up)
+        inputs = begin[:, None] + np.arange(2 * self._half // self._up + 1)
+        taps = inputs * self._up - centres[:, None] + self._half
+        inside = (taps >= 0) & (taps < len(self._taps)) & (inputs >= 0)
+        places = np.clip(inputs - self._first, 0, len(self._held) - 1)
+        weights = np.where(inside, self._taps[np.clip(taps, 0, len(self._taps) - 1)], 0.0)
+        result: Floats = (self._held[places] * weights).sum(1).astype(np.float32)
+        self._next = int(numbers[-1]) + 1
+        oldest = -((self._half - self._next * self._down) // self._up)
+        drop = max(0, min(oldest - self._first, len(self._held)))
+        self._held, self._first = self._held[drop:], self._first + drop
+        return result
+
+
+def _low_pass(half: int, cutoff: float, gain: float) -> Floats:
+    """Taps (2 half + 1,) of a windowed sinc; ``cutoff`` as a share of half the sample rate."""
+    taps = np.sinc(cutoff * np.arange(-half, half + 1)) * np.hamming(2 * half + 1)
+    result: Floats = (gain * taps / taps.sum()).astype(np.float32)
+    return result

@@ -1,0 +1,102 @@
+"""Speech to the motion that is shown while it is spoken, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from moda.config import SamplerConfig
+from moda.motion.controls import shape_motion
+from moda.motion.emotion import EmotionOffsets
+from moda.motion.live_listening import LiveListener
+from moda.motion.live_planning import HeadPlanner
+from moda.motion.model import MotionTransformer
+from moda.motion.sampler import sampling_options
+from moda.structures import EmotionAt, Floats, HeardFrame, Motion, MotionSpace, Speech, Style
+from moda.system import SpeakingOptions
+
+
+class LiveSpeaker:
+    """Takes frames of sound, and gives the motion of the frame ``look_ahead`` before each.
+
+    The mouth is what the model reads from the sound at once; head, brows and cheeks are planned
+    ahead. Rules of lids, gaze, closures and rest are those of :func:`shape_motion`. Same seed, same
+    frames, same calls: the same motion, bit for bit on a CPU.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        identity: (63,)
+        options: phones are left aside; of the style only what is in force at the beginning.
+        look_ahead: frames, at least 4.
+
+    Raises:
+        InputError: the model cannot speak live.
+    """
+
+    def __init__(
+        self,
+        model: MotionTransformer,
+        space: MotionSpace,
+        sampler: SamplerConfig,
+        *,
+        identity: Floats,
+        options: SpeakingOptions,
+        look_ahead: int,
+    ) -> None:
+        sampling = sampling_options(space, sampler)
+        if options.num_steps is not None:
+            sampling["num_steps"] = options.num_steps
+        if options.guidance_scale is not None:
+            sampling["guidance_scale"] = options.guidance_scale
+        self._space = space
+        self._listener = LiveListener(model, identity, look_ahead)
+        self._planner = HeadPlanner(
+            model,
+            identity=identity,
+            generator=torch.Generator().manual_seed(options.seed),
+            sampling=sampling,
+            pose=space.slice("pose"),
+            look_ahead=look_ahead,
+        )
+        one = np.ones(space.size, np.float32)
+        self._share = one if sampling["share"] is None else sampling["share"]
+        self._gain = one if sampling["gain"] is None else sampling["gain"]
+        self._emotion = EmotionOffsets(model, space, options.style)
+        self._planner.express(options.style.at(0.0))
+        self._pair: tuple[Motion, Speech] | None = None
+        self._shaped = shape_motion(
+            self._pairs(),
+            seed=options.seed,
+            emotion=self._emotion,
+            blink=options.blink,
+            head_motion=options.amounts.head_motion,
+            expression=options.amounts.expression,
+        )
+        self.activity = 0.0
+        """Of the last frame of motion: 1 speaks, 0 rests."""
+
+    def hear(self, frame: HeardFrame) -> Motion:
+        """Take the next frame of sound; the motion (1, D) of the one ``look_ahead`` before."""
+        self._planner.hear(frame.features)
+        told = self._listener.hear(frame)
+        values = (told.mouth + self._share * self._planner.next(told.mouth))[None]
+        motion = Motion(self._space.denormalize(values) * self._gain, self._space)
+        self.activity = float(told.speech.activity[0])
+        self._pair = motion, told.speech
+        return next(self._shaped)
+
+    def interrupt(self, silence: HeardFrame) -> None:
+        """Nobody has said what was heard and has not been shown yet: the lips close now."""
+        self._listener.forget(silence)
+
+    def express(self, emotion: str | None, intensity: float = 1.0) -> None:
+        """Change the emotion now, over the usual time. Raises :class:`InputError`."""
+        entry = EmotionAt(0.0, emotion, intensity)
+        self._emotion.follow(Style((entry,)))
+        self._planner.express(entry)
+
+    def _pairs(self) -> Iterator[tuple[Motion, Speech]]:
+        while self._pair is not None:
+            yield self._pair

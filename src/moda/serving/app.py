@@ -1,0 +1,200 @@
+"""The server as an application: all its addresses, and what lives as long as it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
+
+from moda import __version__
+from moda.encoders.live_speech import LIVE_RATES_HZ
+from moda.errors import ModaError
+from moda.serving.gate import Gate
+from moda.serving.jobs import VideoJobs
+from moda.serving.live_sessions import RETRY_SECONDS, PeerSessions, SocketSession
+from moda.serving.metrics import CONTENT_TYPE, Metrics
+from moda.serving.pool import BusyError, SessionPool
+from moda.serving.protocol import ProtocolError, read_start
+from moda.serving.settings import ServerSettings
+from moda.serving.video_api import router
+from moda.structures import EMOTIONS
+
+PAGE = Path(__file__).parent / "page"
+MAX_SDP_LENGTH = 100_000
+
+Address = Callable[..., Awaitable[Any]]
+
+
+class Offer(BaseModel):
+    """How a WebRTC session begins."""
+
+    sdp: str = Field(max_length=MAX_SDP_LENGTH)
+    type: str = "offer"
+    start: dict[str, Any] = Field(default_factory=dict)
+    """As the ``start`` message of the WebSocket, without its type."""
+
+
+class Answer(BaseModel):
+    """The server's side of a WebRTC session."""
+
+    id: str
+    sdp: str
+    type: str = "answer"
+
+
+class ServerInfo(BaseModel):
+    """What a client needs to know."""
+
+    version: str
+    portraits: list[str]
+    emotions: list[str]
+    sample_rates: list[int]
+    max_sessions: int
+    free_sessions: int
+    has_webrtc: bool
+    ice_servers: list[dict[str, str]]
+    max_speech_seconds: float
+
+
+def create_app(settings: ServerSettings) -> FastAPI:
+    """The server; its workers start with it and end with it."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pool = SessionPool(settings, metrics)
+        await pool.start()
+        app.state.settings, app.state.pool = settings, pool
+        app.state.jobs = VideoJobs(settings, metrics)
+        app.state.peers = PeerSessions(pool, settings, metrics)
+        app.state.is_ready = True
+        try:
+            yield
+        finally:
+            app.state.is_ready = False
+            await app.state.peers.close()
+            await app.state.jobs.close()
+            await pool.close()
+
+    app = FastAPI(
+        title="MoDA",
+        version=__version__,
+        description="Talking-head videos of a portrait and speech, made on request or live.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    app.include_router(router)
+    _add_health(app, metrics)
+    _add_live(app, settings, metrics)
+    _add_pages(app)
+    _add_error_answers(app)
+    return app
+
+
+def _add_health(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/healthz", tags=["health"])
+    async def is_alive() -> dict[str, str]:
+        """Whether the server answers at all."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"], responses={503: {"description": "Not ready"}})
+    async def is_ready(request: Request, response: Response) -> dict[str, Any]:
+        """Whether it can do its work: all live workers are there."""
+        state = request.app.state
+        alive, wanted = state.pool.num_alive, state.settings.max_sessions
+        ready = state.is_ready and alive == wanted
+        response.status_code = 200 if ready else 503
+        return {"status": "ready" if ready else "not ready", "workers": alive}
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def read_metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
+    @app.get("/v1/info", tags=["live"])
+    async def read_info(request: Request) -> ServerInfo:
+        """Whom a live session can show, and what this server allows."""
+        pool: SessionPool = request.app.state.pool
+        return ServerInfo(
+            version=__version__,
+            portraits=pool.portraits,
+            emotions=list(EMOTIONS),
+            sample_rates=list(LIVE_RATES_HZ),
+            max_sessions=settings.max_sessions,
+            free_sessions=pool.num_free,
+            has_webrtc=find_spec("aiortc") is not None,
+            ice_servers=[
+                {name: value for name, value in server._asdict().items() if value}
+                for server in settings.ice_servers
+            ],
+            max_speech_seconds=settings.max_speech_seconds,
+        )
+
+    @app.websocket("/v1/live")
+    async def live(socket: WebSocket) -> None:
+        await SocketSession(socket, socket.app.state.pool, settings, metrics).run()
+
+    @app.post("/v1/live/offer", tags=["live"], status_code=201)
+    async def begin_peer_session(request: Request, offer: Offer) -> Answer:
+        """Begin a session over WebRTC: sound in, picture and sound out."""
+        if offer.type != "offer":
+            raise HTTPException(422, "the session description is no offer")
+        peers: PeerSessions = request.app.state.peers
+        try:
+            identifier, sdp = await peers.begin(read_start(dict(offer.start)), offer.sdp)
+        except BusyError as busy:
+            raise HTTPException(503, str(busy), {"Retry-After": str(RETRY_SECONDS)}) from None
+        except ProtocolError as error:
+            raise HTTPException(422, str(error)) from None
+        return Answer(id=identifier, sdp=sdp)
+
+    @app.delete("/v1/live/{identifier}", tags=["live"], status_code=204)
+    async def end_peer_session(request: Request, identifier: str) -> None:
+        """End a session over WebRTC."""
+        peers: PeerSessions = request.app.state.peers
+        if not await peers.end(identifier):
+            raise HTTPException(404, "there is no such session")
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def read_page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/api", include_in_schema=False)
+    async def read_api_page() -> FileResponse:
+        return FileResponse(PAGE / "api.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        """One line that names the field, without echoing what was sent."""
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str | int))
+        return JSONResponse({"detail": f"{where[:80]}: {first['msg']}"}, 422)
+
+    async def user_error(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422)
+
+    async def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ModaError, user_error)
+    app.add_exception_handler(ClientDisconnect, gone)

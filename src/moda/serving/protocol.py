@@ -1,0 +1,186 @@
+"""What a live session and its client say to each other over a WebSocket.
+
+Binary messages to the server are sound, 16-bit little-endian mono PCM; binary messages from it are
+frames, packed by :func:`pack_frame`. Text messages are JSON objects with a ``type``. Everything a
+client says is checked here. docs/live.md describes the protocol for people.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from moda.encoders.live_speech import LIVE_RATES_HZ
+from moda.errors import InputError
+from moda.structures import EMOTIONS, Floats
+
+SUBPROTOCOL = "moda.v1"
+KEY_SUBPROTOCOL = "moda.key."
+"""Beginning of a subprotocol by which a browser, which can set no header, says its API key."""
+
+FRAME_HEADER = struct.Struct("<4sIIII")
+"""``MODA``, number of the frame, flags, bytes of the JPEG, bytes of the sound; little-endian."""
+FRAME_MAGIC = b"MODA"
+SPEAKING = 1
+"""Flag of a frame: somebody speaks in it."""
+MAX_TEXT_BYTES = 4096
+MAX_SOUND_BYTES = 192_000
+"""Of one binary message: 2 s at 48 kHz."""
+MAX_SEED = 2**53
+"""JavaScript has no larger integers."""
+
+CLOSE_NORMAL, CLOSE_RESTART = 1000, 1012
+CLOSE_REFUSED, CLOSE_TOO_BIG, CLOSE_FAILED, CLOSE_BUSY = 1008, 1009, 1011, 1013
+
+
+class ProtocolError(InputError):
+    """A message that is none of this protocol."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a client wants its session; the first message."""
+
+    portrait: str | None = None
+    """By name; None is the first."""
+    sample_rate: int = 48_000
+    pace: Literal["realtime", "ahead"] = "realtime"
+    emotion: str | None = None
+    intensity: float = 1.0
+    seed: int = 0
+
+
+class Interrupt(NamedTuple):
+    """Stop speaking at once."""
+
+
+class End(NamedTuple):
+    """Nothing more comes: speak what is left, then end the session."""
+
+
+class Express(NamedTuple):
+    """Another emotion from now on."""
+
+    emotion: str | None
+    intensity: float
+
+
+Control = Start | Interrupt | End | Express
+
+
+def read_control(text: str) -> Control:
+    """Understand a text message.
+
+    Raises:
+        ProtocolError: it is too long, no JSON object, of an unknown type, or holds a value that is
+            unknown or outside its limits.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        raise ProtocolError(f"a text message is longer than {MAX_TEXT_BYTES} bytes")
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a text message is no JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("a text message is no JSON object")
+    kind = message.pop("type", None)
+    if kind == "start":
+        return read_start(message)
+    if kind == "emotion":
+        _require_known(message, ("emotion", "intensity"))
+        return Express(*_emotion(message))
+    plain: dict[str, Interrupt | End] = {"interrupt": Interrupt(), "end": End()}
+    if not isinstance(kind, str) or kind not in plain:
+        raise ProtocolError("a message has no type of start, interrupt, emotion, end")
+    _require_known(message, ())
+    return plain[kind]
+
+
+def read_start(message: dict[str, Any]) -> Start:
+    """Check the values of a ``start`` message. Raises :class:`ProtocolError`."""
+    _require_known(message, tuple(Start.__dataclass_fields__))
+    portrait = message.get("portrait")
+    if portrait is not None and not (isinstance(portrait, str) and len(portrait) <= 200):
+        raise ProtocolError("portrait is no name")
+    rate, pace = message.get("sample_rate", 48_000), message.get("pace", "realtime")
+    if type(rate) is not int or rate not in LIVE_RATES_HZ:
+        raise ProtocolError(f"sample_rate is none of {', '.join(map(str, LIVE_RATES_HZ))}")
+    if pace not in ("realtime", "ahead"):
+        raise ProtocolError("pace is neither realtime nor ahead")
+    seed = message.get("seed", 0)
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise ProtocolError(f"seed is no whole number of 0..{MAX_SEED}")
+    emotion, intensity = _emotion(message)
+    return Start(portrait, rate, pace, emotion, intensity, seed)
+
+
+def read_sound(data: bytes) -> Floats:
+    """Sound (N,) in -1..1 from 16-bit PCM. Raises :class:`ProtocolError`."""
+    if len(data) > MAX_SOUND_BYTES:
+        raise ProtocolError(f"a sound message is longer than {MAX_SOUND_BYTES} bytes")
+    if len(data) % 2:
+        raise ProtocolError("a sound message has an odd number of bytes; send 16-bit PCM")
+    samples: Floats = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768.0)
+    return samples
+
+
+def write_sound(samples: Floats) -> bytes:
+    """Inverse of :func:`read_sound`; what is louder is clipped."""
+    packed: bytes = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
+    return packed
+
+
+class PackedFrame(NamedTuple):
+    """A binary message from the server."""
+
+    number: int
+    is_speaking: bool
+    jpeg: bytes
+    """Empty where the picture stays as it is."""
+    sound: bytes
+    """16-bit PCM of 40 ms"""
+
+
+def pack_frame(frame: PackedFrame) -> bytes:
+    """A frame as the binary message that carries it."""
+    flags = SPEAKING if frame.is_speaking else 0
+    sizes = len(frame.jpeg), len(frame.sound)
+    return FRAME_HEADER.pack(FRAME_MAGIC, frame.number, flags, *sizes) + frame.jpeg + frame.sound
+
+
+def unpack_frame(message: bytes) -> PackedFrame:
+    """Inverse of :func:`pack_frame`. Raises :class:`ProtocolError`."""
+    if len(message) < FRAME_HEADER.size:
+        raise ProtocolError(f"a frame has {len(message)} bytes, less than its header")
+    magic, number, flags, jpeg, sound = FRAME_HEADER.unpack_from(message)
+    if magic != FRAME_MAGIC or len(message) != FRAME_HEADER.size + jpeg + sound:
+        raise ProtocolError("a binary message is no frame")
+    body = message[FRAME_HEADER.size :]
+    return PackedFrame(number, bool(flags & SPEAKING), body[:jpeg], body[jpeg:])
+
+
+def without_picture(message: bytes) -> bytes:
+    """The same frame with its sound alone."""
+    return pack_frame(unpack_frame(message)._replace(jpeg=b""))
+
+
+def _emotion(message: dict[str, Any]) -> tuple[str | None, float]:
+    emotion, intensity = message.get("emotion"), message.get("intensity", 1.0)
+    if emotion is not None and emotion not in EMOTIONS:
+        raise ProtocolError(f"emotion is none of {', '.join(EMOTIONS)}, null")
+    if isinstance(intensity, bool) or not isinstance(intensity, int | float):
+        raise ProtocolError("intensity is no number")
+    if not (math.isfinite(intensity) and 0.0 <= intensity <= 1.0):
+        raise ProtocolError("intensity is outside 0..1")
+    return emotion, float(intensity)
+
+
+def _require_known(message: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = [key for key in message if key not in known]
+    if unknown:
+        raise ProtocolError(f"unknown key {unknown[0][:40]!r}")

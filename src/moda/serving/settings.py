@@ -1,0 +1,146 @@
+"""What a server may do, and for whom. All limits are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from moda.errors import InputError
+from moda.system import require_range
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+MIN_KEY_LENGTH = 16
+MAX_KEY_FILE_BYTES = 64 * 1024
+
+
+class IceServer(NamedTuple):
+    """A STUN or TURN server, in the words of WebRTC."""
+
+    urls: str
+    username: str | None = None
+    credential: str | None = None
+
+
+def read_ice_server(text: str) -> IceServer:
+    """``stun:host:port`` or ``turn:user:password@host:port``.
+
+    Raises:
+        InputError: it is neither.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme not in ("stun", "stuns", "turn", "turns") or not rest:
+        raise InputError(
+            "an ICE server begins with none of stun:, turn:, turns:; write "
+            "turn:user:password@host:port"
+        )
+    credentials, at, address = rest.rpartition("@")
+    if not at:
+        return IceServer(text)
+    user, _, password = credentials.partition(":")
+    return IceServer(f"{scheme}:{address}", user, password)
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is set up. Raises :class:`InputError` for values outside the limits."""
+
+    portraits: tuple[Path, ...] = ()
+    """Whom live sessions can show; each is prepared once in every worker."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model: str = "moda-tiny"
+    size: int = 512
+    """Longer side of live pictures in pixels."""
+    full_frame: bool = True
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Whoever knows one of them may do everything; without any, everybody may."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages of other servers that may use this one, as ``https://host``."""
+    ice_servers: tuple[IceServer, ...] = field(default=(), repr=False)
+    """STUN and TURN servers for WebRTC."""
+
+    max_sessions: int = 2
+    """Live sessions at once, each in a process of its own."""
+    max_waiting: int = 4
+    """Clients that may wait for a session to become free."""
+    waiting_seconds: float = 30.0
+    session_seconds: float = 3600.0
+    idle_seconds: float = 600.0
+    """A session ends when its client has sent nothing for so long."""
+    queued_seconds: float = 60.0
+    """Sound of one session that may wait to be spoken."""
+    jpeg_quality: int = 85
+
+    max_jobs: int = 8
+    """Videos that are being made or wait to be made."""
+    kept_jobs: int = 32
+    """Videos that are kept for their clients; the oldest go first."""
+    kept_seconds: float = 3600.0
+    max_portrait_bytes: int = 20 * 2**20
+    max_speech_bytes: int = 100 * 2**20
+    max_speech_seconds: float = 600.0
+    requests_per_minute: int = 300
+    """Of one client; health checks are not counted."""
+
+    def __post_init__(self) -> None:
+        require_range("port", self.port, 0, 65535)
+        require_range("size in pixels", self.size, 64, 2160)
+        require_range("live sessions", self.max_sessions, 0, 64)
+        require_range("waiting clients", self.max_waiting, 0, 1000)
+        require_range("videos at once", self.max_jobs, 0, 1000)
+        require_range("kept videos", self.kept_jobs, 1, 10_000)
+        require_range("quality of pictures", self.jpeg_quality, 10, 100)
+        require_range("requests per minute", self.requests_per_minute, 1, 1_000_000)
+        require_range("speech in s", self.max_speech_seconds, 1, 4 * 3600)
+        for key in self.api_keys:
+            if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable():
+                raise InputError(
+                    f"an API key has {len(key)} characters or unusual ones; use at least "
+                    f"{MIN_KEY_LENGTH} letters and digits"
+                )
+        if self.max_sessions and not self.portraits:
+            raise InputError("no portrait to speak live; give one, or set the sessions to 0")
+        if not self.is_loopback and not self.api_keys:
+            raise InputError(
+                f"host {self.host} can be reached by others and there are no API keys; set "
+                "MODA_API_KEYS or --api-keys FILE, or stay on 127.0.0.1"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in LOOPBACK_HOSTS
+
+
+def portrait_names(portraits: tuple[Path, ...]) -> dict[str, Path]:
+    """Portraits by the name that clients know them by: the file's, without folder and ending.
+
+    Raises:
+        InputError: two have the same name.
+    """
+    names: dict[str, Path] = {}
+    for path in portraits:
+        name = "".join(letter if letter.isalnum() else "-" for letter in path.stem.lower())
+        if name in names:
+            raise InputError(f"portraits {names[name]} and {path} have one name; rename one")
+        names[name] = path
+    return names
+
+
+def read_api_keys(path: Path) -> tuple[str, ...]:
+    """Keys from a text file, one a line; empty lines and those that begin with # are left out.
+
+    Raises:
+        InputError: the file cannot be read or holds none.
+    """
+    try:
+        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+            raise InputError(f"{path} is larger than {MAX_KEY_FILE_BYTES} bytes; it holds no keys")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"API keys cannot be read from {path}: {error}") from None
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    if not keys:
+        raise InputError(f"{path} holds no API key; write one a line")
+    return keys

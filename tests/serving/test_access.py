@@ -1,0 +1,114 @@
+"""Keys, origins and rates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moda.errors import InputError
+from moda.serving.access import ApiKeys, RateLimit, is_own_origin, presented_key
+from moda.serving.settings import (
+    IceServer,
+    ServerSettings,
+    portrait_names,
+    read_api_keys,
+    read_ice_server,
+)
+
+KEY = "0123456789abcdef"
+
+
+def test_only_the_whole_key_opens() -> None:
+    keys = ApiKeys([KEY, "another-key-of-somebody"])
+    assert keys.accept(KEY)
+    assert keys.accept("another-key-of-somebody")
+    for wrong in (None, "", KEY[:-1], KEY + "0", KEY.upper(), "\udcff", "ключ"):
+        assert not keys.accept(wrong)
+    assert ApiKeys([]).accept(None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({"authorization": f"Bearer {KEY}"}, KEY),
+        ({"authorization": f"bearer  {KEY} "}, KEY),
+        ({"authorization": f"Basic {KEY}"}, None),
+        ({"x-api-key": KEY}, KEY),
+        ({"sec-websocket-protocol": f"moda.v1, moda.key.{KEY}"}, KEY),
+        ({}, None),
+    ],
+)
+def test_where_a_key_may_stand(headers: dict[str, str], key: str | None) -> None:
+    assert presented_key(headers) == key
+
+
+@pytest.mark.parametrize(
+    ("origin", "passes"),
+    [
+        (None, True),
+        ("http://127.0.0.1:8000", True),
+        ("https://127.0.0.1:8000", True),
+        ("http://127.0.0.1:9000", False),
+        ("https://evil.example", False),
+        ("https://good.example", True),
+        ("null", False),
+        ("", False),
+    ],
+)
+def test_pages_of_other_servers_stay_outside(origin: str | None, passes: bool) -> None:
+    headers = {"host": "127.0.0.1:8000"} | ({} if origin is None else {"origin": origin})
+    assert is_own_origin(headers, ("https://good.example",)) is passes
+
+
+def test_a_client_that_floods_waits_and_others_do_not() -> None:
+    time = 0.0
+    limit = RateLimit(6, now=lambda: time)
+    assert [limit.wait_seconds("a") for _ in range(7)] == [0] * 6 + [10]
+    assert limit.wait_seconds("b") == 0
+    time = 9.0
+    assert limit.wait_seconds("a") == 1
+    time = 10.0
+    assert limit.wait_seconds("a") == 0
+    assert limit.wait_seconds("a") == 10
+
+
+def test_rates_of_many_clients_do_not_fill_the_memory() -> None:
+    limit = RateLimit(5)
+    for number in range(20_000):
+        limit.wait_seconds(str(number))
+    assert len(limit._clients) <= 10_000
+
+
+def test_a_server_for_others_needs_keys() -> None:
+    with pytest.raises(InputError, match="API keys"):
+        ServerSettings(host="0.0.0.0", max_sessions=0)
+    assert not ServerSettings(host="0.0.0.0", max_sessions=0, api_keys=(KEY,)).is_loopback
+    with pytest.raises(InputError, match="16"):
+        ServerSettings(max_sessions=0, api_keys=("short",))
+    with pytest.raises(InputError, match="portrait"):
+        ServerSettings()
+    assert KEY not in repr(ServerSettings(max_sessions=0, api_keys=(KEY,)))
+
+
+def test_keys_come_from_a_file_and_portraits_have_names(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# ours\n\n{KEY}\n")
+    assert read_api_keys(file) == (KEY,)
+    file.write_text("# nothing\n")
+    with pytest.raises(InputError, match="no API key"):
+        read_api_keys(file)
+    with pytest.raises(InputError):
+        read_api_keys(tmp_path / "missing")
+    assert portrait_names((Path("x/Anna B..jpg"),)) == {"anna-b-": Path("x/Anna B..jpg")}
+    with pytest.raises(InputError, match="rename"):
+        portrait_names((Path("x/a.jpg"), Path("y/A.png")))
+
+
+def test_turn_servers_are_told_with_their_credentials_apart() -> None:
+    assert read_ice_server("stun:host:3478") == IceServer("stun:host:3478")
+    turn = read_ice_server("turn:anna:p:w@host:3478")
+    assert turn == IceServer("turn:host:3478", "anna", "p:w")
+    assert "p:w" not in repr(ServerSettings(max_sessions=0, ice_servers=(turn,)))
+    with pytest.raises(InputError, match="turn:user"):
+        read_ice_server("http://host")
