@@ -135,7 +135,7 @@ class TestHead:
         )
         matrices = Rotation.from_euler("xyz", known, degrees=True).as_matrix()
         faces = np.einsum("tij,tkj->tki", matrices, made_faces(50) - 300.0) + 300.0
-        np.testing.assert_allclose(motion.head_angles(faces), known, atol=0.02)
+        np.testing.assert_allclose(motion.head_angles(faces, made_faces(1)[0]), known, atol=0.02)
         assert motion.head_amplitude(known) == pytest.approx(known.std(0).mean())
 
     def test_diversity_is_the_mean_distance_of_all_pairs(self) -> None:

@@ -98,7 +98,7 @@ def measure_video(
         video.seed,
         known,
         lip_gap(landmarks),
-        motion.head_angles(landmarks),
+        motion.head_angles(landmarks, reference.portrait_landmarks),
     )
 
 
@@ -132,7 +132,8 @@ def place(video: RowVideo, track: LandmarkTrack, reference: Reference) -> Placem
 
 def motion_figures(video: RowVideo, landmarks: Array, reference: Reference) -> dict[str, float]:
     """What the landmarks (T, 478, 3) of a video say."""
-    gap, angles = lip_gap(landmarks), motion.head_angles(landmarks)
+    gap = lip_gap(landmarks)
+    angles = motion.head_angles(landmarks, reference.portrait_landmarks)
     figures = {
         "mouth_amplitude": motion.mouth_amplitude(landmarks),
         "silence_closed": motion.silence_share(gap, silence_runs(reference.samples)),

@@ -137,9 +137,9 @@ def blink_rate(landmarks: Array) -> float:
     return blinks_per_minute(blink)
 
 
-def head_angles(landmarks: Array) -> Array:
-    """(T, 3) pitch, yaw and roll in degrees, relative to the first frame, noise smoothed."""
-    _, _, rotations, _ = remove_pose(landmarks, _in_eye_units(landmarks[0]))
+def head_angles(landmarks: Array, rest: Array) -> Array:
+    """(T, 3) pitch, yaw and roll in degrees against the face ``rest`` (478, 3), noise smoothed."""
+    _, _, rotations, _ = remove_pose(landmarks, _in_eye_units(rest))
     angles = np.array([euler_from_rotation(rotation) for rotation in rotations])
     if len(angles) < POSE_WINDOW:
         return angles

@@ -63,7 +63,7 @@ details ul { margin: 6px 0; padding-left: 20px; font-size: .88rem; }
   margin-top: 10px; }
 .wide svg { min-width: 560px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: .88rem; margin: 10px 0 0; }
-video { width: 100%; border-radius: 8px; background: #000; display: block; }
+video { width: 100%; max-width: 960px; border-radius: 8px; background: #000; display: block; }
 pre { overflow-x: auto; background: var(--soft); border-radius: 8px; padding: 12px;
   font-size: .8rem; }
 code { font-size: .88em; overflow-wrap: anywhere; }
@@ -151,7 +151,7 @@ def _dots(table: Table, metric: Metric, colour: dict[str, str]) -> str:
         for row, cells in table.items()
         if (cell := cells.get(metric.key)) is not None
     ]
-    if len(marks) < 2:
+    if len({mark.value for mark in marks}) < 2:
         return ""
     return dot_plot(f"{metric.label} {ARROWS[metric.better]}", marks, colour)
 
@@ -172,7 +172,9 @@ def _clip(evaluation: Evaluation, clip: ClipFacts, colour: dict[str, str]) -> st
     line = clip_lines(evaluation)[evaluation.clips.index(clip)]
     return (
         f"<h2>Clip {escape(clip.name)}</h2><p class='quiet'>{escape(line)}</p>"
-        f'<video controls playsinline preload="metadata" src="{quote(clip.side_by_side)}"></video>'
+        f'<video controls playsinline preload="metadata" '
+        f'poster="{quote(clip.side_by_side.removesuffix(".mp4"))}.png" '
+        f'src="{quote(clip.side_by_side)}"></video>'
         "<div class='wide'>"
         + curves_plot("Lip gap", "% of the outer-eye distance", gaps, colour, sound)
         + "</div><details><summary>Head</summary><div class='wide'>"

@@ -34,7 +34,7 @@ from moda.evaluation.videos.rows import (
     safe_name,
     usual_rows,
 )
-from moda.evaluation.videos.side_by_side import write_side_by_side
+from moda.evaluation.videos.side_by_side import write_poster, write_side_by_side
 from moda.landmarks import Array
 from moda.structures import Floats
 
@@ -132,6 +132,7 @@ def evaluate_videos(
         say(f"clip {clip.name}: side by side")
         target = folder / CLIPS / f"{safe_name(clip.name)}.mp4"
         write_side_by_side(target, shown, reference)
+        write_poster(target.with_suffix(".png"), shown, reference.num_frames)
         facts.append(_facts(reference, f"{CLIPS}/{target.name}"))
         if clip.name == protocol.emotions.clip:
             emotions = _emotions(opened, reference, work, models, make, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from moda.evaluation.videos.references import Reference, resized, write_video
 from moda.evaluation.videos.rows import RowVideo
+from moda.media import write_image
 from moda.structures import Picture
 
 TILE_PX, BAND_PX, COLUMNS = 320, 28, 4
@@ -22,12 +24,24 @@ def write_side_by_side(path: Path, videos: Sequence[RowVideo], reference: Refere
 
     A video that ends early stays on its last frame; one that goes on is cut at the clip's end.
     """
-    columns = min(COLUMNS, len(videos))
+    columns = grid_columns(len(videos))
     rows = -(-len(videos) // columns)
     size = (columns * TILE_PX, rows * (TILE_PX + BAND_PX))
     write_video(
         path, grid_frames(videos, reference.num_frames, columns), size, reference.speech_file
     )
+
+
+def write_poster(path: Path, videos: Sequence[RowVideo], num_frames: int) -> None:
+    """A picture from the middle of the grid, for players that have not begun."""
+    frames = grid_frames(videos, num_frames, grid_columns(len(videos)))
+    write_image(path, next(islice(frames, num_frames // 2, None)))
+
+
+def grid_columns(num_videos: int) -> int:
+    """At most four, and lines that are equally full."""
+    lines = -(-num_videos // COLUMNS)
+    return -(-num_videos // lines)
 
 
 def grid_frames(videos: Sequence[RowVideo], num_frames: int, columns: int) -> Iterator[Picture]:

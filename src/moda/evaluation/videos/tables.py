@@ -92,7 +92,7 @@ def introduction(evaluation: Evaluation) -> list[str]:
     protocol = evaluation.protocol
     versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
     lines = [
-        f"{len(evaluation.clips)} clips, seeds {', '.join(map(str, protocol.seeds))}; crop "
+        f"Clips: {len(evaluation.clips)}; seeds: {', '.join(map(str, protocol.seeds))}; crop: "
         f"{protocol.crop.kind}, {protocol.crop.size_px} px; source frame: "
         f"{protocol.source_frame.rule}. Means over clips, then over seeds; ± is the standard "
         "deviation over seeds. Definitions "
