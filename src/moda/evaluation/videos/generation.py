@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from moda.pipeline import TalkingHead
+from moda.pipeline import TalkingHead, TalkingVideo
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Style
 
 STATUS = Path("/proc/self/status")
@@ -48,7 +48,7 @@ def make_video(task: Task) -> Cost:
     head = TalkingHead.from_pretrained(task.model)
     style = Style((EmotionAt(0.0, task.emotion),)) if task.emotion else Style()
 
-    def video():  # type: ignore[no-untyped-def]
+    def video() -> TalkingVideo:
         return head.generate(
             task.portrait, task.speech, style=style, seed=task.seed, size=task.size_px
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def dot_plot(title: str, marks: Sequence[Mark], colour: Mapping[str, str]) -> st
     ends = [mark.value - (mark.deviation or 0.0) for mark in marks]
     ends += [mark.value + (mark.deviation or 0.0) for mark in marks]
     ticks = nice_ticks(min(ends), max(ends))
-    low, high = min(ticks[0], *ends), max(ticks[-1], *ends)
+    low, high = ticks[0], ticks[-1]
 
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * (width - left - right)
@@ -79,7 +79,7 @@ def curves_plot(
     seconds = max(longest / FRAMES_PER_SECOND, 0.04)
     everything = np.concatenate([values for _, values in curves])
     ticks = nice_ticks(float(everything.min()), float(everything.max()))
-    low, high = min(ticks[0], everything.min()), max(ticks[-1], everything.max())
+    low, high = ticks[0], ticks[-1]
 
     def x(time: float) -> float:
         return left + time / seconds * (width - left - right)
@@ -133,7 +133,7 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _shadow(sound: Array, x, ground: float, height: float) -> str:  # type: ignore[no-untyped-def]
+def _shadow(sound: Array, x: Callable[[float], float], ground: float, height: float) -> str:
     step = max(1, len(sound) // MAX_CURVE_POINTS)
     points = [f"{x(0.0):.1f},{ground}"]
     points += [

@@ -36,7 +36,7 @@ from moda.evaluation.videos.rows import (
 )
 from moda.evaluation.videos.side_by_side import write_poster, write_side_by_side
 from moda.landmarks import Array
-from moda.structures import Floats
+from moda.structures import Floats, MotionSpace
 
 Say = Callable[[str], None]
 Effects = dict[str, dict[str, float]]
@@ -182,8 +182,14 @@ def write_inputs(opened: OpenProtocol, folder: Path, say: Say = lambda text: Non
     return written
 
 
-def _all_rows(  # type: ignore[no-untyped-def]
-    opened: OpenProtocol, reference: Reference, work: Path, models: FaceModels, space, make, say
+def _all_rows(
+    opened: OpenProtocol,
+    reference: Reference,
+    work: Path,
+    models: FaceModels,
+    space: MotionSpace,
+    make: Make,
+    say: Say,
 ) -> Iterator[RowVideo]:
     yield from usual_rows(reference, work, models, space)
     for method in opened.protocol.methods:
