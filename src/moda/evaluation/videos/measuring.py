@@ -17,13 +17,18 @@ from moda.evaluation.metrics import silence_runs
 from moda.evaluation.videos import motion, pictures
 from moda.evaluation.videos.identity import similarity_2d
 from moda.evaluation.videos.learned import Scorer
-from moda.evaluation.videos.references import Reference, resized, track_at_25
+from moda.evaluation.videos.references import (
+    SAMPLES_PER_FRAME,
+    Reference,
+    resized,
+    track_at_25,
+)
 from moda.evaluation.videos.rows import RowVideo
 from moda.landmarks import STABLE, Array, lip_gap
 from moda.structures import FRAMES_PER_SECOND, Picture
 
 MAX_ASPECT_DIFFERENCE = 0.02
-TRANSLATION_ONLY_BELOW = 1e-9
+"""Of width over height, for which a change of size is no distortion worth the name."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def measure_video(
     landmarks = placement.points(track.landmarks.astype(np.float64))
     figures = {
         "face_found": float(track.found.mean()),
-        "length_difference": (count - len(reference.samples) / 640.0) / FRAMES_PER_SECOND,
+        "length_difference": (count - len(reference.samples) / SAMPLES_PER_FRAME)
+        / FRAMES_PER_SECOND,
         **motion_figures(video, landmarks, reference),
         **_cost_figures(video),
         **picture_figures(video, placement, landmarks, reference, models, scorers),

@@ -13,6 +13,7 @@ import numpy as np
 from moda.evaluation.videos.metrics import GROUPS, Group, Metric
 from moda.evaluation.videos.plots import Mark, colours, curves_plot, dot_plot
 from moda.evaluation.videos.protocol import ROW_NAMES
+from moda.evaluation.videos.references import SAMPLES_PER_FRAME
 from moda.evaluation.videos.running import ClipFacts, Evaluation
 from moda.evaluation.videos.tables import (
     ARROWS,
@@ -23,9 +24,7 @@ from moda.evaluation.videos.tables import (
     written,
 )
 from moda.landmarks import Array
-from moda.structures import Floats
-
-SAMPLES_PER_FRAME = 640
+from moda.structures import FRAMES_PER_SECOND, Floats
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fbfbfa; --ink: #1d1d1f; --line: #d9d9d6;
@@ -163,7 +162,7 @@ def _clip(evaluation: Evaluation, clip: ClipFacts, colour: dict[str, str]) -> st
         for video in evaluation.measured
         if video.clip == clip.name and video.seed in (None, first_seed)
     ]
-    num_frames = round(clip.seconds * 25)
+    num_frames = round(clip.seconds * FRAMES_PER_SECOND)
     moving = [video for video in videos if video.row != ROW_NAMES[2]] or videos
     gaps = [(video.row, 100.0 * video.lip_gap) for video in moving]
     nods = [(video.row, video.angles[:, 0]) for video in moving]

@@ -10,7 +10,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -253,11 +253,6 @@ def seal(opened: OpenProtocol) -> int:
     except OSError as error:
         raise OutputError(f"{opened.path} cannot be written: {error.strerror}") from error
     return changed
-
-
-def as_json(protocol: Protocol) -> str:
-    """The protocol with all defaults written out."""
-    return json.dumps(asdict(protocol), indent=2)
 
 
 def _hash(path: Path, where: str) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,6 @@ from moda.hub.transfer import file_sha256
 
 SYNCNET, I3D, SFACE, ARCFACE = "syncnet", "i3d", "sface", "arcface"
 FOLDER = "evaluation"
-ONNX_SFACE_OUTPUT = b"fc1"
 COUNTERS = "num_batches_tracked"
 """Tensors of norms in training that some files lack; they mean nothing in evaluation."""
 
@@ -171,9 +172,6 @@ def convert_weights(source: Path) -> Converted:
 
 def _keep_onnx(source: Path, folder: Path) -> Converted:
     """SFace stays the ONNX file that it is, if it opens and gives 128 numbers."""
-    import cv2
-    import numpy as np
-
     if not source.is_file():
         raise CheckpointError(f"{source} does not exist; download it first")
     try:
