@@ -38,7 +38,7 @@ from moda.evaluation.videos.syncnet import SyncNet
 from moda.evaluation.videos.tables import Table
 from moda.landmarks import Array
 from moda.media import VideoReader, VideoWriter
-from moda.structures import Floats
+from moda.structures import Picture
 
 SHIFT_FRAMES = 2
 
@@ -53,7 +53,7 @@ def write_protocol(folder: Path, values: dict[str, Any]) -> Path:
 class PictureFeatures:
     """Three numbers of a picture; enough for a Fréchet distance with a known answer."""
 
-    def __call__(self, frames: Floats) -> Array:
+    def __call__(self, frames: Picture) -> Array:
         return frames.reshape(len(frames), -1, 3).astype(np.float64).mean(1)
 
 

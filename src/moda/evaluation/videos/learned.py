@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from moda.errors import CheckpointError, MissingExtraError
 from moda.evaluation.videos import i3d, identity, syncnet
@@ -23,7 +24,7 @@ from moda.evaluation.videos.weights import (
     load_network,
 )
 from moda.landmarks import Array
-from moda.structures import Floats, Picture
+from moda.structures import Picture
 
 REAL = ROW_NAMES[0]
 INSTALL = "pip install '.[evaluate]'"
@@ -129,7 +130,7 @@ class PerceptualScorer(Scorer):
         return {"lpips": float(np.mean(self._values))} if self._values else {}
 
 
-Features = Callable[[Floats], Array]
+Features = Callable[[NDArray[np.uint8]], Array]
 """Pictures or pieces of video to features (N, n)."""
 
 
@@ -235,7 +236,7 @@ def _inflated() -> Scorer:
     network = load_network(I3D, _weights(I3D))
 
     @torch.inference_mode()
-    def features(frames: Floats) -> Array:
+    def features(frames: NDArray[np.uint8]) -> Array:
         video = torch.from_numpy(frames.astype(np.float32) / 127.5 - 1.0)
         logits: Array = network(video.permute(3, 0, 1, 2)[None]).double().numpy()
         return logits
@@ -261,7 +262,7 @@ def _inception() -> Scorer:
     network = _fetched(lambda: FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval())
 
     @torch.inference_mode()
-    def features(frames: Floats) -> Array:
+    def features(frames: NDArray[np.uint8]) -> Array:
         pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
         pooled: Array = network(pictures)[0].double().numpy()
         return pooled

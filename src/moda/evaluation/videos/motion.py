@@ -216,4 +216,5 @@ def _closed(gap: Array, spans: Sequence[tuple[int, int]]) -> float:
 
 def _in_eye_units(face: Array) -> Array:
     centred = face - face[list(STABLE)].mean(0)
-    return centred / eye_distance(face)
+    scaled: Array = centred / eye_distance(face)
+    return scaled

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ PSNR_CEILING_DB = 100.0
 BACKGROUND_POINTS, MIN_BACKGROUND_POINTS = 200, 8
 MAX_RETURN_ERROR_PX = 0.5
 """A corner counts if it is found again when it is followed back."""
-FLOW_OPTIONS: Mapping[str, Any] = {"winSize": (15, 15), "maxLevel": 2}
+FLOW_WINDOW_PX, FLOW_LEVELS = (15, 15), 2
 BACKGROUND_LEVEL = 0.05
 """Person probability below which a pixel is background."""
 
@@ -145,14 +145,25 @@ def background_step(
     corners = cv2.goodFeaturesToTrack(previous, BACKGROUND_POINTS, 0.02, 5, mask=mask)
     if corners is None or len(corners) < MIN_BACKGROUND_POINTS:
         return float("nan")
-    moved, there, _ = cv2.calcOpticalFlowPyrLK(previous, grey, corners, None, **FLOW_OPTIONS)  # type: ignore[call-overload]
-    back, again, _ = cv2.calcOpticalFlowPyrLK(grey, previous, moved, None, **FLOW_OPTIONS)
+    corners = np.asarray(corners, np.float32)
+    moved, there = _follow(previous, grey, corners)
+    back, again = _follow(grey, previous, moved)
     returned = np.linalg.norm((back - corners).reshape(-1, 2), axis=1) < MAX_RETURN_ERROR_PX
     kept = (there.ravel() == 1) & (again.ravel() == 1) & returned
     if kept.sum() < MIN_BACKGROUND_POINTS:
         return float("nan")
     steps = np.linalg.norm((moved - corners).reshape(-1, 2)[kept], axis=1)
     return float(np.median(steps))
+
+
+def _follow(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], points: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Where points (N, 1, 2) are in the second picture, and which were found."""
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        first, second, points, points.copy(), winSize=FLOW_WINDOW_PX, maxLevel=FLOW_LEVELS
+    )
+    return np.asarray(moved, np.float32), np.asarray(found, np.uint8)
 
 
 def mean_scores(scores: Iterable[PictureScore]) -> dict[str, float]:

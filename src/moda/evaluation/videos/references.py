@@ -290,10 +290,10 @@ def _portrait(
         return head_box(face.points[None, list(FACE_OVAL), :2], size, crop).cut(picture)
     assert real is not None
     assert source_index is not None
-    picture = next(islice(real.frames(), source_index, None), None)
-    if picture is None:
+    frame = next(islice(real.frames(), source_index, None), None)
+    if frame is None:
         raise MediaError(f"{real.path} ends before its last tracked frame; it is damaged")
-    return picture
+    return frame
 
 
 def _read_labels(opened: OpenProtocol, clip: Clip, num_samples: int) -> Labels | None:
