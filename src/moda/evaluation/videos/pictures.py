@@ -142,10 +142,10 @@ def background_step(
     previous: NDArray[np.uint8], grey: NDArray[np.uint8], mask: NDArray[np.uint8]
 ) -> float:
     """Median step in pixels of corners inside the mask (H, W), 255 is inside; NaN of too few."""
-    corners = cv2.goodFeaturesToTrack(previous, BACKGROUND_POINTS, 0.02, 5, mask=mask)
-    if corners is None or len(corners) < MIN_BACKGROUND_POINTS:
+    found = cv2.goodFeaturesToTrack(previous, BACKGROUND_POINTS, 0.02, 5, mask=mask)
+    if found is None or len(found) < MIN_BACKGROUND_POINTS:
         return float("nan")
-    corners = np.asarray(corners, np.float32)
+    corners = np.asarray(found, np.float32)
     moved, there = _follow(previous, grey, corners)
     back, again = _follow(grey, previous, moved)
     returned = np.linalg.norm((back - corners).reshape(-1, 2), axis=1) < MAX_RETURN_ERROR_PX
