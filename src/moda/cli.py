@@ -22,6 +22,7 @@ from moda import (
     cli_models,
     cli_research,
     cli_serve,
+    cli_videos,
     cli_web,
 )
 from moda.errors import ModaError
@@ -56,6 +57,7 @@ cli_models.register(app)
 cli_research.register(app)
 cli_controls.register(app)
 cli_serve.register(app)
+cli_videos.register(app)
 cli_web.register(app)
 
 

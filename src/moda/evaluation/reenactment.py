@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
 from moda.encoders.tracking import (
+    LandmarkTrack,
     lid_openness,
     motion_from_landmarks,
     remove_pose,
@@ -64,10 +65,7 @@ def self_reenactment(
     track = track_landmarks(reader.timed_pictures(), models)
     landmarks = track.landmarks.astype(np.float64)
     source = calmest_frame(landmarks)
-    assert space.canonical_face is not None
-    usual = np.median(remove_pose(landmarks, space.canonical_face.astype(np.float64))[0], axis=0)
-    as_photographed = remove_pose(landmarks[source : source + 1], usual)[0][0]
-    motion, _ = motion_from_landmarks(track, space, neutral=as_photographed, rest_frame=source)
+    motion = own_motion(track, space, source)
     chosen = np.linspace(0, len(track) - 1, min(num_frames, len(track))).astype(int)
     chosen = chosen[chosen != source]  # a frame is infinitely near to itself
     pictures = dict(_frames_at(reader, {source, *chosen.tolist()}))
@@ -91,6 +89,16 @@ def self_reenactment(
     means = np.mean(rows, axis=0)
     score = ReenactmentScore(video.stem, *(float(value) for value in means))
     return score, pairs[:: max(1, len(pairs) // 5)][:5]
+
+
+def own_motion(track: LandmarkTrack, space: MotionSpace, source: int) -> Motion:
+    """Motion of a tracked video for a portrait that is its frame ``source``, at rest there."""
+    assert space.canonical_face is not None
+    landmarks = track.landmarks.astype(np.float64)
+    usual = np.median(remove_pose(landmarks, space.canonical_face.astype(np.float64))[0], axis=0)
+    as_photographed = remove_pose(landmarks[source : source + 1], usual)[0][0]
+    motion, _ = motion_from_landmarks(track, space, neutral=as_photographed, rest_frame=source)
+    return motion
 
 
 def calmest_frame(landmarks: Array) -> int:

@@ -1,0 +1,1 @@
+"""Evaluation of decoded videos against a protocol, whatever method made them."""
