@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from moda import __version__, cli_doctor, cli_models, cli_research
+from moda import __version__, cli_doctor, cli_models, cli_prepare, cli_research
 from moda.errors import InputError, ModaError
 from moda.structures import EMOTIONS, EmotionAt, Style
 
@@ -247,6 +247,7 @@ def reenact(
 
 cli_doctor.register(app)
 cli_models.register(app)
+cli_prepare.register(app)
 cli_research.register(app)
 
 

@@ -1,0 +1,185 @@
+"""The same jobs in this process, in several, or on a Ray cluster.
+
+Jobs come back as they are done, with their results. A worker that is killed takes its jobs with it:
+they are run again, and given up when that happens again and again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_process
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import cv2
+import torch
+
+from moda.errors import InputError, MissingExtraError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+MAX_ATTEMPTS = 3
+"""How often a job may take its worker with it."""
+JOBS_AHEAD = 4
+"""Jobs that a cluster is given per processor, so that none waits for this process."""
+
+
+class LostJob(NamedTuple):
+    """Stands for the result of a job that was given up."""
+
+    reason: str
+
+
+class RunJobs(Protocol):
+    """Runs a function, which a worker can import, on jobs."""
+
+    def __call__(
+        self, function: Callable[[Job], Result], jobs: Sequence[Job]
+    ) -> Iterator[tuple[Job, Result | LostJob]]: ...
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep the libraries to one thread: workers share the processors, and sums their order."""
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def run_here(
+    function: Callable[[Job], Result], jobs: Sequence[Job]
+) -> Iterator[tuple[Job, Result | LostJob]]:
+    """One after the other, in this process."""
+    for job in jobs:
+        yield job, function(job)
+
+
+class LocalProcesses:
+    """Runs jobs in several processes of this machine, which end when this one does."""
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+
+    def __call__(
+        self, function: Callable[[Job], Result], jobs: Sequence[Job]
+    ) -> Iterator[tuple[Job, Result | LostJob]]:
+        waiting = deque(enumerate(jobs))
+        attempts: Counter[int] = Counter()
+        while waiting:
+            # Every job that runs when a worker dies is suspect, so no more than run are handed out.
+            with self._pool() as pool:
+                running: dict[Future[Result], int] = {}
+                try:
+                    while waiting or running:
+                        while waiting and len(running) < self._num_workers:
+                            index, job = waiting.popleft()
+                            running[pool.submit(function, job)] = index
+                        done, _ = wait(running, return_when=FIRST_COMPLETED)
+                        for future in done:
+                            result = future.result()
+                            yield jobs[running.pop(future)], result
+                except BrokenProcessPool:
+                    for index in sorted(running.values(), reverse=True):
+                        attempts[index] += 1
+                        if attempts[index] < MAX_ATTEMPTS:
+                            waiting.appendleft((index, jobs[index]))
+                        else:
+                            yield jobs[index], _lost()
+
+    def _pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._num_workers, context, end_with_parent)
+
+
+def end_with_parent() -> None:
+    """Let this worker process end as soon as the one that started it has ended, however."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait_for_process([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+class RayCluster:
+    """Runs jobs on a Ray cluster; its machines must see the same files under the same names.
+
+    Args:
+        address: That of a running cluster, ``auto`` for the one that this machine belongs to, or
+            ``local`` for one that is started here for the time being.
+        num_workers: How many jobs run at a time; None for one per processor.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+
+    def __init__(self, address: str, num_workers: int | None = None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError(
+                "a cluster needs Ray; in MoDA's folder run: pip install '.[cluster]'"
+            ) from error
+        self._ray: Any = ray
+        self._address, self._num_workers = address, num_workers
+
+    def __call__(
+        self, function: Callable[[Job], Result], jobs: Sequence[Job]
+    ) -> Iterator[tuple[Job, Result | LostJob]]:
+        ray = self._ray
+        self._connect()
+        try:
+            remote = ray.remote(max_retries=MAX_ATTEMPTS - 1, num_cpus=1)(function)
+            processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            limit = self._num_workers or JOBS_AHEAD * processors
+            yield from self._run(remote, jobs, limit)
+        finally:
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        if self._address == "local":
+            self._ray.init(num_cpus=self._num_workers, include_dashboard=False, log_to_driver=False)
+            return
+        try:
+            self._ray.init(address=self._address, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"no Ray cluster answers at {self._address!r}: {error}; start one with ray start "
+                "--head, or use --ray local"
+            ) from error
+
+    def _run(
+        self, remote: Any, jobs: Iterable[Job], limit: int
+    ) -> Iterator[tuple[Job, Any | LostJob]]:
+        errors = self._ray.exceptions
+        waiting = iter(jobs)
+        running: dict[Any, Job] = {}
+        while True:
+            while len(running) < limit and (job := next(waiting, None)) is not None:
+                running[remote.remote(job)] = job
+            if not running:
+                return
+            (done,), _ = self._ray.wait(list(running), num_returns=1)
+            job = running.pop(done)
+            try:
+                yield job, self._ray.get(done)
+            except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
+                yield job, _lost()
+
+
+def _lost() -> LostJob:
+    return LostJob(f"killed its worker {MAX_ATTEMPTS} times: too little memory, or a damaged file")
