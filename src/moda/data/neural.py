@@ -19,6 +19,14 @@ from moda.hub import find_model
 from moda.published_weights import load_hubert, load_live_portrait
 from moda.structures import Floats, Picture
 
+LIVE_PORTRAIT, HUBERT = "liveportrait", "hubert"
+
+
+def require_networks() -> None:
+    """Raises CheckpointError with the command that gets them, where they are not here."""
+    for name in (LIVE_PORTRAIT, HUBERT):
+        find_model(name)
+
 
 class NeuralEncoders:
     """The networks that a clip of the neural space is made with."""
@@ -34,8 +42,8 @@ class NeuralEncoders:
             CheckpointError: They have not been downloaded, or are damaged.
             MissingExtraError: transformers is not installed.
         """
-        extractor = load_live_portrait(find_model("liveportrait"), device).extractor
-        return cls(extractor, HubertEncoder(load_hubert(find_model("hubert"), device)))
+        extractor = load_live_portrait(find_model(LIVE_PORTRAIT), device).extractor
+        return cls(extractor, HubertEncoder(load_hubert(find_model(HUBERT), device)))
 
     def follow(
         self, video: Callable[[], Iterable[tuple[float, Picture]]], models: FaceModels

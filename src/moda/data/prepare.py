@@ -22,6 +22,7 @@ from moda.data.clip_jobs import (
 )
 from moda.data.clips import SpaceName, partial_path, read_shards
 from moda.data.corpora import Corpus
+from moda.data.neural import require_networks
 from moda.data.packing import ShardFolder
 from moda.data.statistics import MotionStatistics
 from moda.data.workers import LostJob, RunJobs
@@ -65,6 +66,8 @@ def prepare_corpus(
             neural space are not here.
         OutputError: Clips killed their workers again and again. All others are done.
     """
+    if options.space == "neural":
+        require_networks()
     shards = ShardFolder(corpus, output.absolute(), options)
     outcomes: list[Outcome] = []
     total = len(corpus.clips) + len(corpus.problems)

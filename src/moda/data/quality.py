@@ -39,10 +39,10 @@ class QualityLimits:
     """of the frames show the face"""
     min_eye_distance_px: float = 20.0
     """between the outer eye corners, median over the clip"""
-    max_jump: float = 0.5
-    """way of the face from a frame to the next in eye distances; a cut jumps further"""
-    max_change: float = 30.0
-    """of a picture from the one before, mean over small grey pictures of 0..255"""
+    max_jump: float = 0.7
+    """way of the face from a frame to the next in eye distances"""
+    max_change: float = 18.0
+    """sudden, of a picture from the one before, see :meth:`PictureWatch.largest_change`"""
     max_crowd_share: float = 0.25
     """of the counted pictures show several faces"""
     min_speech_share: float = 0.1
@@ -60,11 +60,10 @@ class PictureWatch:
         self._models = models
         self._next_count_seconds = -np.inf
         self._before: Array | None = None
+        self._changes: list[float] = []
+        self._times: list[float] = []
         self.counts: list[int] = []
         """faces in the pictures of which they were counted"""
-        self.largest_change = 0.0
-        self.change_seconds = 0.0
-        """when that was"""
 
     def pass_on(self, pictures: Iterable[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
         """Pictures with their times, unchanged."""
@@ -82,13 +81,25 @@ class PictureWatch:
         """Share of the counted pictures with several faces."""
         return float(np.mean([count > 1 for count in self.counts])) if self.counts else 0.0
 
+    def largest_change(self) -> tuple[float, float]:
+        """How much a picture differs from the one before, at most, and when that was, in seconds.
+
+        Mean difference of small grey pictures of 0..255, beyond that of the pictures before and
+        after: a cut is sudden, a fast movement goes on.
+        """
+        if not self._changes:
+            return 0.0, 0.0
+        changes = np.pad(self._changes, 1)
+        sudden = changes[1:-1] - np.maximum(changes[:-2], changes[2:])
+        index = int(sudden.argmax())
+        return max(0.0, float(sudden[index])), self._times[index]
+
     def _compare(self, seconds: float, picture: Picture) -> None:
         size = (THUMBNAIL_PX, THUMBNAIL_PX)
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=float)
         if self._before is not None:
-            change = float(np.abs(small - self._before).mean())
-            if change > self.largest_change:
-                self.largest_change, self.change_seconds = change, seconds
+            self._changes.append(float(np.abs(small - self._before).mean()))
+            self._times.append(seconds)
         self._before = small
 
 
@@ -111,15 +122,16 @@ def check_picture(track: LandmarkTrack, watch: PictureWatch, limits: QualityLimi
             f"{limits.min_eye_distance_px:g} are needed"
         )
     jump, jump_seconds = largest_jump(track)
+    change, change_seconds = watch.largest_change()
     if jump > limits.max_jump:
         reasons.append(
             f"cut inside: the face jumps by {jump:.2f} eye distances at {jump_seconds:.2f} s, at "
             f"most {limits.max_jump:g} are allowed"
         )
-    elif watch.largest_change > limits.max_change:
+    elif change > limits.max_change:
         reasons.append(
-            f"cut inside: the picture changes by {watch.largest_change:.0f} of 255 at "
-            f"{watch.change_seconds:.2f} s, at most {limits.max_change:g} are allowed"
+            f"cut inside: the picture changes by {change:.0f} of 255 at {change_seconds:.2f} s, at "
+            f"most {limits.max_change:g} are allowed"
         )
     if watch.crowd_share > limits.max_crowd_share:
         reasons.append(
