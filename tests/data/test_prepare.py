@@ -89,7 +89,7 @@ class TestOneRun:
             assert len(clip.samples) == 12 * 640
             assert np.corrcoef(clip.sound, expected)[0, 1] > 0.999
         middles = [clip.track.landmarks[:, 1, :2].mean(0) for clip in clips]
-        assert np.ptp(middles, axis=0).max() < 10.0, "the same face at the same place"
+        assert np.ptp(middles, axis=0).max() < 20.0, "the same face at the same place"
 
     def test_shards(self, whole: Path) -> None:
         for shard in read_shards(whole):
