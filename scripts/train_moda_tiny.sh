@@ -9,12 +9,13 @@
 # SPEECH   natural recordings for phone labels
 #
 # Needs the Debian packages named in scripts/synthesize_speech.py and the extra `corpora`.
-# Every step continues where an interrupted one stopped.
+# Every step continues where an interrupted one stopped. All clips are kept, those outside the limits
+# of quality too: the weights in the package were made from all. docs/corpora.md has the limits.
 set -euo pipefail
 talking=$1 silent=$2 speech=$3
 
-moda prepare "$talking" runs/prepared/talking --labels "$talking/labels.csv"
-moda prepare "$silent" runs/prepared/silent --labels "$silent/labels.csv" --no-sound
+moda prepare "$talking" runs/prepared/talking --labels "$talking/labels.csv" --keep-all
+moda prepare "$silent" runs/prepared/silent --labels "$silent/labels.csv" --no-sound --keep-all
 python scripts/synthesize_speech.py runs/phones --espeak-hours 7 --flite-hours 1.2 --festival-hours 1.5
 python scripts/label_speech.py "$speech" runs/phones/natural.npz
 python scripts/label_speech.py "$talking" runs/phones/talking.npz

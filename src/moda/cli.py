@@ -20,6 +20,7 @@ from moda import (
     cli_dub,
     cli_generate,
     cli_models,
+    cli_prepare,
     cli_research,
     cli_serve,
     cli_videos,
@@ -54,6 +55,7 @@ cli_generate.register(app)
 cli_dub.register(app)
 cli_doctor.register(app)
 cli_models.register(app)
+cli_prepare.register(app)
 cli_research.register(app)
 cli_controls.register(app)
 cli_serve.register(app)

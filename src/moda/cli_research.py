@@ -1,4 +1,4 @@
-"""The commands of people who train and compare: ``moda prepare | train | evaluate``."""
+"""The commands of people who train and compare: ``moda train | evaluate``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ Speakers = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(epilog="Example: moda prepare talking/ prepared/ --labels labels.csv")(prepare)
     app.command(epilog="Example: moda train recipes/moda-tiny.json -o runs/moda-tiny")(train)
     app.command(
         epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
@@ -29,49 +28,6 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")(
         evaluate_renderer
     )
-
-
-def prepare(
-    folder: Annotated[Path, typer.Argument(help="Folder of talking videos.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the prepared clips.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV file with the columns file, speaker, emotion, sound.")
-    ] = None,
-    sound: Annotated[
-        bool, typer.Option("--sound/--no-sound", help="Whether the sound is the speaker's own.")
-    ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-) -> None:
-    """Track talking videos for training.
-
-    Writes one file per clip with landmarks, sound and labels. What is already there is kept; what
-    cannot be used is reported and skipped.
-    """
-    from moda.data.prepare import ClipOutcome, prepare_folder
-    from moda.encoders.face import FaceModels
-    from moda.pipeline import choose_device
-
-    started = time.perf_counter()
-
-    def report(outcome: ClipOutcome, done: int, total: int) -> None:
-        reason = f": {outcome.reason}" if outcome.reason else ""
-        typer.echo(f"[{done}/{total}] {outcome.status} {outcome.file}{reason}", err=True)
-
-    outcomes = prepare_folder(
-        folder,
-        output,
-        models=FaceModels(choose_device(device)),
-        labels=labels,
-        sound=sound,
-        report=report,
-    )
-    minutes = sum(outcome.seconds for outcome in outcomes) / 60.0
-    counts = ", ".join(
-        f"{sum(outcome.status == status for outcome in outcomes)} {status}"
-        for status in ("prepared", "kept", "skipped")
-    )
-    took = time.perf_counter() - started
-    typer.echo(f"{counts}; {minutes:.1f} minutes of video in {took:.0f} s: {output}")
 
 
 def train(

@@ -1,22 +1,47 @@
-"""Prepared clips: one safetensors file each with landmarks, sound and labels."""
+"""Prepared clips in shards: safetensors files of many clips, memory-mapped when read.
+
+A shard holds the landmarks and the sound of its clips, in the neural space also motion, identity
+and speech features, and as JSON what is known of each, also of those that were left out and why.
+The same clips give the same bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from moda.data.corpora import Split, Word
+from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import CheckpointError
 from moda.structures import EMOTIONS, Floats
 
-FORMAT = "moda-clip-1"
+SpaceName = Literal["mesh", "neural"]
+
+FORMAT = "moda-shard-1"
+SHARD_PATTERN = "shard-*.safetensors"
+PARTIAL_PATTERN = "*.partial"
+
+
+@dataclass(frozen=True)
+class NeuralTrack:
+    """What a clip is in the neural space; T frames at 25 fps."""
+
+    motion: Floats
+    """(2, T, 70) raw, of the picture and of the mirrored picture"""
+    identity: Floats
+    """(2, 63) canonical key points of both, means over the clip"""
+    features: NDArray[np.float16]
+    """(T, F) HuBERT features of the sound; (0, F) without speech"""
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,11 @@ class PreparedClip:
     track: LandmarkTrack
     samples: NDArray[np.int16]
     """(N,) mono 16 kHz"""
+    split: Split = "train"
+    transcript: str | None = None
+    words: tuple[Word, ...] = ()
+    neural: NeuralTrack | None = None
+    """where the clip was prepared for the neural space"""
 
     @property
     def has_speech(self) -> bool:
@@ -44,73 +74,167 @@ class PreparedClip:
         return len(self.track) / self.track.frames_per_second
 
 
-def write_clip(path: Path, clip: PreparedClip, header: Mapping[str, str]) -> None:
-    """Write a clip, whole or not at all. ``header`` adds to what the clip says of itself."""
-    partial = path.with_suffix(".partial")
-    tensors: dict[str, NDArray[Any]] = {
-        "landmarks": np.ascontiguousarray(clip.track.landmarks),
-        "found": clip.track.found.astype(np.uint8),
-        "samples": clip.samples if clip.has_speech else np.zeros(1, np.int16),
-    }
-    own = {
+@dataclass(frozen=True)
+class ClipEntry:
+    """What a shard says of a clip."""
+
+    name: str
+    speaker: str
+    split: Split
+    status: Literal["prepared", "skipped"]
+    fingerprint: str
+    """of the files and options that it was made from"""
+    seconds: float = 0.0
+    reasons: tuple[str, ...] = ()
+    """why it was skipped, or what speaks against it; a few words and a colon, then more"""
+    emotion: str | None = None
+    transcript: str | None = None
+    words: tuple[Word, ...] = ()
+
+
+class Shard:
+    """One file of prepared clips. Opening it reads the entries alone.
+
+    Raises:
+        CheckpointError: The file is damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with safe_open(path, framework="np") as file:
+                header = json.loads((file.metadata() or {}).get("shard", "{}"))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is no shard of prepared clips: {error}") from error
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is no shard of prepared clips of format {FORMAT}")
+        try:
+            self.space = _space_name(header["space"])
+            self.entries = tuple(_entry(values) for values in header["clips"])
+            self.statistics = MotionStatistics.from_dict(header["statistics"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} has entries that cannot be read: {error}") from error
+
+    def clip(self, entry: ClipEntry) -> PreparedClip:
+        """One of the prepared clips.
+
+        Raises:
+            CheckpointError: It is not in the file.
+        """
+        try:
+            with safe_open(self.path, framework="np") as file:
+                tensors = {
+                    key: file.get_tensor(f"{entry.name}/{key}") for key in _tensor_names(self.space)
+                }
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.path} lacks the clip {entry.name}: {error}") from error
+        track = LandmarkTrack(tensors.pop("landmarks"), tensors.pop("found").astype(bool))
+        return PreparedClip(
+            entry.name,
+            entry.speaker,
+            entry.emotion,
+            track,
+            tensors.pop("samples"),
+            entry.split,
+            entry.transcript,
+            entry.words,
+            NeuralTrack(**tensors) if tensors else None,
+        )
+
+    def clips(self) -> Iterator[PreparedClip]:
+        """All prepared clips, one after the other."""
+        for entry in self.entries:
+            if entry.status == "prepared":
+                yield self.clip(entry)
+
+
+def write_shard(
+    path: Path,
+    entries: Sequence[ClipEntry],
+    clips: Iterable[PreparedClip],
+    statistics: MotionStatistics,
+    space: SpaceName = "mesh",
+) -> None:
+    """Write a shard, whole or not at all; ``clips`` are those of the entries that are prepared."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for clip in clips:
+        values = {
+            "landmarks": clip.track.landmarks,
+            "found": clip.track.found.astype(np.uint8),
+            "samples": clip.samples,
+        }
+        if clip.neural is not None:
+            values |= vars(clip.neural)
+        for key in _tensor_names(space):
+            tensors[f"{clip.name}/{key}"] = np.ascontiguousarray(values[key])
+    header = {
         "format": FORMAT,
-        "name": clip.name,
-        "speaker": clip.speaker,
-        "emotion": clip.emotion or "",
-        "has_speech": str(clip.has_speech).lower(),
+        "space": space,
+        "clips": [asdict(entry) for entry in entries],
+        "statistics": statistics.to_dict(),
     }
-    save_file(tensors, partial, metadata={**header, **own})
+    partial = partial_path(path)
+    save_file(tensors, partial, metadata={"shard": json.dumps(header, sort_keys=True)})
     partial.replace(path)
 
 
-def read_header(path: Path) -> dict[str, str]:
-    """The labels of a prepared clip.
+def partial_path(path: Path) -> Path:
+    """Where to write a file before it has its name: nobody else writes there."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def read_shards(folder: Path) -> Iterator[Shard]:
+    """The shards of a folder in the order of their names.
 
     Raises:
-        CheckpointError: the file is damaged or of another kind.
+        CheckpointError: There are none, or one is damaged.
     """
-    try:
-        with safe_open(path, framework="np") as file:
-            header = dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a prepared clip: {error}") from error
-    if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a prepared clip of format {FORMAT}")
-    return header
+    paths = sorted(folder.glob(SHARD_PATTERN))
+    if not paths:
+        raise CheckpointError(f"{folder} holds no prepared clips; run moda prepare first")
+    for path in paths:
+        yield Shard(path)
 
 
-def read_clip(path: Path) -> PreparedClip:
-    """Read what :func:`write_clip` wrote.
+def iterate_clips(folder: Path, *, split: Split | None = None) -> Iterator[PreparedClip]:
+    """Prepared clips of a folder, of one split or of all; one is in memory at a time.
 
     Raises:
-        CheckpointError: the file is damaged or of another kind.
+        CheckpointError: The folder holds none, or a file is damaged.
     """
-    header = read_header(path)
-    with safe_open(path, framework="np") as file:
-        landmarks, found = file.get_tensor("landmarks"), file.get_tensor("found")
-        samples = file.get_tensor("samples")
-    emotion = header["emotion"] or None
-    if emotion is not None and emotion not in EMOTIONS:
-        raise CheckpointError(f"{path} has an unknown emotion {emotion!r}")
-    return PreparedClip(
-        name=header["name"],
-        speaker=header["speaker"],
-        emotion=emotion,
-        track=LandmarkTrack(landmarks, found.astype(bool)),
-        samples=samples if header["has_speech"] == "true" else np.zeros(0, np.int16),
-    )
+    for shard in read_shards(folder):
+        for entry in shard.entries:
+            if entry.status == "prepared" and split in (None, entry.split):
+                yield shard.clip(entry)
 
 
 def read_clips(folders: list[Path]) -> list[PreparedClip]:
-    """All clips of some folders in the order of their names.
+    """All clips of some folders, in the order of the names in each.
 
     Raises:
-        CheckpointError: a folder holds none, or a file is damaged.
+        CheckpointError: A folder holds none, or a file is damaged.
     """
-    clips = []
-    for folder in folders:
-        paths = sorted(folder.glob("*.safetensors"))
-        if not paths:
-            raise CheckpointError(f"{folder} holds no prepared clips; run moda prepare first")
-        clips += [read_clip(path) for path in paths]
-    return clips
+    return [
+        clip
+        for folder in folders
+        for clip in sorted(iterate_clips(folder), key=lambda clip: clip.name)
+    ]
+
+
+def _tensor_names(space: SpaceName) -> tuple[str, ...]:
+    neural = tuple(item.name for item in fields(NeuralTrack)) if space == "neural" else ()
+    return ("landmarks", "found", "samples", *neural)
+
+
+def _space_name(value: object) -> SpaceName:
+    if value not in get_args(SpaceName):
+        raise ValueError(f"unknown motion space {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def _entry(values: dict[str, Any]) -> ClipEntry:
+    words = tuple(Word(*word) for word in values.pop("words"))
+    entry = ClipEntry(**values | {"words": words, "reasons": tuple(values["reasons"])})
+    if entry.emotion is not None and entry.emotion not in EMOTIONS:
+        raise ValueError(f"unknown emotion {entry.emotion!r} of {entry.name}")
+    return entry

@@ -24,7 +24,7 @@ from moda.encoders.face_crop import (
     square_crop,
 )
 from moda.encoders.motion_extractor import MotionExtractor, extract_faces
-from moda.encoders.tracking import follow_face, num_grid_frames, resample_frames
+from moda.encoders.tracking import LandmarkTrack, follow_face, num_grid_frames, resample_frames
 from moda.errors import MediaError
 from moda.keypoints import (
     EXPRESSION_SIZE,
@@ -59,6 +59,16 @@ class ImplicitTrack(NamedTuple):
     """The frame that stands for the face at rest"""
 
 
+class ImplicitFaces(NamedTuple):
+    """A talking video in the neural space at 25 fps, to train on."""
+
+    track: LandmarkTrack
+    motion: Floats
+    """(2, T, 70) raw motion, of the video and of its mirror image"""
+    identity: Floats
+    """(2, 63) raw canonical key points of both, means over the pictures that show the face"""
+
+
 def track_implicit_motion(
     video: Callable[[], Iterable[tuple[float, Picture]]],
     models: FaceModels,
@@ -80,14 +90,38 @@ def track_implicit_motion(
     on_grid, found = resample_frames(landmarks, times, num_frames)
     seen = np.isfinite(landmarks[:, 0, 0])
     geometry = steady_crop(landmarks[seen])
-    motion = np.full((len(times), MOTION_SIZE), np.nan, np.float32)
-    for indices, crops in _batches(video(), seen, geometry):
-        faces = extract_faces(extractor, crops)
-        motion[indices] = [face.motion for face in faces]
-    if not np.isfinite(motion[seen]).all():
-        raise MediaError("the video had fewer pictures when it was read again; save it again")
+    motion = _extract(video(), seen, geometry, extractor, mirror=False)[:, 0, :MOTION_SIZE]
     resampled, _ = resample_frames(motion, times, num_frames)
     return ImplicitTrack(resampled, found, calmest_frame(on_grid.astype(np.float64), resampled))
+
+
+def track_implicit_faces(
+    video: Callable[[], Iterable[tuple[float, Picture]]],
+    models: FaceModels,
+    extractor: MotionExtractor,
+) -> ImplicitFaces:
+    """Landmarks, motion and identity of the face in a video, and those of its mirror image.
+
+    The networks see the mirror image of the crop: what they say of it is no mirrored motion.
+
+    Args:
+        video: begins the video, pictures with their times in seconds; it is read twice.
+        extractor: computes where its weights are.
+
+    Raises:
+        FaceError: fewer than two pictures show a face.
+        MediaError: there are fewer pictures the second time.
+    """
+    times, landmarks = follow_face(video(), models)
+    num_frames = num_grid_frames(times)
+    on_grid, found = resample_frames(landmarks, times, num_frames)
+    seen = np.isfinite(landmarks[:, 0, 0])
+    values = _extract(video(), seen, steady_crop(landmarks[seen]), extractor, mirror=True)
+    motion, _ = resample_frames(values[:, :, :MOTION_SIZE], times, num_frames)
+    identity = values[seen, :, MOTION_SIZE:].mean(axis=0)
+    return ImplicitFaces(
+        LandmarkTrack(on_grid, found), np.ascontiguousarray(motion.swapaxes(0, 1)), identity
+    )
 
 
 def steady_crop(landmarks: NDArray[np.float32]) -> CropGeometry:
@@ -154,6 +188,34 @@ def relative_motion(driving: ImplicitTrack, rest: Floats) -> Floats:
     parts = [expression.reshape(-1, EXPRESSION_SIZE), scale[:, None], translation]
     result: Floats = np.concatenate([*parts, np.stack(angles, axis=1)], axis=1, dtype=np.float32)
     return result
+
+
+def _extract(
+    pictures: Iterable[tuple[float, Picture]],
+    seen: NDArray[np.bool_],
+    geometry: CropGeometry,
+    extractor: MotionExtractor,
+    *,
+    mirror: bool,
+) -> Floats:
+    """Motion and canonical key points (N, 1, 133) of N pictures, NaN where no face is seen.
+
+    With ``mirror`` they are (N, 2, 133), the second of the mirror image.
+
+    Raises MediaError if there are fewer pictures than ``seen`` says.
+    """
+    flips = (slice(None), slice(None, None, -1))[: 2 if mirror else 1]
+    values = np.full((len(seen), len(flips), MOTION_SIZE + EXPRESSION_SIZE), np.nan, np.float32)
+    for indices, crops in _batches(pictures, seen, geometry):
+        for side, flip in enumerate(flips):
+            faces = extract_faces(extractor, np.ascontiguousarray(crops[:, :, flip]))
+            values[indices, side] = [
+                np.concatenate([face.motion, face.canonical_keypoints.reshape(-1)])
+                for face in faces
+            ]
+    if not np.isfinite(values[seen]).all():
+        raise MediaError("the video had fewer pictures when it was read again; save it again")
+    return values
 
 
 def _batches(
