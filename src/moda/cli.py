@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from moda import __version__, cli_doctor, cli_models, cli_research
+from moda import __version__, cli_doctor, cli_models, cli_research, cli_training
 from moda.errors import InputError, ModaError
 from moda.structures import EMOTIONS, EmotionAt, Style
 
@@ -248,6 +248,7 @@ def reenact(
 cli_doctor.register(app)
 cli_models.register(app)
 cli_research.register(app)
+cli_training.register(app)
 
 
 def check_early(output: Path, *inputs: Path) -> None:

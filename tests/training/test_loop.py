@@ -11,7 +11,7 @@ import torch
 
 from moda.checkpoints import load_motion_space
 from moda.config import ModelConfig, SpeechEmbedderConfig, preset
-from moda.data.dataset import Batch, TrainingClip, WindowSampler
+from moda.data.dataset import Batch, DrawnWindow, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
 from moda.structures import MotionSpace
@@ -185,6 +185,7 @@ def steady_batch(
         emotion=np.full(count, emotion, np.int64),
         identity=np.zeros((count, 63), np.float32),
         weight=np.ones((count, num_frames), np.float32),
+        windows=tuple(DrawnWindow("made", 0, seed) for seed in range(count)),
     )
 
 
@@ -202,14 +203,14 @@ def test_the_flow_learns_what_differs_from_the_mean(
         run.model.emotion_mean[4] = offset
     motion = offset.clone()
     motion[:16] += mean
-    weights, lip_rows = run.metric.weights, run.metric.lip_rows
+    weights, lip_rows = run.losses.metric.weights, run.losses.metric.lip_rows
     # Of unit noise: its square is 1, that of its change 2, that of each lip distance 1.
     noise = (1.0 + 2.0 * SMOOTHNESS_WEIGHT) * weights.mean() + LIP_DISTANCE_WEIGHT
     extra = (weights * difference**2).mean()
     extra = extra + LIP_DISTANCE_WEIGHT * ((lip_rows @ difference[:16]) ** 2).mean()
 
     def loss(motion: torch.Tensor, emotion: int) -> float:
-        (value,) = run._flow_losses(steady_batch(motion.numpy(), emotion=emotion)).values()
+        (value,) = run.losses.flow_losses(steady_batch(motion.numpy(), emotion=emotion)).values()
         return value.item()
 
     assert loss(motion, 4) == pytest.approx(noise.item(), rel=0.02)
@@ -226,7 +227,7 @@ def test_silent_clips_do_not_teach_the_mouth(
     def taught(silent: int) -> torch.Tensor:
         run.model.zero_grad()
         batch = steady_batch(motion, count=4, silent=silent)
-        (loss,) = run._flow_losses(batch).values()
+        (loss,) = run.losses.flow_losses(batch).values()
         loss.backward()  # type: ignore[no-untyped-call]
         gradient = run.model.final_layer.linear.bias.grad
         assert gradient is not None
@@ -246,9 +247,9 @@ def test_speech_steps_ignore_silent_clips(
     broken = batch._replace(motion=batch.motion.copy())
     broken.motion[:2] = np.nan
     torch.manual_seed(0)
-    (first,) = run._speech_losses(batch).values()
+    (first,) = run.losses.speech_losses(batch).values()
     torch.manual_seed(0)
-    (second,) = run._speech_losses(broken).values()
+    (second,) = run.losses.speech_losses(broken).values()
     assert first.item() == second.item()
 
 

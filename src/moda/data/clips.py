@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,26 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from moda.data.mapped import map_tensors
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import CheckpointError
 from moda.structures import EMOTIONS, Floats
 
 FORMAT = "moda-clip-1"
+NEURAL = ("motion", "identity", "features")
+"""Tensors of a :class:`NeuralTrack`, mapped when a clip is read."""
+
+
+@dataclass(frozen=True)
+class NeuralTrack:
+    """What the neural system needs of a clip at 25 fps. The arrays may be mapped files."""
+
+    motion: Floats
+    """(2, T, 70) raw motion of the picture and of its mirror image"""
+    identity: Floats
+    """(2, 63) canonical key points of both"""
+    features: NDArray[np.float16]
+    """(T, F) of the speech"""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class PreparedClip:
     track: LandmarkTrack
     samples: NDArray[np.int16]
     """(N,) mono 16 kHz"""
+    neural: NeuralTrack | None = None
 
     @property
     def has_speech(self) -> bool:
@@ -52,6 +68,8 @@ def write_clip(path: Path, clip: PreparedClip, header: Mapping[str, str]) -> Non
         "found": clip.track.found.astype(np.uint8),
         "samples": clip.samples if clip.has_speech else np.zeros(1, np.int16),
     }
+    if clip.neural is not None:
+        tensors |= {name: np.ascontiguousarray(getattr(clip.neural, name)) for name in NEURAL}
     own = {
         "format": FORMAT,
         "name": clip.name,
@@ -92,13 +110,29 @@ def read_clip(path: Path) -> PreparedClip:
     emotion = header["emotion"] or None
     if emotion is not None and emotion not in EMOTIONS:
         raise CheckpointError(f"{path} has an unknown emotion {emotion!r}")
+    mapped = map_tensors(path)
+    neural = NeuralTrack(*(mapped[name] for name in NEURAL)) if NEURAL[0] in mapped else None
     return PreparedClip(
         name=header["name"],
         speaker=header["speaker"],
         emotion=emotion,
         track=LandmarkTrack(landmarks, found.astype(bool)),
         samples=samples if header["has_speech"] == "true" else np.zeros(0, np.int16),
+        neural=neural,
     )
+
+
+def iterate_clips(folder: Path) -> Iterator[PreparedClip]:
+    """The clips of a folder in the order of their names; one is in memory at a time.
+
+    Raises:
+        CheckpointError: The folder holds none, or a file is damaged.
+    """
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise CheckpointError(f"{folder} holds no prepared clips; run moda prepare first")
+    for path in paths:
+        yield read_clip(path)
 
 
 def read_clips(folders: list[Path]) -> list[PreparedClip]:
@@ -107,10 +141,4 @@ def read_clips(folders: list[Path]) -> list[PreparedClip]:
     Raises:
         CheckpointError: a folder holds none, or a file is damaged.
     """
-    clips = []
-    for folder in folders:
-        paths = sorted(folder.glob("*.safetensors"))
-        if not paths:
-            raise CheckpointError(f"{folder} holds no prepared clips; run moda prepare first")
-        clips += [read_clip(path) for path in paths]
-    return clips
+    return [clip for folder in folders for clip in iterate_clips(folder)]

@@ -1,0 +1,50 @@
+"""What makes an error count in the neural motion space, which has no vertices to see lips in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from moda.motion.published import LIP_DIMENSIONS
+from moda.structures import MotionSpace
+from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric
+
+
+class KeypointMetric(nn.Module):
+    """All normalised numbers weigh the same, except that those that never vary weigh nothing.
+
+    The same members as :class:`MotionMetric`, as far as a model without a mean of the mouth needs
+    them.
+    """
+
+    weights: Tensor  # (D,)
+
+    def __init__(self, space: MotionSpace) -> None:
+        super().__init__()
+        varies = torch.from_numpy(space.std > 0).float()
+        self.register_buffer("weights", varies, persistent=False)
+
+    def flow_loss(self, error: Tensor, inside: Tensor) -> Tensor:
+        """Mean square of a velocity error (B, T, D), plus half of that of its change over time.
+
+        ``inside`` (B, T) is 0 in the padding. The target of the velocity is noise less motion, so
+        the change of its error is that of the estimated motion: the second term keeps it smooth.
+        """
+        mask = inside[..., None]
+        both = mask[:, 1:] * mask[:, :-1]
+        position = (mask * self.weights * error**2).mean()
+        change = (both * self.weights * error.diff(dim=1) ** 2).mean()
+        return position + SMOOTHNESS_WEIGHT * change
+
+
+def metric_of(space: MotionSpace) -> MotionMetric | KeypointMetric:
+    """The metric of a motion space."""
+    return MotionMetric(space) if space.basis is not None else KeypointMetric(space)
+
+
+def lip_columns(space: MotionSpace) -> list[int]:
+    """Which numbers of a motion vector move the lips."""
+    if space.name == "neural":
+        return LIP_DIMENSIONS
+    mouth = space.slice("mouth")
+    return list(range(mouth.start, mouth.stop))
