@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from moda.motion.published import LIP_DIMENSIONS
@@ -11,18 +10,12 @@ from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric
 
 
 class KeypointMetric(nn.Module):
-    """All normalised numbers weigh the same, except that those that never vary weigh nothing.
+    """All normalised numbers weigh the same.
 
-    The same members as :class:`MotionMetric`, as far as a model without a mean of the mouth needs
-    them.
+    Depth too, which never varies: the sampler follows its velocity like the others', and the
+    network must see there what it saw in training. The members are those of :class:`MotionMetric`
+    that a model without a mean of the mouth needs.
     """
-
-    weights: Tensor  # (D,)
-
-    def __init__(self, space: MotionSpace) -> None:
-        super().__init__()
-        varies = torch.from_numpy(space.std > 0).float()
-        self.register_buffer("weights", varies, persistent=False)
 
     def flow_loss(self, error: Tensor, inside: Tensor) -> Tensor:
         """Mean square of a velocity error (B, T, D), plus half of that of its change over time.
@@ -32,14 +25,14 @@ class KeypointMetric(nn.Module):
         """
         mask = inside[..., None]
         both = mask[:, 1:] * mask[:, :-1]
-        position = (mask * self.weights * error**2).mean()
-        change = (both * self.weights * error.diff(dim=1) ** 2).mean()
+        position = (mask * error**2).mean()
+        change = (both * error.diff(dim=1) ** 2).mean()
         return position + SMOOTHNESS_WEIGHT * change
 
 
 def metric_of(space: MotionSpace) -> MotionMetric | KeypointMetric:
     """The metric of a motion space."""
-    return MotionMetric(space) if space.basis is not None else KeypointMetric(space)
+    return MotionMetric(space) if space.basis is not None else KeypointMetric()
 
 
 def lip_columns(space: MotionSpace) -> list[int]:

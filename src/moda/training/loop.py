@@ -28,6 +28,7 @@ from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
 from moda.training.processes import OneProcess, Processes
+from moda.training.read_ahead import ReadAhead
 from moda.training.snapshots import Snapshots
 from moda.training.step_losses import StepLosses
 from moda.training.sync_network import SyncExpert
@@ -176,17 +177,24 @@ class Trainer:
             InputError: the loss is not a number; step, learning rate and windows are named.
         """
         started = time.perf_counter()
+        ahead = ReadAhead(self._make_part, self.num_steps * self.options.accumulation)
+        try:
+            self._run(ahead, report, started)
+        finally:
+            ahead.close()
+        return self.average.eval()
+
+    def _run(self, ahead: ReadAhead[Batch], report: Report, started: float) -> None:
         while self.step < self.num_steps:
-            values = self._train_step()
+            values = self._train_step(ahead)
             self.step += 1
             if self.step == self.options.speech_steps and self._learns_mean:
                 self._settle_mean()
             report({"step": self.step, "seconds": time.perf_counter() - started, **values})
             if self.step % self.options.checkpoint_every == 0 or self.step == self.num_steps:
                 self.save()
-        return self.average.eval()
 
-    def _train_step(self) -> dict[str, float]:
+    def _train_step(self, ahead: ReadAhead[Batch]) -> dict[str, float]:
         options, processes = self.options, self.processes
         speech_only = self.step < options.speech_steps
         rate = self._set_learning_rate(speech_only)
@@ -195,7 +203,7 @@ class Trainer:
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         for index in range(options.accumulation):
-            batch = self._part(processes.index * options.accumulation + index)
+            batch = ahead[self.step * options.accumulation + index]
             averages = index == options.accumulation - 1
             with nullcontext() if averages else processes.without_averaging(self._shared):
                 losses, count = self._shared(batch, speech_only)
@@ -213,16 +221,19 @@ class Trainer:
         self._update_average()
         return values | {"rate": rate}
 
-    def _part(self, index: int | None = None) -> Batch:
-        """One part of this step's batch, or the whole."""
-        options = self.options
-        parts = self.processes.count * options.accumulation
-        num_frames = SPEECH_FRAMES
-        if self.step >= options.speech_steps:
-            random = np.random.default_rng([options.seed, self.step])
+    def _make_part(self, number: int) -> Batch:
+        """What this process computes in a pass; passes are numbered through all steps."""
+        step, index = divmod(number, self.options.accumulation)
+        parts = self.processes.count * self.options.accumulation
+        first = self.processes.index * self.options.accumulation + index
+        return self._make_batch(step, slice(first, None, parts))
+
+    def _make_batch(self, step: int, part: slice) -> Batch:
+        options, num_frames = self.options, SPEECH_FRAMES
+        if step >= options.speech_steps:
+            random = np.random.default_rng([options.seed, step])
             num_frames = int(random.choice(options.window_frames))
-        part = slice(None) if index is None else slice(index, None, parts)
-        return self.windows.batch(options.batch_size, num_frames, draw=self.step, part=part)
+        return self.windows.batch(options.batch_size, num_frames, draw=step, part=part)
 
     def _num_windows(self, speech_only: bool) -> int:
         """Of the whole batch, those that the losses are about."""
@@ -251,7 +262,7 @@ class Trainer:
             return
         name, value = next(item for item in values.items() if not math.isfinite(item[1]))
         what = f"the loss is {value}" if name != "gradient" else f"the gradient is {value}"
-        batch = self._part()
+        batch = self._make_batch(self.step, slice(None))
         num_frames = batch.motion.shape[1]
         whole = [
             np.isfinite(batch.motion[k]).all() and np.isfinite(batch.speech[k]).all()

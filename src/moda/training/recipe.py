@@ -248,7 +248,8 @@ def _data(
     if embedder is not None:
         clips = refine_lags(clips, embedder, recipe.in_sync)
     _write_lags(clips, folder / "lags.json")
-    emotion_mean = emotion_means(own, space) / space.scale if config.motion.mouth_size else None
+    has_mean = config.motion.mouth_size and start is None
+    emotion_mean = emotion_means(own, space) / space.scale if has_mean else None
     return TrainingData(space, clips, held_out, embedder, emotion_mean)
 
 

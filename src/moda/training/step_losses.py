@@ -97,8 +97,8 @@ class StepLosses(nn.Module):
         mouth = mouth[speaking]
         truth = self._tensor(batch.motion)[speaking]
         inside = self._tensor(batch.weight)[speaking]
-        if not len(mouth):
-            return {"regression": mouth.sum()}
+        if not len(mouth):  # the other parts of the batch have the windows with sound
+            return {name: mouth.sum() for name in self._names("regression")}
         losses = {
             "regression": self.metric.regression_loss(mouth, truth[..., self.metric.mouth], inside)
         }
@@ -169,6 +169,10 @@ class StepLosses(nn.Module):
                 inside * told[:, None],
             )
         return losses
+
+    def _names(self, name: str) -> list[str]:
+        """Of the losses of a stage."""
+        return [name] if self.expert is None else [name, "sync"]
 
     def _sync_loss(self, found: Tensor, true: Tensor, heard: Tensor, weight: Tensor) -> Tensor:
         assert self.expert is not None
