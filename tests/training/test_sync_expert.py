@@ -26,7 +26,7 @@ from moda.training.sync_network import (
 )
 
 OPTIONS = ExpertOptions(
-    steps=60, batch_size=8, pairs=4, learning_rate=5e-3, width=24, embedding=12, dropout=0.0
+    steps=150, batch_size=8, pairs=8, learning_rate=1e-2, width=32, embedding=16, dropout=0.0
 )
 
 
@@ -65,7 +65,7 @@ def clips(
 
 @pytest.fixture(scope="module")
 def expert(space: MotionSpace) -> SyncExpert:
-    return train_expert(clips(space, "abcdefgh"), space, options=OPTIONS, augment=False)
+    return train_expert(clips(space, "abcdefghijklmnop"), space, options=OPTIONS, augment=False)
 
 
 def test_it_finds_speech_of_strangers(space: MotionSpace, expert: SyncExpert) -> None:

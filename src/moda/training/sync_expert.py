@@ -29,7 +29,7 @@ RIGHT_FRAMES = 1
 """A window found this close to the right one is found."""
 AVERAGED_FRAMES = 25
 POSITION_STEP = 5
-WARM_UP_STEPS = 100
+WARM_UP_SHARE = 0.1
 LIP_GAIN, LIP_OFFSET = 0.3, 0.3
 """How far lips are exaggerated and moved in training: amplitude and rest differ between people."""
 
@@ -121,7 +121,8 @@ def train_expert(
     )
     for step in range(options.steps):
         progress = step / options.steps
-        factor = min(1.0, (step + 1) / WARM_UP_STEPS) * (0.5 + 0.5 * np.cos(np.pi * progress))
+        warm_up = min(1.0, (step + 1) / (WARM_UP_SHARE * options.steps))
+        factor = warm_up * (0.5 + 0.5 * np.cos(np.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * max(0.02, float(factor))
         torch.manual_seed(seed * 1_000_003 + step)
