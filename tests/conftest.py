@@ -19,6 +19,18 @@ from official_files import write_hubert, write_live_portrait, write_motion_model
 PHOTOGRAPH = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; runs only with -m slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+
+
 @pytest.fixture(scope="session")
 def photograph() -> Picture:
     """(512, 512, 3) RGB, one frontal smiling face of about 110 px: Eileen Collins, NASA."""

@@ -174,6 +174,7 @@ def test_finetune_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert np.abs(mine - theirs).max() > 0
 
 
+@pytest.mark.slow
 def test_previews_are_videos(tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = tmp_path / "anna"
