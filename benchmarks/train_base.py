@@ -98,6 +98,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "gradient_norms": [round(values["gradient"], 4) for values in steps],
         "seconds_to_build": round(made - started, 1),
         "seconds_per_step": [round(float(value), 2) for value in seconds],
+        "processor_seconds": round(time.process_time(), 1),
         "windows_per_second": round(options.batch_size / best, 4),
         "milliseconds_to_read_a_window": round(1000 * reading, 2),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
