@@ -23,6 +23,7 @@ from moda import (
     cli_prepare,
     cli_research,
     cli_serve,
+    cli_training,
     cli_videos,
     cli_web,
 )
@@ -59,6 +60,7 @@ cli_prepare.register(app)
 cli_research.register(app)
 cli_controls.register(app)
 cli_serve.register(app)
+cli_training.register(app)
 cli_videos.register(app)
 cli_web.register(app)
 

@@ -1,8 +1,7 @@
-"""The commands of people who train and compare: ``moda train | evaluate``."""
+"""The commands of people who compare: ``moda evaluate | evaluate-renderer``."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,52 +20,12 @@ Speakers = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(epilog="Example: moda train recipes/moda-tiny.json -o runs/moda-tiny")(train)
     app.command(
         epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
     )(evaluate)
     app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")(
         evaluate_renderer
     )
-
-
-def train(
-    recipe: Annotated[Path, typer.Argument(help="JSON file, see recipes/.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run; a run in it is continued.")
-    ] = Path("runs/moda"),
-    threads: Annotated[int, typer.Option(help="Processor threads.", min=1)] = 2,
-) -> None:
-    """Train a motion model.
-
-    Fits the motion space, pretrains the speech embedder, trains the flow, and writes a checkpoint
-    that moda generate --model takes.
-    """
-    import torch
-
-    from moda.training.recipe import read_recipe
-    from moda.training.recipe import train as run
-
-    torch.set_num_threads(threads)
-    started = time.perf_counter()
-
-    def report(values: dict[str, float]) -> None:
-        if values["step"] % 100 == 0:
-            losses = ", ".join(
-                f"{name} {value:.3f}"
-                for name, value in values.items()
-                if name not in ("step", "seconds", "rate")
-            )
-            typer.echo(f"step {values['step']:.0f}: {losses}", err=True)
-
-    result = run(
-        read_recipe(recipe),
-        recipe.parent,
-        output,
-        report=report,
-        say=lambda text: typer.echo(text, err=True),
-    )
-    typer.echo(f"trained in {(time.perf_counter() - started) / 60:.1f} minutes: {result}")
 
 
 def evaluate(

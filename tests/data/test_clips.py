@@ -46,10 +46,7 @@ def made_clip(name: str, *, num_frames: int = 6, neural: bool = False) -> Prepar
 
 
 def entry_of(clip: PreparedClip) -> ClipEntry:
-    return ClipEntry(
-        clip.name, clip.speaker, clip.split, "prepared", "f" * 24, clip.seconds, (),
-        clip.emotion, clip.transcript, clip.words,
-    )  # fmt: skip
+    return ClipEntry.of(clip, "f" * 24)
 
 
 def skipped(name: str) -> ClipEntry:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at, shift_frames, stack_context
@@ -29,6 +31,14 @@ def test_lags_are_found_up_to_a_common_zero() -> None:
     lags = estimate_lags(made_clips(known))
     found = anchored(lags, ["clip0", "clip1", "clip2", "clip7", "clip9"])
     assert [round(found[f"clip{index}"]) for index in range(len(known))] == known
+
+
+def test_lags_of_one_speaker_are_found_among_the_clips() -> None:
+    known = [0, 3, -2, 0, 4, 0, -3, 0]
+    clips = [replace(clip, speaker="anna") for clip in made_clips(known)]
+    found = anchored(estimate_lags(clips), ["clip0", "clip3", "clip5", "clip7"])
+    assert [round(found[f"clip{index}"]) for index in range(len(known))] == known
+    assert estimate_lags(clips[1:2]) == {"clip1": 0}
 
 
 def test_an_outlier_does_not_move_the_zero() -> None:

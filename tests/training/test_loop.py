@@ -11,7 +11,7 @@ import torch
 
 from moda.checkpoints import load_motion_space
 from moda.config import ModelConfig, SpeechEmbedderConfig, preset
-from moda.data.dataset import Batch, TrainingClip, WindowSampler
+from moda.data.dataset import Batch, DrawnWindow, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
 from moda.structures import MotionSpace
@@ -107,8 +107,61 @@ def test_it_learns(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> N
 def test_broken_clips_stop_the_run(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> None:
     windows = WindowSampler(clips(space, broken=True), before=12, after=12, seed=1)
     run = Trainer(config, space, windows, replace(OPTIONS, flow_steps=50), tmp_path)
-    with pytest.raises(InputError, match="the loss is nan at step"):
+    says = r"the loss is nan at step .*windows are broken, .*: clip\d frames \d+\.\.\d+"
+    with pytest.raises(InputError, match=says) as caught:
         run.run()
+    assert run.step == int(str(caught.value).split("at step ")[1].split()[0])
+    for value in run.model.state_dict().values():
+        assert torch.isfinite(value).all(), "the weights are those of before"
+
+
+def test_a_training_that_explodes_names_its_windows(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, speech_steps=0, learning_rate=1e20, warm_up_steps=1)
+    with pytest.raises(InputError, match=r"lower the learning rate; they are clip\d frames"):
+        trainer(space, config, tmp_path, options).run()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_learning_rates_in_closed_form(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path, schedule: str
+) -> None:
+    """Each of the two stages warms up and comes down by itself."""
+    options = replace(
+        OPTIONS, speech_steps=4, flow_steps=8, warm_up_steps=2, learning_rate=1e-3, batch_size=2
+    )
+    rates: list[float] = []
+    trainer(space, config, tmp_path, replace(options, schedule=schedule)).run(  # type: ignore[arg-type]
+        lambda values: rates.append(values["rate"])
+    )
+    expected = []
+    for length in (4, 8):
+        for step in range(length):
+            fall = 0.5 * (1.0 + np.cos(np.pi * step / length)) if schedule == "cosine" else 1.0
+            expected.append(1e-3 * min(1.0, (step + 1) / 2) * max(0.02, fall))
+    np.testing.assert_allclose(rates, expected, rtol=1e-9)
+
+
+def test_the_average_is_the_recurrence(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path
+) -> None:
+    """In float64 from the weights after every step; the decay grows from 1/20 to its limit."""
+    options = replace(OPTIONS, speech_steps=0, flow_steps=5, ema_decay=0.12)
+    run = trainer(space, config, tmp_path, options)
+    weight = run.model.final_layer.linear.weight
+    average, step = weight.detach().double().clone(), 0
+
+    def follow(values: dict[str, float]) -> None:
+        nonlocal average, step
+        decay = min(0.12, (step + 1) / (step + 20))
+        average = decay * average + (1.0 - decay) * weight.detach().double()
+        step += 1
+
+    run.run(follow)
+    assert step == 5
+    found = run.average.final_layer.linear.weight.double()
+    torch.testing.assert_close(found, average, rtol=1e-5, atol=1e-8)
 
 
 def test_a_foreign_state_is_refused(
@@ -185,6 +238,7 @@ def steady_batch(
         emotion=np.full(count, emotion, np.int64),
         identity=np.zeros((count, 63), np.float32),
         weight=np.ones((count, num_frames), np.float32),
+        windows=tuple(DrawnWindow("made", 0, seed) for seed in range(count)),
     )
 
 
@@ -202,14 +256,14 @@ def test_the_flow_learns_what_differs_from_the_mean(
         run.model.emotion_mean[4] = offset
     motion = offset.clone()
     motion[:16] += mean
-    weights, lip_rows = run.metric.weights, run.metric.lip_rows
+    weights, lip_rows = run.losses.metric.weights, run.losses.metric.lip_rows
     # Of unit noise: its square is 1, that of its change 2, that of each lip distance 1.
     noise = (1.0 + 2.0 * SMOOTHNESS_WEIGHT) * weights.mean() + LIP_DISTANCE_WEIGHT
     extra = (weights * difference**2).mean()
     extra = extra + LIP_DISTANCE_WEIGHT * ((lip_rows @ difference[:16]) ** 2).mean()
 
     def loss(motion: torch.Tensor, emotion: int) -> float:
-        (value,) = run._flow_losses(steady_batch(motion.numpy(), emotion=emotion)).values()
+        (value,) = run.losses.flow_losses(steady_batch(motion.numpy(), emotion=emotion)).values()
         return value.item()
 
     assert loss(motion, 4) == pytest.approx(noise.item(), rel=0.02)
@@ -226,7 +280,7 @@ def test_silent_clips_do_not_teach_the_mouth(
     def taught(silent: int) -> torch.Tensor:
         run.model.zero_grad()
         batch = steady_batch(motion, count=4, silent=silent)
-        (loss,) = run._flow_losses(batch).values()
+        (loss,) = run.losses.flow_losses(batch).values()
         loss.backward()  # type: ignore[no-untyped-call]
         gradient = run.model.final_layer.linear.bias.grad
         assert gradient is not None
@@ -246,9 +300,9 @@ def test_speech_steps_ignore_silent_clips(
     broken = batch._replace(motion=batch.motion.copy())
     broken.motion[:2] = np.nan
     torch.manual_seed(0)
-    (first,) = run._speech_losses(batch).values()
+    (first,) = run.losses.speech_losses(batch).values()
     torch.manual_seed(0)
-    (second,) = run._speech_losses(broken).values()
+    (second,) = run.losses.speech_losses(broken).values()
     assert first.item() == second.item()
 
 

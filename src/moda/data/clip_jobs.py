@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -88,18 +88,20 @@ def prepare_clip(job: ClipJob) -> ClipEntry:
     except Exception as error:
         error.add_note(f"while {clip.name} was prepared from {clip.video}")
         raise
-    entry = ClipEntry(
-        clip.name,
-        clip.speaker,
-        clip.split,
-        "skipped" if prepared is None else "prepared",
-        job.fingerprint,
-        seconds=0.0 if prepared is None else round(prepared.seconds, 2),
-        reasons=tuple(reasons),
-        emotion=clip.emotion,
-        transcript=clip.transcript,
-        words=clip.words,
-    )
+    if prepared is not None:
+        entry = replace(ClipEntry.of(prepared, job.fingerprint), reasons=tuple(reasons))
+    else:
+        entry = ClipEntry(
+            clip.name,
+            clip.speaker,
+            clip.split,
+            "skipped",
+            job.fingerprint,
+            reasons=tuple(reasons),
+            emotion=clip.emotion,
+            transcript=clip.transcript,
+            words=clip.words,
+        )
     made = [] if prepared is None else [prepared]
     space = job.options.space
     write_shard(job.target, [entry], made, motion_statistics(made, space), space)

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from moda.data.corpora import Split, Word
+from moda.data.mapped import map_tensors
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import CheckpointError
@@ -34,7 +36,7 @@ PARTIAL_PATTERN = "*.partial"
 
 @dataclass(frozen=True)
 class NeuralTrack:
-    """What a clip is in the neural space; T frames at 25 fps."""
+    """What a clip is in the neural space; T frames at 25 fps. The arrays may be mapped files."""
 
     motion: Floats
     """(2, T, 70) raw, of the picture and of the mirrored picture"""
@@ -42,6 +44,10 @@ class NeuralTrack:
     """(2, 63) canonical key points of both, means over the clip"""
     features: NDArray[np.float16]
     """(T, F) HuBERT features of the sound; (0, F) without speech"""
+
+
+TRACK_TENSORS = ("landmarks", "found", "samples")
+NEURAL_TENSORS = tuple(item.name for item in fields(NeuralTrack))
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,21 @@ class ClipEntry:
     transcript: str | None = None
     words: tuple[Word, ...] = ()
 
+    @classmethod
+    def of(cls, clip: PreparedClip, fingerprint: str = "") -> ClipEntry:
+        """Of a clip that is worth training on."""
+        return cls(
+            clip.name,
+            clip.speaker,
+            clip.split,
+            "prepared",
+            fingerprint,
+            seconds=round(clip.seconds, 2),
+            emotion=clip.emotion,
+            transcript=clip.transcript,
+            words=clip.words,
+        )
+
 
 class Shard:
     """One file of prepared clips. Opening it reads the entries alone.
@@ -123,23 +144,30 @@ class Shard:
         """
         try:
             with safe_open(self.path, framework="np") as file:
-                tensors = {
-                    key: file.get_tensor(f"{entry.name}/{key}") for key in _tensor_names(self.space)
-                }
+                tensors = {key: file.get_tensor(f"{entry.name}/{key}") for key in TRACK_TENSORS}
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{self.path} lacks the clip {entry.name}: {error}") from error
-        track = LandmarkTrack(tensors.pop("landmarks"), tensors.pop("found").astype(bool))
         return PreparedClip(
             entry.name,
             entry.speaker,
             entry.emotion,
-            track,
-            tensors.pop("samples"),
+            LandmarkTrack(tensors["landmarks"], tensors["found"].astype(bool)),
+            tensors["samples"],
             entry.split,
             entry.transcript,
             entry.words,
-            NeuralTrack(**tensors) if tensors else None,
+            self._neural(entry.name) if self.space == "neural" else None,
         )
+
+    @cached_property
+    def _mapped(self) -> dict[str, NDArray[Any]]:
+        return map_tensors(self.path)
+
+    def _neural(self, name: str) -> NeuralTrack:
+        try:
+            return NeuralTrack(*(self._mapped[f"{name}/{key}"] for key in NEURAL_TENSORS))
+        except KeyError as error:
+            raise CheckpointError(f"{self.path} lacks a part of the clip {name}: {error}") from None
 
     def clips(self) -> Iterator[PreparedClip]:
         """All prepared clips, one after the other."""
@@ -176,6 +204,14 @@ def write_shard(
     partial = partial_path(path)
     save_file(tensors, partial, metadata={"shard": json.dumps(header, sort_keys=True)})
     partial.replace(path)
+
+
+def write_clips(folder: Path, clips: Iterable[PreparedClip], statistics: MotionStatistics) -> None:
+    """Write clips that were not made by ``moda prepare`` as shards of one clip each."""
+    for clip in clips:
+        space: SpaceName = "mesh" if clip.neural is None else "neural"
+        path = folder / f"shard-{clip.name}.safetensors"
+        write_shard(path, [ClipEntry.of(clip)], [clip], statistics, space)
 
 
 def partial_path(path: Path) -> Path:
@@ -222,8 +258,7 @@ def read_clips(folders: list[Path]) -> list[PreparedClip]:
 
 
 def _tensor_names(space: SpaceName) -> tuple[str, ...]:
-    neural = tuple(item.name for item in fields(NeuralTrack)) if space == "neural" else ()
-    return ("landmarks", "found", "samples", *neural)
+    return (*TRACK_TENSORS, *NEURAL_TENSORS) if space == "neural" else TRACK_TENSORS
 
 
 def _space_name(value: object) -> SpaceName:

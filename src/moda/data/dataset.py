@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from moda.data.mesh_space import mirrored_indices
 from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at, stack_context
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack, motion_from_landmarks
+from moda.errors import InputError
 from moda.landmarks import Array, identity_vector, lip_gap, lip_width
 from moda.structures import EMOTIONS, Floats, MotionSpace
 
@@ -24,30 +25,52 @@ CLIP_WEIGHT_POWER = 0.7
 """A clip is drawn by its length to this power: long clips do not drown the short ones."""
 
 
+class Affine(NamedTuple):
+    """Stored motion (T, D) -> normalised motion, ``values * factor + offset``."""
+
+    factor: Floats  # (D,)
+    offset: Floats  # (D,)
+
+
 @dataclass(frozen=True)
 class TrainingClip:
-    """One clip ready to be cut into windows."""
+    """One clip ready to be cut into windows. Its arrays may be mapped files: windows read the rows
+    that they need and no others."""
 
     name: str
     speaker: str
     emotion: int
     """index into EMOTIONS, or the row after it for none"""
     motion: tuple[Floats, Floats]
-    """normalised (T, D), as tracked and mirrored left to right"""
+    """(T, D), as tracked and mirrored left to right; normalised once ``to_normal`` is applied"""
     identity: tuple[Floats, Floats]
     """(63,) of both"""
-    features: tuple[Floats, ...]
-    """(T, 160), the clean sound first, then augmented ones; empty without own sound"""
+    features: tuple[NDArray[Any], ...]
+    """(T, F) in single or half precision, the clean sound first, then augmented ones; empty without
+    sound of the speaker's own"""
     lips: Array
-    """(T, 2) lip gap and width as tracked"""
+    """(T, 2) lip gap and width as tracked; (0, 2) in the neural space, whose lags are not estimated
+    """
     phones: NDArray[np.int8] | None = None
     """(2 T,) classes at 50 Hz that somebody or something else heard, -1 unknown"""
     lag: float = 0.0
     """lips at ``t + lag`` go with the sound at ``t``"""
+    to_normal: Affine | None = None
+    """None: the motion is normalised already"""
 
     def __len__(self) -> int:
         lengths = [len(self.motion[0]), *(len(features) for features in self.features[:1])]
         return min(lengths)
+
+
+class DrawnWindow(NamedTuple):
+    """Where one window of a batch comes from."""
+
+    clip: str
+    start: int
+    """first frame"""
+    seed: int
+    """of the noise that a training step adds to it"""
 
 
 class Batch(NamedTuple):
@@ -61,6 +84,7 @@ class Batch(NamedTuple):
     emotion: NDArray[np.int64]  # (B,)
     identity: Floats  # (B, 63)
     weight: Floats  # (B, T) 1 inside the clip, 0 in the padding
+    windows: tuple[DrawnWindow, ...]
 
 
 def build_clips(
@@ -154,6 +178,48 @@ def _build(
     )
 
 
+def build_neural_clips(prepared: Iterable[PreparedClip], space: MotionSpace) -> list[TrainingClip]:
+    """Clips of the neural motion space. Nothing is copied: mapped arrays stay on disk.
+
+    The motion of every clip is brought to the usual size of a face, as that of a portrait is when
+    it is animated: scale and translation over the clip's own mean scale, no depth.
+
+    Raises:
+        InputError: A clip was prepared for the mesh space only.
+    """
+    clips = []
+    for clip in prepared:
+        if clip.neural is None:
+            raise InputError(
+                f"clip {clip.name} has no motion of the neural space; prepare the videos again "
+                "with moda prepare --space neural"
+            )
+        motion, identity, features = clip.neural.motion, clip.neural.identity, clip.neural.features
+        clips.append(
+            TrainingClip(
+                name=clip.name,
+                speaker=clip.speaker,
+                emotion=NONE_EMOTION if clip.emotion is None else EMOTIONS.index(clip.emotion),
+                motion=(motion[0], motion[1]),
+                identity=(identity[0], identity[1]),
+                features=(features,) if len(features) else (),
+                lips=np.zeros((0, 2)),
+                to_normal=_usual_size(motion[0], space),
+            )
+        )
+    return clips
+
+
+def _usual_size(motion: Floats, space: MotionSpace) -> Affine:
+    """From raw neural motion (T, D) of a face of any size to normalised motion of the usual one."""
+    factor = np.ones(space.size, np.float32)
+    scale, translation = space.slice("scale").start, space.slice("translation")
+    ratio = float(motion[:, scale].mean()) / float(space.mean[scale])
+    factor[scale : translation.stop] = 1.0 / ratio
+    factor[translation.stop - 1] = 0.0
+    return Affine(factor / space.scale, -space.mean / space.scale)
+
+
 def mirror_track(track: LandmarkTrack, space: MotionSpace) -> LandmarkTrack:
     """The same clip as seen in a mirror."""
     assert space.canonical_face is not None
@@ -163,7 +229,12 @@ def mirror_track(track: LandmarkTrack, space: MotionSpace) -> LandmarkTrack:
 
 
 class WindowSampler:
-    """Draws random windows of clips; the same seed draws the same windows."""
+    """Draws random windows of clips.
+
+    Draws are numbered, and every window has random numbers of its own that follow from the seed,
+    the number of the draw and its place in the batch. So a part of a batch is the same whoever
+    draws it, and a training goes on exactly wherever it was interrupted.
+    """
 
     def __init__(
         self,
@@ -177,16 +248,20 @@ class WindowSampler:
         forget_identity: float = 0.3,
         forget_emotion: float = 0.1,
         forget_phones: float = 0.5,
+        augment: bool = True,
     ) -> None:
         self._speaking = [clip for clip in clips if clip.features]
         self._silent = [clip for clip in clips if not clip.features]
-        self._before, self._after = before, after
+        if not self._speaking:
+            raise InputError(f"none of the {len(clips)} clips has sound of its own; add some")
+        self._before, self._after, self._seed = before, after, seed
         self._silent_share = silent_share if self._silent else 0.0
         self._forget = (forget_previous, forget_identity, forget_emotion, forget_phones)
-        self._generator = np.random.default_rng(seed)
+        self._augment = augment
+        self._num_draws = 0
         self._mean_identity = np.mean([clip.identity[0] for clip in clips], axis=0)
-        self._shares = {
-            id(group): np.array([len(clip) ** CLIP_WEIGHT_POWER for clip in group], float)
+        self._cumulative = {
+            id(group): np.cumsum([len(clip) ** CLIP_WEIGHT_POWER for clip in group])
             for group in (self._speaking, self._silent)
         }
 
@@ -196,30 +271,43 @@ class WindowSampler:
         mean: Floats = self._mean_identity.astype(np.float32)
         return mean
 
-    @property
-    def random_state(self) -> dict[str, Any]:
-        """State of the random numbers, to continue an interrupted run exactly."""
-        return dict(self._generator.bit_generator.state)
+    def num_silent(self, size: int) -> int:
+        """How many windows of a batch have no sound; they are its first ones."""
+        return round(size * self._silent_share)
 
-    @random_state.setter
-    def random_state(self, state: dict[str, Any]) -> None:
-        self._generator.bit_generator.state = state
+    def batch(
+        self,
+        size: int,
+        num_frames: int,
+        *,
+        draw: int | None = None,
+        part: slice = slice(None),
+    ) -> Batch:
+        """Windows of ``num_frames`` frames: of a batch of ``size``, those in ``part``.
 
-    def batch(self, size: int, num_frames: int) -> Batch:
-        """``size`` windows of ``num_frames`` frames."""
-        num_silent = round(size * self._silent_share)
+        ``draw`` is the number of the draw; without it the next one is taken.
+        """
+        if draw is None:
+            draw, self._num_draws = self._num_draws, self._num_draws + 1
+        num_silent = self.num_silent(size)
         windows = [
-            self._window(self._silent if index < num_silent else self._speaking, num_frames)
-            for index in range(size)
+            self._window(
+                self._silent if index < num_silent else self._speaking,
+                num_frames,
+                np.random.default_rng([self._seed, draw, index]),
+            )
+            for index in range(size)[part]
         ]
-        return Batch(*(np.stack(parts) for parts in zip(*windows, strict=True)))
+        *arrays, origins = zip(*windows, strict=True)
+        stacked: list[Any] = [np.stack(parts) for parts in arrays]
+        return Batch._make([*stacked, origins])
 
     def _window(
-        self, group: list[TrainingClip], num_frames: int
-    ) -> tuple[np.ndarray | np.generic, ...]:
-        random = self._generator
-        shares = self._shares[id(group)]
-        clip = group[random.choice(len(group), p=shares / shares.sum())]
+        self, group: list[TrainingClip], num_frames: int, random: np.random.Generator
+    ) -> tuple[np.ndarray | np.generic | DrawnWindow, ...]:
+        cumulative = self._cumulative[id(group)]
+        place = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
+        clip = group[min(int(place), len(group) - 1)]
         flip = int(random.integers(2))
         forget_previous, forget_identity, forget_emotion, forget_phones = self._forget
         length = len(clip)
@@ -227,10 +315,12 @@ class WindowSampler:
         times = np.arange(start - 1, start + num_frames)
         lag = clip.lag if clip.features else 0.0
         motion = _rows_at(clip.motion[flip], times + lag)
+        if clip.to_normal is not None:
+            motion = motion * clip.to_normal.factor + clip.to_normal.offset
         inside = (times[1:] + lag >= 0) & (times[1:] + lag <= length - 1)
         known = start > 0 and random.random() >= forget_previous
         previous = motion[:1] if known else np.zeros_like(motion[:1])
-        speech = self._speech(clip, start, num_frames)
+        speech = self._speech(clip, start, num_frames, random)
         told = clip.phones if random.random() >= forget_phones else None
         phones = self._phones(told, start, num_frames)
         identity = self._mean_identity
@@ -246,16 +336,22 @@ class WindowSampler:
             np.int64(emotion),
             identity.astype(np.float32),
             inside.astype(np.float32),
+            DrawnWindow(clip.name, start, int(random.integers(2**62))),
         )
 
-    def _speech(self, clip: TrainingClip, start: int, num_frames: int) -> Floats:
+    def _speech(
+        self, clip: TrainingClip, start: int, num_frames: int, random: np.random.Generator
+    ) -> NDArray[Any]:
         """Features of a window with context; zeros, which is silence, outside the recording."""
         wanted = self._before + num_frames + self._after
         if not clip.features:
             return np.zeros((wanted, _feature_size(self._speaking)), np.float32)
-        features = clip.features[self._generator.integers(len(clip.features))]
-        padded = np.pad(features, ((self._before, wanted), (0, 0)))[start : start + wanted]
-        return augment_features(padded, self._generator)
+        features = clip.features[random.integers(len(clip.features))]
+        first = start - self._before
+        known = features[max(0, first) : max(0, first + wanted)]
+        missing = max(0, -first)
+        padded = np.pad(known, ((missing, wanted - missing - len(known)), (0, 0)))
+        return augment_features(padded, random) if self._augment else padded
 
     def _phones(
         self, phones: NDArray[np.int8] | None, start: int, num_frames: int
@@ -273,5 +369,7 @@ def _feature_size(clips: Sequence[TrainingClip]) -> int:
 
 
 def _rows_at(values: Floats, times: NDArray[np.floating]) -> Floats:
-    """Rows of ``values`` at fractional times, held at the ends."""
-    return rows_at(values, times).astype(np.float32)
+    """Rows of ``values`` at fractional times, held at the ends; only those are read."""
+    first = int(np.clip(np.floor(times[0]), 0, len(values) - 1))
+    last = int(np.clip(np.floor(times[-1]) + 2, first + 1, len(values)))
+    return rows_at(np.asarray(values[first:last]), times - first).astype(np.float32)

@@ -8,7 +8,7 @@ is its offset. Correcting it is worth more than any other step of training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,13 @@ def estimate_lags(
     """Lag in frames of each clip: lips at ``t + lag`` go with the sound at ``t``.
 
     Alternates between fitting the map on the clips of other speakers at their present lags and
-    choosing the lags. The common zero is left open: see :func:`anchored`.
+    choosing the lags. Where all clips are of one speaker, the map is fitted on the other clips, and
+    a clip by itself keeps its lag. The common zero is left open: see :func:`anchored`.
     """
+    if len(clips) == 1:
+        return {clip.name: clip.lag for clip in clips}
+    if len({clip.speaker for clip in clips}) == 1:
+        clips = [replace(clip, speaker=clip.name) for clip in clips]
     inputs = {clip.name: clip.features.astype(np.float64) for clip in clips}
     speakers = sorted({clip.speaker for clip in clips}, key=str.lower)
     groups = [set(speakers[start::folds]) for start in range(min(folds, len(speakers)))]

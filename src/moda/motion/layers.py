@@ -316,7 +316,7 @@ class SpeechMLP(nn.Module):
         """(B, T, ...) features of F numbers per frame -> (B, T, C)."""
         first, second, third = self.layers
         inner = F.relu(second(F.relu(first(features.flatten(2)))))
-        tokens: Tensor = self.norm(third(inner))
+        tokens: Tensor = self.norm(third(inner).float())
         return tokens
 
     def null_token(self) -> Tensor:
@@ -433,7 +433,7 @@ class SpeechConv(nn.Module):
                 known = phones[:, inner.start + shift : inner.stop + shift]
             sound = sound + self._embed_phones(sound, known)
         frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
-        tokens: Tensor = self.norm(self.linear(frames))
+        tokens: Tensor = self.norm(self.linear(frames).float())
         return tokens
 
     def _embed_phones(self, sound: Tensor, known: Tensor | None) -> Tensor:

@@ -1,43 +1,55 @@
 """The training loop: lips from speech first, then the flow of all the rest.
 
-Both stages keep a moving average of the weights.
+Both stages keep a moving average of the weights. Everything random follows from the seed and the
+number of the step, so a run that was interrupted goes on as if it had not been, and several
+processes that share each batch train what one would.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
-from moda.motion.flow import interpolate, velocity
 from moda.motion.idle import LipClosure
-from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
-from moda.structures import Floats, MotionSpace
+from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
+from moda.training.processes import OneProcess, Processes
+from moda.training.read_ahead import ReadAhead
+from moda.training.snapshots import Snapshots
+from moda.training.step_losses import StepLosses
+from moda.training.sync_network import SyncExpert
 
 PRETRAINED = ("first.", "residual.", "phone_head.")
 """Parts of the speech embedder that know phones already and learn at a rate of their own."""
+SPEECH_FRAMES = 80
+"""Length of the windows of the first stage."""
 SETTLING_BATCHES = 20
 QUIETEST_SHARE = 0.1
-MEAN_DROPOUT = 0.2
-"""Share of the tokens' channels that the mean of the mouth does not see in training."""
-SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
-"""Noise levels are drawn from a logit-normal; a little more of the noisy ones."""
+LOWEST_RATE = 0.02
+"""Share of the learning rate at which a cosine ends."""
+SHARES = (
+    "condition_dropout",
+    "token_dropout",
+    "speech_dropout",
+    "forget_previous",
+    "forget_identity",
+    "forget_emotion",
+    "forget_phones",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class TrainingOptions:
     """of the speech embedder and the mean of the mouth alone; 0 where a model predicts no mean"""
     flow_steps: int = 3000
     batch_size: int = 24
+    """windows of a step, over all processes together"""
     window_frames: tuple[int, ...] = (48, 64, 80)
     learning_rate: float = 1e-3
     speech_learning_rate: float = 3e-4
@@ -67,19 +80,50 @@ class TrainingOptions:
     otherwise, see docs/experiments.md"""
     seed: int = 0
     checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """of the learning rate after the warm-up, for each of the two stages on its own"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the numbers inside the network; weights, their averages and losses are float32"""
+    accumulation: int = 1
+    """passes over which every process spreads its part of a batch"""
+    speech_dropout: float = 0.0
+    """share of windows that are told the emotion and not the speech"""
+    forget_previous: float = 0.15
+    forget_identity: float = 0.3
+    forget_emotion: float = 0.1
+    forget_phones: float = 0.5
+    """shares of windows that are not told one of the conditions, each by itself"""
+    sync_weight: float = 0.0
+    """of the sync expert's loss; 0 trains without one"""
+    sync_gate: float = 0.4
+    """least cosine of the real lips and the speech at which the expert's loss counts"""
+    log_every: int = 20
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.speech_steps, self.flow_steps) < 0:
             raise InputError("batch size must be at least 1 and steps at least 0")
         if not self.window_frames or min(self.window_frames) < 8:
             raise InputError("windows must have at least 8 frames")
+        for name in ("accumulation", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in SHARES:
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InputError(f"{name} {getattr(self, name)} is outside 0..1")
+        if self.sync_weight < 0.0 or not -1.0 <= self.sync_gate <= 1.0:
+            raise InputError("the sync weight must be at least 0, and the gate a cosine")
 
 
 Report = Callable[[dict[str, float]], None]
 
 
 class Trainer:
-    """Trains one model; :meth:`run` continues where the last checkpoint of the folder ends."""
+    """Trains one model; :meth:`run` continues where the last snapshot of the folder ends.
+
+    ``model`` begins with weights of its own, such as those of a checkpoint; what of it requires no
+    gradient is left as it is.
+    """
 
     def __init__(
         self,
@@ -88,97 +132,153 @@ class Trainer:
         windows: WindowSampler,
         options: TrainingOptions,
         folder: Path,
+        *,
+        model: MotionTransformer | None = None,
+        processes: Processes | None = None,
+        expert: SyncExpert | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
-        self.options, self.folder, self.windows = options, folder, windows
-        self.model = MotionTransformer(config.motion)
-        self.metric, self.space = MotionMetric(space), space
-        mouth_size = self.metric.mouth.stop - self.metric.mouth.start
-        if config.motion.mouth_size not in (0, mouth_size):
+        self.options, self.folder, self.windows, self.space = options, folder, windows, space
+        self.processes = processes or OneProcess()
+        parts = self.processes.count * options.accumulation
+        if options.batch_size % parts:
             raise InputError(
-                f"the model predicts the mean of {config.motion.mouth_size} numbers of the mouth; "
-                f"this motion space has {mouth_size}"
+                f"a batch of {options.batch_size} windows cannot be shared by "
+                f"{self.processes.count} processes in {options.accumulation} passes each; make it "
+                f"a multiple of {parts}"
             )
-        if options.speech_steps and not config.motion.mouth_size:
-            raise InputError(
-                f"{options.speech_steps} speech steps train the mean of the mouth, and the model "
-                f"{config.name} predicts none; set speech_steps to 0"
-            )
+        self.model = MotionTransformer(config.motion) if model is None else model
+        if expert is None and options.sync_weight:
+            raise InputError("sync_weight is set and there is no sync expert")
+        expert = expert if options.sync_weight else None
+        self.losses = StepLosses(self.model, space, options, expert)
+        self._require_mean_of_mouth(config)
+        self._trainable = {id(p) for p in self.model.parameters() if p.requires_grad}
+        self._shared = self.processes.wrap(self.losses)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        knows = [
-            parameter
-            for name, parameter in self.model.speech_embedder.named_parameters()
-            if name.startswith(PRETRAINED)
-        ]
-        known = {id(parameter) for parameter in knows}
-        others = [p for p in self.model.parameters() if id(p) not in known]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": knows, "base": options.speech_learning_rate},
-                {"params": others, "base": options.learning_rate},
-            ],
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            betas=(0.9, 0.99),
-        )
-        self.random = np.random.default_rng(options.seed)
+        self.optimizer = self._make_optimizer()
+        self.snapshots = Snapshots(folder / "snapshots", options.keep_checkpoints)
         self.step = 0
 
+    @property
+    def num_steps(self) -> int:
+        """Of both stages together."""
+        return self.options.speech_steps + self.options.flow_steps
+
+    @property
+    def _learns_mean(self) -> bool:
+        """Whether the mean of the mouth may be changed; that of an adapted model may not."""
+        return id(self.model.mouth_head.bias) in self._trainable
+
     def run(self, report: Report = lambda values: None) -> MotionTransformer:
-        """Train to the end and return the averaged model.
+        """Train to the end and return the averaged model. ``report`` is called in every process.
 
         Raises:
-            InputError: the loss is not a number; the step and the learning rate are named.
+            InputError: the loss is not a number; step, learning rate and windows are named.
         """
-        total = self.options.speech_steps + self.options.flow_steps
         started = time.perf_counter()
-        while self.step < total:
-            values = self._train_step()
-            self.step += 1
-            if self.step == self.options.speech_steps:
-                self._settle_mean()
-            report({"step": self.step, "seconds": time.perf_counter() - started, **values})
-            if self.step % self.options.checkpoint_every == 0 or self.step == total:
-                self.save()
+        ahead = ReadAhead(self._make_part, self.num_steps * self.options.accumulation)
+        try:
+            self._run(ahead, report, started)
+        finally:
+            ahead.close()
         return self.average.eval()
 
-    def _train_step(self) -> dict[str, float]:
-        options = self.options
+    def _run(self, ahead: ReadAhead[Batch], report: Report, started: float) -> None:
+        while self.step < self.num_steps:
+            values = self._train_step(ahead)
+            self.step += 1
+            if self.step == self.options.speech_steps and self._learns_mean:
+                self._settle_mean()
+            report({"step": self.step, "seconds": time.perf_counter() - started, **values})
+            if self.step % self.options.checkpoint_every == 0 or self.step == self.num_steps:
+                self.save()
+
+    def _train_step(self, ahead: ReadAhead[Batch]) -> dict[str, float]:
+        options, processes = self.options, self.processes
         speech_only = self.step < options.speech_steps
         rate = self._set_learning_rate(speech_only)
-        num_frames = 80 if speech_only else int(self.random.choice(options.window_frames))
-        batch = self.windows.batch(options.batch_size, num_frames)
-        self.model.train()
-        frozen = options.freeze_speech_embedder and not speech_only
-        for parameter in self.model.speech_embedder.layer_parameters():
-            parameter.requires_grad_(not frozen)
-        if self.model.config.mouth_size:
-            self.model.mouth_head.requires_grad_(speech_only)
-        if frozen:
-            self.model.speech_embedder.eval()
-        for module in self.model.speech_embedder.modules():
-            if isinstance(module, nn.BatchNorm1d) and (options.keep_statistics or not speech_only):
-                module.eval()  # its statistics are settled; small batches would only shake them
-        losses = self._speech_losses(batch) if speech_only else self._flow_losses(batch)
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss.item()} at step {self.step} with learning rate {rate:.2g}; "
-                "lower the learning rate or look for broken clips"
-            )
+        self._set_stage(speech_only)
+        torch.manual_seed(self._seed(processes.index))
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+        totals: dict[str, Tensor] = {}
+        for index in range(options.accumulation):
+            batch = ahead[self.step * options.accumulation + index]
+            averages = index == options.accumulation - 1
+            with nullcontext() if averages else processes.without_averaging(self._shared):
+                losses, count = self._shared(batch, speech_only)
+                # Gradients are averaged over processes; this makes it a mean over all windows.
+                share = processes.count * count / self._num_windows(speech_only)
+                loss = share * torch.stack(list(losses.values())).sum()
+                loss.backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + share * value.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+        found = processes.mean(torch.stack([*totals.values(), norm.detach()])).tolist()
+        values = dict(zip([*totals, "gradient"], found, strict=True))
+        self._require_numbers(values, rate)
         self.optimizer.step()
         self._update_average()
-        return {name: float(value.detach()) for name, value in losses.items()} | {"rate": rate}
+        return values | {"rate": rate}
 
-    def _speech_losses(self, batch: Batch) -> dict[str, Tensor]:
-        speaking = torch.from_numpy(~batch.is_silent)
-        mouth = self._mean_mouth(batch.speech, batch.phones)[speaking]
-        truth = torch.from_numpy(batch.motion)[speaking][..., self.metric.mouth]
-        inside = torch.from_numpy(batch.weight)[speaking]
-        return {"regression": self.metric.regression_loss(mouth, truth, inside)}
+    def _make_part(self, number: int) -> Batch:
+        """What this process computes in a pass; passes are numbered through all steps."""
+        step, index = divmod(number, self.options.accumulation)
+        parts = self.processes.count * self.options.accumulation
+        first = self.processes.index * self.options.accumulation + index
+        return self._make_batch(step, slice(first, None, parts))
+
+    def _make_batch(self, step: int, part: slice) -> Batch:
+        options, num_frames = self.options, SPEECH_FRAMES
+        if step >= options.speech_steps:
+            random = np.random.default_rng([options.seed, step])
+            num_frames = int(random.choice(options.window_frames))
+        return self.windows.batch(options.batch_size, num_frames, draw=step, part=part)
+
+    def _num_windows(self, speech_only: bool) -> int:
+        """Of the whole batch, those that the losses are about."""
+        size = self.options.batch_size
+        return size - self.windows.num_silent(size) if speech_only else size
+
+    def _set_stage(self, speech_only: bool) -> None:
+        """Choose what learns and what stays as it is."""
+        options, model = self.options, self.model
+        model.train()
+        frozen = options.freeze_speech_embedder and not speech_only
+        for parameter in model.speech_embedder.layer_parameters():
+            parameter.requires_grad_(not frozen and id(parameter) in self._trainable)
+        if model.config.mouth_size:
+            for parameter in model.mouth_head.parameters():
+                parameter.requires_grad_(speech_only and id(parameter) in self._trainable)
+        if frozen:
+            model.speech_embedder.eval()
+        for module in model.speech_embedder.modules():
+            if isinstance(module, nn.BatchNorm1d) and (options.keep_statistics or not speech_only):
+                module.eval()  # its statistics are settled; small batches would only shake them
+
+    def _require_numbers(self, values: dict[str, float], rate: float) -> None:
+        """Raise :class:`InputError` that names the windows unless all values are finite."""
+        if all(math.isfinite(value) for value in values.values()):
+            return
+        name, value = next(item for item in values.items() if not math.isfinite(item[1]))
+        what = f"the loss is {value}" if name != "gradient" else f"the gradient is {value}"
+        batch = self._make_batch(self.step, slice(None))
+        num_frames = batch.motion.shape[1]
+        whole = [
+            np.isfinite(batch.motion[k]).all() and np.isfinite(batch.speech[k]).all()
+            for k in range(len(batch.motion))
+        ]
+        broken = [window for window, good in zip(batch.windows, whole, strict=True) if not good]
+        named = ", ".join(
+            f"{window.clip} frames {window.start}..{window.start + num_frames - 1}"
+            for window in broken or batch.windows
+        )
+        remedy = (
+            f"these windows are broken, prepare or leave out their clips: {named}"
+            if broken
+            else f"all windows hold numbers, so lower the learning rate; they are {named}"
+        )
+        raise InputError(f"{what} at step {self.step} with learning rate {rate:.2g}; {remedy}")
 
     @torch.no_grad()
     def _settle_mean(self) -> None:
@@ -187,76 +287,39 @@ class Trainer:
         A mean over speakers is never quite closed: the quietest tenth of the middle gap becomes 0,
         by the smallest change of the face, the same in all frames.
         """
+        mouth_part = self.space.slice("mouth")
         self.model.load_state_dict(self.average.state_dict())
         self.model.eval()
         mouths = []
-        for _ in range(SETTLING_BATCHES):
-            batch = self.windows.batch(self.options.batch_size, 80)
+        for index in range(SETTLING_BATCHES):
+            draw = self.num_steps + index
+            batch = self.windows.batch(self.options.batch_size, SPEECH_FRAMES, draw=draw)
             speaking = batch.weight.astype(bool) & ~batch.is_silent[:, None]
-            mouths.append(self._mean_mouth(batch.speech, batch.phones).numpy()[speaking])
-        scale = self.space.scale[self.metric.mouth]
-        raw = np.concatenate(mouths) * scale + self.space.mean[self.metric.mouth]
+            speech, phones = (torch.from_numpy(values) for values in (batch.speech, batch.phones))
+            device = self.processes.device
+            mouth = self.losses.mean_mouth(speech.to(device), phones.to(device))
+            mouths.append(mouth.cpu().numpy()[speaking])
+        scale = self.space.scale[mouth_part]
+        raw = np.concatenate(mouths) * scale + self.space.mean[mouth_part]
         closure = LipClosure(self.space)
         gaps = closure.gaps(raw.astype(np.float64))
         middle = gaps[:, gaps.shape[1] // 2]
         shape = gaps.mean(0) / max(float(middle.mean()), 1e-6)
         excess = max(0.0, float(np.quantile(middle, QUIETEST_SHARE)))
         change = closure.narrowing(excess * shape) / scale
-        self.model.mouth_head.bias.add_(torch.from_numpy(change.astype(np.float32)))
+        bias = self.model.mouth_head.bias
+        bias.add_(self.processes.same(torch.from_numpy(change.astype(np.float32))).to(bias.device))
         self.average.load_state_dict(self.model.state_dict())
 
-    def _mean_mouth(self, speech: Floats, phones: NDArray[np.int64]) -> Tensor:
-        embedder = self.model.speech_embedder
-        assert isinstance(embedder, SpeechConv)
-        told = torch.from_numpy(phones) if embedder.config.num_phones else None
-        tokens = embedder(torch.from_numpy(speech), told)
-        tokens = F.dropout(tokens, MEAN_DROPOUT, training=self.model.training)
-        mouth: Tensor = self.model.mouth_head(tokens)
-        return mouth
-
-    def _flow_losses(self, batch: Batch) -> dict[str, Tensor]:
-        options = self.options
-        motion = torch.from_numpy(batch.motion)
-        count = len(motion)
-        silent = torch.from_numpy(batch.is_silent)
-        forgotten = torch.rand(count) < options.condition_dropout
-        emotion = torch.from_numpy(batch.emotion)
-        if self.model.config.mouth_size:
-            motion = motion - self.model.emotion_mean[emotion][:, None]
-        emotion = torch.where(forgotten, self.model.config.none_emotion, emotion)
-        conditions = self.model.encode_conditions(
-            torch.from_numpy(batch.speech),
-            emotion,
-            torch.from_numpy(batch.identity),
-            null_speech=silent | forgotten,
-            phones=torch.from_numpy(batch.phones),
-        )
-        tokens = F.dropout(conditions.speech, options.token_dropout)
-        conditions = conditions._replace(speech=tokens)
-        sigma = torch.sigmoid(torch.randn(count) * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
-        noise = torch.randn_like(motion)
-        rest = motion - conditions.mean.detach()
-        noisy = interpolate(rest, noise, sigma[:, None, None])
-        predicted = self.model(
-            noisy,
-            torch.from_numpy(batch.previous_motion),
-            (1000.0 * sigma).clamp(min=1.0),
-            conditions,
-        )
-        error = predicted - velocity(rest, noise)
-        if self.model.config.mouth_size:
-            # A mouth without its sound differs from the mean by all that it says.
-            error[silent, :, self.metric.mouth] = 0.0
-        return {"flow": self.metric.flow_loss(error, torch.from_numpy(batch.weight))}
-
     def _set_learning_rate(self, speech_only: bool) -> float:
-        """Warm-up, then a cosine to 2 %, for each of the two stages on its own."""
+        """Warm-up, then constant or a cosine to 2 %, for each of the two stages on its own."""
         options = self.options
         first = 0 if speech_only else options.speech_steps
         length = options.speech_steps if speech_only else options.flow_steps
         progress = (self.step - first) / max(1, length)
-        warm_up = min(1.0, (self.step - first + 1) / max(1, options.warm_up_steps))
-        factor = warm_up * max(0.02, 0.5 * (1.0 + math.cos(math.pi * progress)))
+        factor = min(1.0, (self.step - first + 1) / max(1, options.warm_up_steps))
+        if options.schedule == "cosine":
+            factor *= max(LOWEST_RATE, 0.5 * (1.0 + math.cos(math.pi * progress)))
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["base"]
         return factor * options.learning_rate
@@ -272,48 +335,80 @@ class Trainer:
             else:
                 average.copy_(current)
 
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.folder / "training.pt"
+    def _seed(self, process: int) -> int:
+        """Of the dropout inside the network, in this step and process."""
+        sequence = np.random.SeedSequence([self.options.seed, self.step, process])
+        return int(sequence.generate_state(1)[0])
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        knows = [
+            parameter
+            for name, parameter in self.model.speech_embedder.named_parameters()
+            if name.startswith(PRETRAINED) and parameter.requires_grad
+        ]
+        known = {id(parameter) for parameter in knows}
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            (knows, self.options.speech_learning_rate),
+            ([p for p in trainable if id(p) not in known], self.options.learning_rate),
+        ]
+        return torch.optim.AdamW(
+            [{"params": members, "base": rate} for members, rate in groups if members],
+            lr=self.options.learning_rate,
+            weight_decay=self.options.weight_decay,
+            betas=(0.9, 0.99),
+        )
+
+    def _require_mean_of_mouth(self, config: ModelConfig) -> None:
+        metric, size = self.losses.metric, config.motion.mouth_size
+        if not isinstance(metric, MotionMetric):
+            if size or self.options.speech_steps:
+                raise InputError(
+                    f"the {self.space.name} motion space has no vertices to see a mouth in; "
+                    "set mouth_size and speech_steps to 0"
+                )
+            return
+        mouth_size = metric.mouth.stop - metric.mouth.start
+        if size not in (0, mouth_size):
+            raise InputError(
+                f"the model predicts the mean of {size} numbers of the mouth; "
+                f"this motion space has {mouth_size}"
+            )
+        if self.options.speech_steps and not size:
+            raise InputError(
+                f"{self.options.speech_steps} speech steps train the mean of the mouth, and the "
+                f"model {config.name} predicts none; set speech_steps to 0"
+            )
 
     def save(self) -> None:
-        """Write everything that is needed to go on, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint_path.with_suffix(".partial")
-        torch.save(
-            {
-                "step": self.step,
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "torch_random": torch.get_rng_state(),
-                "random": json.dumps(self.random.bit_generator.state),
-                "windows": json.dumps(self.windows.random_state),
-            },
-            partial,
-        )
-        partial.replace(self.checkpoint_path)
+        """Write everything that is needed to go on, whole or not at all; old ones are removed."""
+        if self.processes.index == 0:
+            self.snapshots.write(
+                self.step,
+                {
+                    "model": self.model.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                },
+            )
 
     def resume(self) -> bool:
-        """Continue from the folder's checkpoint; False if there is none.
+        """Continue from the folder's newest snapshot; False if there is none.
 
         Raises:
             CheckpointError: it is damaged or of another model.
         """
-        if not self.checkpoint_path.exists():
+        found = self.snapshots.read(self.processes.device)
+        if found is None:
             return False
         try:
-            state: dict[str, Any] = torch.load(self.checkpoint_path, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["torch_random"])
-            self.random.bit_generator.state = json.loads(state["random"])
-            self.windows.random_state = json.loads(state["windows"])
-            self.step = int(state["step"])
-        except (RuntimeError, KeyError, ValueError, OSError) as error:
+            self.model.load_state_dict(found.state["model"])
+            self.average.load_state_dict(found.state["average"])
+            self.optimizer.load_state_dict(found.state["optimizer"])
+        except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
-                f"{self.checkpoint_path} does not fit this training: {error}; "
+                f"{found.path} does not fit this training: {error}; "
                 "use another folder, or remove it to start anew"
             ) from error
+        self.step = found.step
         return True

@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
+from moda.checkpoints import Checkpoint, load_motion_space, save_checkpoint, save_motion_space
 from moda.config import ModelConfig, SamplerConfig, from_json, preset
 from moda.data.clips import PreparedClip, read_clips
-from moda.data.dataset import TrainingClip, WindowSampler, build_clips
+from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
 from moda.data.phone_corpus import read_phone_corpus
 from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
+from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
+from moda.training.adapters import save_adapter
 from moda.training.emotions import emotion_means
 from moda.training.lags import refine_lags
 from moda.training.loop import Report, Trainer, TrainingOptions
+from moda.training.preview import Preview, PreviewOptions
+from moda.training.processes import OneProcess, Processes, in_turn
 from moda.training.speech_pretraining import (
     PhoneGroup,
     PhoneItem,
@@ -32,6 +35,22 @@ from moda.training.speech_pretraining import (
     phone_items,
     pretrain_speech_embedder,
 )
+from moda.training.stages import (
+    TrainingData,
+    expert_of,
+    make_expert,
+    neural_data,
+    phone_embedder,
+    plain,
+    read_start,
+    recorder,
+    starting_model,
+    window_sampler,
+    without_unreliable,
+)
+from moda.training.sync_expert import ExpertOptions
+
+ADAPTED, ADAPTER_FILE = "finetuned", "adapter.safetensors"
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,15 @@ class Recipe:
     non_speech_items: int = 900
     """stretches of music and noise, from which the voice head learns what is no voice"""
     pretraining_steps: int = 5000
+    start_from: str = ""
+    """checkpoint that the training begins with: a name, or a file; its configuration and motion
+    space are kept, and nothing is pretrained"""
+    adapter_rank: int = 0
+    """of low-rank adapters, which learn alone; 0 trains all weights"""
+    sync_expert: str = ""
+    """file of the sync expert; without it one is trained, if the options give it a weight"""
+    expert: ExpertOptions = field(default_factory=ExpertOptions)
+    preview: PreviewOptions = field(default_factory=PreviewOptions)
     options: TrainingOptions = field(default_factory=TrainingOptions)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     seed: int = 0
@@ -94,6 +122,11 @@ def read_recipe(path: Path) -> Recipe:
             "to 1; make them the parts of a batch"
         )
     preset(recipe.model)
+    if recipe.adapter_rank and not recipe.start_from:
+        raise ConfigError(
+            f"recipe {path} has adapter_rank {recipe.adapter_rank} and no model to adapt; "
+            "name one in 'start_from'"
+        )
     return recipe
 
 
@@ -104,67 +137,120 @@ def train(
     *,
     report: Report = lambda values: None,
     say: Callable[[str], None] = lambda text: None,
+    processes: Processes | None = None,
 ) -> Path:
     """Run a recipe and write ``folder / <model>.safetensors``; continues an interrupted run.
+
+    What began with a checkpoint becomes ``finetuned.safetensors``, its adapter, if it has one,
+    ``adapter.safetensors`` besides.
 
     Args:
         base: what the recipe's paths are relative to.
         folder: of the run: motion space, pretrained embedder, training state, log, result.
+        report: called in the first process, after every step.
+        processes: of which this is one; by default it is alone, on the CPU.
 
     Raises:
         ModaError: something is missing or damaged; the message says what.
     """
+    processes = processes or OneProcess()
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = [
-        replace(clip, samples=clip.samples[:0]) if _matches(clip.name, recipe.unreliable) else clip
-        for clip in read_clips([base / name for name in recipe.clips])
-    ]
-    own = [clip for clip in prepared if clip.speaker not in recipe.validation_speakers]
-    say(f"{len(own)} clips, {sum(clip.seconds for clip in own) / 60:.1f} minutes to train on")
-    space = _space(own, folder / "mesh_space.safetensors", say)
-    clips = build_clips(
-        own,
-        space,
-        versions=recipe.augmented_versions,
-        in_sync=recipe.in_sync,
-        phones=_clip_phones(recipe, base),
-        seed=recipe.seed,
+    start = read_start(recipe.start_from, base)
+    config = preset(recipe.model) if start is None else start.config
+    data = in_turn(processes, lambda: _data(recipe, config, start, base, folder, say))
+    minutes = f"{data.minutes:.1f}"
+    say(f"{len(data.clips)} clips, {minutes} minutes to train on")
+    trainer = Trainer(
+        config,
+        data.space,
+        window_sampler(data.clips, config, recipe.options, recipe.seed),
+        recipe.options,
+        folder,
+        model=starting_model(start, recipe.adapter_rank),
+        processes=processes,
+        expert=in_turn(processes, lambda: expert_of(recipe, data, base, folder, say)),
     )
-    config = preset(recipe.model)
-    held_out = {clip.name for clip in prepared} - {clip.name for clip in own}
-    embedder = _pretrained(config, recipe, base, folder, held_out, say)
+    if not trainer.resume() and start is None:
+        if data.embedder is not None:
+            trainer.model.speech_embedder.load_state_dict(data.embedder.state_dict())
+        if data.emotion_mean is not None:
+            trainer.model.emotion_mean.copy_(torch.from_numpy(data.emotion_mean))
+        trainer.average.load_state_dict(trainer.model.state_dict())
+    config = replace(config, sampler=recipe.sampler if start is None else config.sampler)
+    preview = (
+        Preview(recipe.preview, base, folder, data.space.name) if recipe.preview.every else None
+    )
+    with recorder(trainer, config, preview, report, say) as record:
+        model = trainer.run(record)
+    result = folder / f"{recipe.model if start is None else ADAPTED}.safetensors"
+    if processes.index == 0:
+        metadata = {"steps": str(trainer.step), "minutes": minutes}
+        if recipe.adapter_rank:
+            save_adapter(folder / ADAPTER_FILE, model, metadata)
+        save_checkpoint(result, plain(model), data.space, metadata=metadata, config=config)
+    processes.wait()
+    return result
+
+
+def train_sync_expert(
+    recipe: Recipe,
+    base: Path,
+    path: Path,
+    *,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Train a recipe's sync expert by itself and write it, with a folder ``<name>.run`` beside it.
+
+    Offsets of sound and picture are those of the linear map: nothing is pretrained.
+
+    Raises:
+        ModaError: something is missing or damaged; the message says what.
+    """
+    recipe = replace(recipe, synthetic_phones=(), synthetic_shares=())
+    folder = path.with_suffix(".run")
+    folder.mkdir(parents=True, exist_ok=True)
+    start = read_start(recipe.start_from, base)
+    config = preset(recipe.model) if start is None else start.config
+    data = _data(recipe, config, start, base, folder, say)
+    make_expert(data, recipe.expert, path, seed=recipe.seed, say=say, report=report)
+
+
+def _data(
+    recipe: Recipe,
+    config: ModelConfig,
+    start: Checkpoint | None,
+    base: Path,
+    folder: Path,
+    say: Callable[[str], None],
+) -> TrainingData:
+    """Training clips in the motion space of the model, and what is learned of them beforehand."""
+    folders = [base / name for name in recipe.clips]
+    if config.motion.speech.kind == "hubert":
+        space = load_published_space() if start is None else start.space
+        return neural_data(folders, space, recipe.validation_speakers, recipe.unreliable)
+    prepared = [without_unreliable(clip, recipe.unreliable) for clip in read_clips(folders)]
+    own = [clip for clip in prepared if clip.speaker not in recipe.validation_speakers]
+    others = [clip for clip in prepared if clip.speaker in recipe.validation_speakers]
+    space = _space(own, folder / "mesh_space.safetensors", say) if start is None else start.space
+    phones = _clip_phones(recipe, base)
+    clips, held_out = (
+        build_clips(
+            some, space, versions=versions, in_sync=recipe.in_sync, phones=phones, seed=recipe.seed
+        )
+        for some, versions in ((own, recipe.augmented_versions), (others, 0))
+    )
+    if start is None:
+        names = {clip.name for clip in others}
+        embedder = _pretrained(config, recipe, base, folder, names, say)
+    else:
+        embedder = phone_embedder(start)
     if embedder is not None:
         clips = refine_lags(clips, embedder, recipe.in_sync)
     _write_lags(clips, folder / "lags.json")
-    reach = config.motion.speech_embedder
-    windows = WindowSampler(clips, before=reach.before, after=reach.after, seed=recipe.seed)
-    trainer = Trainer(config, space, windows, recipe.options, folder)
-    if not trainer.resume():
-        if embedder is not None:
-            trainer.model.speech_embedder.load_state_dict(embedder.state_dict())
-        if config.motion.mouth_size:
-            offsets = emotion_means(own, space) / space.scale
-            trainer.model.emotion_mean.copy_(torch.from_numpy(offsets))
-        trainer.average.load_state_dict(trainer.model.state_dict())
-    log = (folder / "log.jsonl").open("a", encoding="utf-8")
-    with log:
-
-        def record(values: dict[str, float]) -> None:
-            if values["step"] % 20 == 0:
-                log.write(json.dumps({key: round(v, 5) for key, v in values.items()}) + "\n")
-                log.flush()
-            report(values)
-
-        model = trainer.run(record)
-    result = folder / f"{recipe.model}.safetensors"
-    save_checkpoint(
-        result,
-        model,
-        space,
-        metadata={"steps": str(trainer.step), "minutes": f"{_minutes(own):.1f}"},
-        config=replace(config, sampler=recipe.sampler),
-    )
-    return result
+    has_mean = config.motion.mouth_size and start is None
+    emotion_mean = emotion_means(own, space) / space.scale if has_mean else None
+    return TrainingData(space, clips, held_out, embedder, emotion_mean)
 
 
 def _space(own: Sequence[PreparedClip], path: Path, say: Callable[[str], None]) -> MotionSpace:
@@ -248,11 +334,3 @@ def _pretrained(
 def _write_lags(clips: Sequence[TrainingClip], path: Path) -> None:
     lags = {clip.name: round(clip.lag, 2) for clip in clips if clip.features}
     path.write_text(json.dumps(lags, indent=1))
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _minutes(clips: Sequence[PreparedClip]) -> float:
-    return sum(clip.seconds for clip in clips) / 60.0

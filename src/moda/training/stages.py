@@ -1,0 +1,215 @@
+"""The stages of a recipe around its loop: where it begins, its data, its expert, its records."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from moda.checkpoints import Checkpoint, load_checkpoint
+from moda.config import ModelConfig
+from moda.data.clips import PreparedClip, iterate_clips
+from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
+from moda.errors import InputError
+from moda.motion.layers import SpeechConv
+from moda.motion.model import MotionTransformer
+from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
+from moda.training.adapters import add_adapters, merged
+from moda.training.loop import Report, Trainer, TrainingOptions
+from moda.training.preview import Preview
+from moda.training.run_log import RunLog
+from moda.training.sync_expert import ExpertOptions, sync_accuracy, train_expert
+from moda.training.sync_network import SyncExpert, load_expert, save_expert
+
+if TYPE_CHECKING:
+    from moda.training.recipe import Recipe
+
+EXPERT_FILE = "sync_expert.safetensors"
+
+
+class TrainingData(NamedTuple):
+    """What the loop learns from."""
+
+    space: MotionSpace
+    clips: list[TrainingClip]
+    held_out: list[TrainingClip]
+    """of the validation speakers, with clean sound only"""
+    embedder: SpeechConv | None = None
+    """knows phones"""
+    emotion_mean: Floats | None = None
+    """(num_emotions + 1, D) normalised"""
+
+    @property
+    def minutes(self) -> float:
+        return sum(len(clip) for clip in self.clips) / FRAMES_PER_SECOND / 60.0
+
+
+def read_start(name: str, base: Path) -> Checkpoint | None:
+    """The checkpoint that a recipe begins with: a built-in name, or a file relative to ``base``."""
+    if not name:
+        return None
+    path = base / name
+    return load_checkpoint(path if path.is_file() else name)
+
+
+def starting_model(start: Checkpoint | None, adapter_rank: int) -> MotionTransformer | None:
+    """The model of a checkpoint, with adapters if wanted. None starts with a new one."""
+    if start is None:
+        return None
+    if adapter_rank:
+        add_adapters(start.model, adapter_rank)
+    return start.model
+
+
+def plain(model: MotionTransformer) -> MotionTransformer:
+    """The model as a checkpoint holds it, adapters merged."""
+    adapted = any("lora_" in name for name, _ in model.named_parameters())
+    return merged(model) if adapted else model
+
+
+def phone_embedder(start: Checkpoint) -> SpeechConv | None:
+    """The speech embedder of a checkpoint, if it knows phones."""
+    embedder = start.model.speech_embedder
+    if isinstance(embedder, SpeechConv) and embedder.config.num_phones:
+        return embedder
+    return None
+
+
+def without_unreliable(clip: PreparedClip, patterns: Sequence[str]) -> PreparedClip:
+    """The clip, without its sound if its name matches one of the patterns."""
+    if not any(fnmatchcase(clip.name, pattern) for pattern in patterns):
+        return clip
+    neural = clip.neural
+    if neural is not None:
+        neural = replace(neural, features=neural.features[:0])
+    return replace(clip, samples=clip.samples[:0], neural=neural)
+
+
+def neural_data(
+    folders: Sequence[Path],
+    space: MotionSpace,
+    validation_speakers: Sequence[str],
+    unreliable: Sequence[str],
+) -> TrainingData:
+    """Clips of the neural space, which stay on disk: one at a time is looked at."""
+    own: list[TrainingClip] = []
+    held_out: list[TrainingClip] = []
+    for folder in folders:
+        for clip in iterate_clips(folder):
+            group = held_out if clip.speaker in validation_speakers else own
+            group += build_neural_clips([without_unreliable(clip, unreliable)], space)
+    return TrainingData(space, own, held_out)
+
+
+def window_sampler(
+    clips: Sequence[TrainingClip], config: ModelConfig, options: TrainingOptions, seed: int
+) -> WindowSampler:
+    """Windows as the model and the options want them."""
+    reach = config.motion.speech_embedder
+    return WindowSampler(
+        clips,
+        before=reach.before,
+        after=reach.after,
+        seed=seed,
+        forget_previous=options.forget_previous,
+        forget_identity=options.forget_identity,
+        forget_emotion=options.forget_emotion,
+        forget_phones=options.forget_phones,
+        augment=config.motion.speech.kind == "log_mel",
+    )
+
+
+def expert_of(
+    recipe: Recipe, data: TrainingData, base: Path, folder: Path, say: Callable[[str], None]
+) -> SyncExpert | None:
+    """The sync expert of a recipe; None if its loss has no weight."""
+    if not recipe.options.sync_weight:
+        return None
+    path = base / recipe.sync_expert if recipe.sync_expert else folder / EXPERT_FILE
+    if not recipe.sync_expert and not path.exists():
+        make_expert(data, recipe.expert, path, seed=recipe.seed, say=say)
+    expert, metadata = load_expert(path)
+    if metadata.get("space") != space_digest(data.space):
+        raise InputError(
+            f"the sync expert {path} was trained in another motion space; train it on the clips of "
+            "this recipe, or leave sync_expert out"
+        )
+    return expert
+
+
+def space_digest(space: MotionSpace) -> str:
+    """Tells whether two motion spaces give the same numbers to the same face."""
+    digest = hashlib.sha256()
+    for values in (space.mean, space.std, space.basis):
+        digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def make_expert(
+    data: TrainingData,
+    options: ExpertOptions,
+    path: Path,
+    *,
+    seed: int,
+    say: Callable[[str], None],
+    report: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Train a sync expert, measure it on the held-out speakers, and write it."""
+    say(f"training the sync expert for {options.steps} steps")
+    augment = data.space.name == "mesh"
+    expert = train_expert(
+        data.clips, data.space, options=options, augment=augment, seed=seed, report=report
+    )
+    metadata = {
+        "steps": str(options.steps),
+        "minutes": f"{data.minutes:.1f}",
+        "space": space_digest(data.space),
+    }
+    try:
+        accuracy = sync_accuracy(expert, data.held_out, data.space)
+    except InputError as error:
+        say(f"the sync expert is not measured: {error}")
+    else:
+        say(f"sync expert on {len(data.held_out)} held-out clips: {accuracy.line()}")
+        metadata |= {name: f"{value:.4f}" for name, value in accuracy._asdict().items()}
+    save_expert(path, expert, metadata)
+
+
+@contextmanager
+def recorder(
+    trainer: Trainer,
+    config: ModelConfig,
+    preview: Preview | None,
+    report: Report,
+    say: Callable[[str], None],
+) -> Iterator[Report]:
+    """What the loop calls after every step: the log, previews, and the caller's ``report``.
+
+    The first process alone keeps records.
+    """
+    if trainer.processes.index:
+        yield lambda values: None
+        return
+    with RunLog(trainer.folder, step=trainer.step) as log:
+        if not log.has_tensorboard:
+            say("tensorboard is not installed: the log is log.jsonl alone; pip install '.[train]'")
+
+        def record(values: dict[str, float]) -> None:
+            step = int(values["step"])
+            if step % trainer.options.log_every == 0 or step == trainer.num_steps:
+                log.scalars(values)
+            if preview is not None and step % preview.every == 0:
+                model = plain(copy.deepcopy(trainer.average).cpu()).eval()
+                path, strip = preview.write(Checkpoint(model, trainer.space, config, {}), step)
+                log.picture("preview", strip, step)
+                say(f"preview of step {step}: {path}")
+            report(values)
+
+        yield record
