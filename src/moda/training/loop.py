@@ -23,12 +23,12 @@ from torch.nn import functional as F
 from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
-from moda.motion.flow import interpolate, velocity
 from moda.motion.idle import LipClosure
 from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
+from moda.motion.objectives import OBJECTIVES
 from moda.structures import Floats, MotionSpace
-from moda.training.losses import MotionMetric
+from moda.training.losses import MotionMetric, latent_loss
 
 PRETRAINED = ("first.", "residual.", "phone_head.")
 """Parts of the speech embedder that know phones already and learn at a rate of their own."""
@@ -36,8 +36,6 @@ SETTLING_BATCHES = 20
 QUIETEST_SHARE = 0.1
 MEAN_DROPOUT = 0.2
 """Share of the tokens' channels that the mean of the mouth does not see in training."""
-SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
-"""Noise levels are drawn from a logit-normal; a little more of the noisy ones."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,9 @@ class TrainingOptions:
     otherwise, see docs/experiments.md"""
     seed: int = 0
     checkpoint_every: int = 500
+    train_speech_projection: bool = False
+    """train the last layer of a frozen speech embedder, which may come from a model of another
+    size"""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.speech_steps, self.flow_steps) < 0:
@@ -92,6 +93,9 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.options, self.folder, self.windows = options, folder, windows
         self.model = MotionTransformer(config.motion)
+        self.objective = OBJECTIVES[config.motion.objective]
+        if self.model.autoencoder is not None:
+            self.model.autoencoder.requires_grad_(False)
         self.metric, self.space = MotionMetric(space), space
         mouth_size = self.metric.mouth.stop - self.metric.mouth.start
         if config.motion.mouth_size not in (0, mouth_size):
@@ -152,6 +156,9 @@ class Trainer:
         frozen = options.freeze_speech_embedder and not speech_only
         for parameter in self.model.speech_embedder.layer_parameters():
             parameter.requires_grad_(not frozen)
+        if options.train_speech_projection:
+            for parameter in self.model.speech_embedder.projection_parameters():
+                parameter.requires_grad_(True)
         if self.model.config.mouth_size:
             self.model.mouth_head.requires_grad_(speech_only)
         if frozen:
@@ -233,21 +240,27 @@ class Trainer:
         )
         tokens = F.dropout(conditions.speech, options.token_dropout)
         conditions = conditions._replace(speech=tokens)
-        sigma = torch.sigmoid(torch.randn(count) * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
-        noise = torch.randn_like(motion)
+        sigma = self.objective.draw_sigma(count)
         rest = motion - conditions.mean.detach()
-        noisy = interpolate(rest, noise, sigma[:, None, None])
+        if self.model.autoencoder is not None:
+            rest = self.model.autoencoder.latents(rest)
+        noise = torch.randn_like(rest)
+        level = sigma[:, None, None]
+        noisy = self.objective.corrupt(rest, noise, level)
         predicted = self.model(
             noisy,
             torch.from_numpy(batch.previous_motion),
             (1000.0 * sigma).clamp(min=1.0),
             conditions,
         )
-        error = predicted - velocity(rest, noise)
+        error = predicted - self.objective.target(rest, noise, level)
         if self.model.config.mouth_size:
             # A mouth without its sound differs from the mean by all that it says.
             error[silent, :, self.metric.mouth] = 0.0
-        return {"flow": self.metric.flow_loss(error, torch.from_numpy(batch.weight))}
+        inside = torch.from_numpy(batch.weight)
+        if self.model.autoencoder is not None:
+            return {"flow": latent_loss(error, inside)}
+        return {"flow": self.metric.flow_loss(error, inside)}
 
     def _set_learning_rate(self, speech_only: bool) -> float:
         """Warm-up, then a cosine to 2 %, for each of the two stages on its own."""
