@@ -196,7 +196,9 @@ class MotionModelConfig:
         for name in BLOCK_COUNTS:
             _require_range("model", name, getattr(self, name), 0, MAX_BLOCKS)
         if not any(getattr(self, name) for name in BLOCK_COUNTS):
-            raise ConfigError(f"the model has no blocks; one of {', '.join(BLOCK_COUNTS)} must be 1")
+            raise ConfigError(
+                f"the model has no blocks; one of {', '.join(BLOCK_COUNTS)} must be 1"
+            )
         if len(set(self.conditions)) != len(self.conditions):
             raise ConfigError(f"model: conditions {self.conditions} name one of them twice")
         if self.autoencoder.latent_size and self.mouth_size:

@@ -54,7 +54,7 @@ class MotionAutoencoder(nn.Module):
         return cast("Tensor", self.decoder(latents.transpose(1, 2))).transpose(1, 2)
 
     def latents(self, motion: Tensor) -> Tensor:
-        """Normalised motion (B, T, D) -> normalised latents (B, T, L): the mean of the posterior."""
+        """Normalised motion (B, T, D) -> normalised means of the latents (B, T, L)."""
         return (self.encode(motion).mean - self.latent_mean) / self.latent_std
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -5,7 +5,8 @@
     emotion ---+  (own weights each)    conditions -'  blocks               blocks
     identity --'
 
-One class for every size, and for other ways to fuse: any of the counts of blocks may be 0. Axis letters: B batch, T frames, C hidden channels, D motion.
+One class for every size, and for other ways to fuse: each count of blocks may be 0.
+Axis letters: B batch, T frames, C hidden channels, D motion.
 """
 
 from __future__ import annotations

@@ -42,7 +42,6 @@ from moda.training.speech_pretraining import (
     pretrain_speech_embedder,
 )
 
-
 MAX_EXTENSIONS = 8
 """Recipes that extend each other in a row."""
 
@@ -349,15 +348,15 @@ def _embedder_of(recipe: Recipe, base: Path) -> SpeechConv:
     name = recipe.speech_embedder_from
     source = load_checkpoint(name if name in BUILT_IN else base / name)
     embedder = source.model.speech_embedder
-    wanted = recipe.config.motion
-    found = source.config.motion
-    if not isinstance(embedder, SpeechConv) or (found.speech, found.speech_embedder) != (
-        wanted.speech,
-        wanted.speech_embedder,
-    ):
+    wanted, found = recipe.config.motion, source.config.motion
+    own = found.speech_embedder
+    if not wanted.speech_embedder.voice_spans:
+        own = replace(own, voice_spans=())
+    same = (found.speech, own) == (wanted.speech, wanted.speech_embedder)
+    if not isinstance(embedder, SpeechConv) or not same:
         raise ConfigError(
-            f"the speech embedder of {name} is another one than the recipe's network has: "
-            f"{found.speech_embedder}; give the same in 'network'"
+            f"the speech embedder of {name} is another one than the recipe's network has: {own}; "
+            "give the same in 'network'"
         )
     if found.hidden != wanted.hidden and not recipe.options.train_speech_projection:
         raise ConfigError(
@@ -368,11 +367,10 @@ def _embedder_of(recipe: Recipe, base: Path) -> SpeechConv:
 
 
 def _take_over(source: SpeechConv, target: nn.Module) -> None:
-    """Copy all weights that fit; a last layer of another size stays new."""
-    own = target.state_dict()
-    fitting = {
-        name: value for name, value in source.state_dict().items() if own[name].shape == value.shape
-    }
+    """Copy all weights that fit; a last layer of another size stays new, a voice head that the
+    target has no place for is left out."""
+    own, others = target.state_dict(), source.state_dict()
+    fitting = {name: others[name] for name in own if others[name].shape == own[name].shape}
     target.load_state_dict(own | fitting)
 
 
