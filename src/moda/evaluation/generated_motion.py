@@ -7,7 +7,7 @@ speakers, in the motion space, on what :func:`moda.motion.sampler.sample_motion`
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ import torch
 
 from moda.checkpoints import Checkpoint
 from moda.data.dataset import NONE_EMOTION, Batch, TrainingClip, WindowSampler
-from moda.evaluation.lips import ClipScore
 from moda.evaluation.liveliness import head_angles
 from moda.evaluation.metrics import (
     frechet_distance,
@@ -177,40 +176,36 @@ def measure_generated(
     def mean(values: Sequence[float]) -> float:
         return weighted_mean(np.array(values), weights)
 
-    lips = [_lip_score(motion, clip.lips) for motion, clip in zip(first, speaking, strict=True)]
+    def ratio(figure: Callable[[Motion], float]) -> float:
+        truth = mean([figure(motion) for motion in real])
+        return mean([figure(motion) for motion in first]) / truth if truth else float("nan")
+
+    lips = [_lip_correlations(m, clip.lips) for m, clip in zip(first, speaking, strict=True)]
     apart = [
         np.linalg.norm(head_angles(one) - head_angles(other), axis=1).mean()
         for one, other in zip(first, second, strict=True)
     ]
     join_step, cpu_seconds = _long_sample(checkpoint, speaking, seed)
     return GeneratedMotion(
-        lip_gap=mean([score.gap for score in lips]),
-        lip_width=mean([score.width for score in lips]),
-        gap_amplitude=mean([score.gap_amplitude for score in lips]),
-        width_amplitude=mean([score.width_amplitude for score in lips]),
-        head_amplitude=mean([_head_spread(m) for m in first])
-        / mean([_head_spread(m) for m in real]),
+        lip_gap=mean([gap for gap, _ in lips]),
+        lip_width=mean([width for _, width in lips]),
+        gap_amplitude=ratio(lambda motion: float(lips_of_motion(motion)[0].std())),
+        width_amplitude=ratio(lambda motion: float(lips_of_motion(motion)[1].std())),
+        head_amplitude=ratio(_head_spread),
         head_diversity=mean(apart),
-        mouth_jitter=mean([_jitter(m, "mouth") for m in first])
-        / mean([_jitter(m, "mouth") for m in real]),
-        head_jitter=mean([_jitter(m, "pose") for m in first])
-        / mean([_jitter(m, "pose") for m in real]),
+        mouth_jitter=ratio(lambda motion: _jitter(motion, "mouth")),
+        head_jitter=ratio(lambda motion: _jitter(motion, "pose")),
         join_step=join_step,
         frechet=frechet_distance(features.features(first + second), features.features(real)),
         cpu_seconds_per_second=cpu_seconds,
     )
 
 
-def _lip_score(motion: Motion, lips: Array) -> ClipScore:
-    gap, width = lips_of_motion(motion)
-    real_gap, real_width = lips[: len(gap)].T
-    return ClipScore(
-        len(gap),
-        lagged_correlation(gap, real_gap).correlation,
-        lagged_correlation(width, real_width).correlation,
-        float(gap.std() / real_gap.std()),
-        float(width.std() / real_width.std()),
-    )
+def _lip_correlations(motion: Motion, lips: Array) -> tuple[float, float]:
+    """Of lip gap and lip width with those that were tracked (T, 2)."""
+    both = zip(lips_of_motion(motion), lips[: len(motion)].T, strict=True)
+    gap, width = (lagged_correlation(own, real).correlation for own, real in both)
+    return gap, width
 
 
 def _head_spread(motion: Motion) -> float:
