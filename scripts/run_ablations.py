@@ -197,7 +197,9 @@ def count_parameters(checkpoint: Checkpoint) -> int:
     return sum(
         weight.numel()
         for name, weight in model.named_parameters()
-        if not name.startswith("speech_embedder.") and weight.grad is not None
+        if not name.startswith("speech_embedder.")
+        and weight.grad is not None
+        and bool(weight.grad.any())
     )
 
 

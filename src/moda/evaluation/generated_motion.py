@@ -44,6 +44,8 @@ from moda.structures import (
 FEATURE_FRAMES, FEATURE_STRIDE = 25, 12
 """Pieces of motion whose distribution is compared."""
 NUM_FEATURES = 12
+SMALLEST_DEVIATION = 1e-3
+"""Of a component of the pieces, which are in standard deviations of the motion."""
 NOISE_TO_SIGNAL = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Levels at which the denoising error is measured, the same for every objective."""
 DENOISED_BATCHES, DENOISED_WINDOWS, DENOISED_FRAMES = 4, 24, 48
@@ -71,7 +73,7 @@ def fit_feature_space(motions: Sequence[Motion]) -> FeatureSpace:
     rows = np.concatenate([piece_statistics(motion) for motion in motions])
     mean = rows.mean(0)
     _, spread, axes = np.linalg.svd(rows - mean, full_matrices=False)
-    deviations = spread[:NUM_FEATURES] / np.sqrt(len(rows))
+    deviations = np.maximum(spread[:NUM_FEATURES] / np.sqrt(len(rows)), SMALLEST_DEVIATION)
     return FeatureSpace(mean, axes[:NUM_FEATURES].T / deviations)
 
 
