@@ -57,6 +57,7 @@ GROUPS = {
     "Guidance": ("base", *(f"guidance_{scale}" for scale in ("1.0", "1.5", "2.0", "3.0"))),
     "Floor": ("base", "another_sound"),
 }
+BEGIN, END = "<!-- begin of the table -->", "<!-- end of the table -->"
 FLOOR = "another_sound"
 """The base, with each clip told the sound of another one."""
 BASE = "base"
@@ -90,6 +91,8 @@ def main() -> None:
         data = load_training_data(base, arguments.recipes, output / "data", say)
         held_out = load_held_out(base, arguments.recipes, data)
         for number, (seed, name) in enumerate(todo, 1):
+            if result_path(output, name, seed).exists():  # by another run, meanwhile
+                continue
             say(f"[{number}/{len(todo)}] {name}, seed {seed}")
             recipe = with_seed(recipes[BASE if name == FLOOR else name], seed)
             values = run(recipe, arguments.recipes, output, data, held_out, name == FLOOR)
@@ -97,6 +100,8 @@ def main() -> None:
             write_table(output)
     write_table(output)
     say(f"table: {output / 'table.md'}")
+    if arguments.document:
+        insert_table(arguments.document, (output / "table.md").read_text(encoding="utf-8"))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -106,6 +111,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="names of variants")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--document", type=Path, help="text whose table is replaced in the end")
     return parser.parse_args()
 
 
@@ -243,6 +249,15 @@ def write_table(output: Path) -> None:
             shown = ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in found.items())
             notes.append(f"Autoencoder of seed {result.seed} on held-out motion: {shown}.")
     write_text(output / "table.md", table.markdown() + "\n" + "\n\n".join(notes) + "\n")
+
+
+def insert_table(document: Path, table: str) -> None:
+    """Replace what stands between the two marks of a document."""
+    text = document.read_text(encoding="utf-8")
+    if not text.count(BEGIN) == text.count(END) == 1:
+        raise SystemExit(f"{document} lacks the marks {BEGIN} and {END}; add them once each")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    write_text(document, f"{before}{BEGIN}\n\n{table}\n{END}{after}")
 
 
 def write_json(path: Path, values: object) -> None:

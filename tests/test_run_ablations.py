@@ -140,3 +140,15 @@ def test_it_runs_goes_on_after_a_kill_and_does_nothing_twice(
     assert "| steps 2 |" in text
     assert "one stream" not in text
     assert not list(output.rglob("*.partial"))
+
+
+def test_the_table_finds_its_place_in_a_document(script: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "text.md"
+    path.write_text(f"Before.\n\n{script.BEGIN}\n\nold\n\n{script.END}\n\nAfter.\n")
+    for _ in range(2):
+        script.insert_table(path, "new\n")
+        expected = f"Before.\n\n{script.BEGIN}\n\nnew\n\n{script.END}\n\nAfter.\n"
+        assert path.read_text() == expected
+    path.write_text("nothing")
+    with pytest.raises(SystemExit, match="lacks the marks"):
+        script.insert_table(path, "new")

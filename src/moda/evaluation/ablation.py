@@ -26,6 +26,7 @@ FIGURES = (
     Figure("generated.lip_width", "lip width r", 3),
     Figure("denoising.objective_loss", "held-out loss", 3),
     Figure("denoising.mouth", "mouth error", 3),
+    Figure("denoising.rest", "other error", 3),
     Figure("generated.gap_amplitude", "gap amplitude"),
     Figure("generated.head_amplitude", "head amplitude"),
     Figure("generated.head_diversity", "other seed, degrees", 1),
