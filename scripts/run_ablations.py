@@ -57,6 +57,12 @@ GROUPS = {
     "Guidance": ("base", *(f"guidance_{scale}" for scale in ("1.0", "1.5", "2.0", "3.0"))),
     "Floor": ("base", "another_sound"),
 }
+SAMPLING_GROUPS = [title for title in GROUPS if title.startswith(("Steps", "Guidance", "Floor"))]
+LEFT_OUT = {
+    **dict.fromkeys(("Objective", "Conditions"), ("parameters",)),
+    **dict.fromkeys(SAMPLING_GROUPS, ("denoising", "parameters", "train_seconds")),
+}
+"""Figures that are the same for the whole group."""
 BEGIN, END = "<!-- begin of the table -->", "<!-- end of the table -->"
 FLOOR = "another_sound"
 """The base, with each clip told the sound of another one."""
@@ -238,7 +244,7 @@ def read_results(output: Path) -> list[Result]:
 
 def write_table(output: Path) -> None:
     results = read_results(output)
-    table = AblationTable(GROUPS, results, figures=(*FIGURES, *FIGURES_OF_SIZE))
+    table = AblationTable(GROUPS, results, (*FIGURES, *FIGURES_OF_SIZE), LEFT_OUT)
     write_json(output / "table.json", table.to_json())
     notes = [
         "Real motion of training speakers and held-out ones: Fréchet distance "

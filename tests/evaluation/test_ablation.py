@@ -47,6 +47,8 @@ def test_mean_deviation_and_star() -> None:
         ([1.0, 9.0], [3.0, 4.0], False),
         ([1.0], [3.0, 4.0], False),
         ([math.nan, math.nan], [3.0, 4.0], False),
+        ([5.0, 5.0], [3.0, 3.0], False),
+        ([5.0, 5.0], [3.0, 4.0], True),
     ],
 )
 def test_only_ranges_that_do_not_touch_differ(
@@ -71,6 +73,17 @@ def test_what_is_missing_is_left_empty() -> None:
         "| base | 0.500 | 1 |",
         "| latent |  | 1 |",
     ]
+
+
+def test_groups_leave_out_what_says_nothing_and_groups_of_one_are_none() -> None:
+    made = AblationTable(
+        {"Fusion": ("base", "worse"), "Space": ("base", "latent")},
+        results(base=[0.5], worse=[0.4]),
+        (LIPS, Figure("denoising.mouth", "mouth error")),
+        {"Fusion": ("denoising",)},
+    )
+    assert made.markdown().splitlines()[2] == "| fusion | lip gap r | seeds |"
+    assert "Space" not in made.markdown()
 
 
 def test_json_has_every_value() -> None:

@@ -79,13 +79,15 @@ class Summary:
         """Cell of a table: mean ± deviation, with a star where it differs from the base."""
         if not np.isfinite(self.mean):
             return ""
-        spread = f" ± {self.deviation:.{digits}f}" if np.isfinite(self.deviation) else ""
+        varies = np.isfinite(self.deviation) and self.deviation > 0.0
+        spread = f" ± {self.deviation:.{digits}f}" if varies else ""
         return f"{self.mean:.{digits}f}{spread}{' *' if self.differs else ''}"
 
 
 def ranges_are_apart(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether all of one set lie below all of the other; never of sets with fewer than two."""
-    if min(len(first), len(second)) < 2:
+    """Whether all of one set lie below all of the other; never of fewer than two values, nor where
+    none of them depends on the seed."""
+    if min(len(first), len(second)) < 2 or len(set(first)) == len(set(second)) == 1:
         return False
     return max(first) < min(second) or max(second) < min(first)
 
@@ -97,7 +99,9 @@ class AblationTable:
     groups: Mapping[str, Sequence[str]]
     """title -> variants; the first one is what the others are compared with"""
     results: Sequence[Result]
-    figures: Sequence[Figure] = field(default=FIGURES)
+    figures: Sequence[Figure] = FIGURES
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """title -> beginnings of the keys of figures that say nothing in that group"""
 
     def summary(self, variant: str, figure: Figure, base: str) -> Summary:
         """One figure of one variant beside the same figure of ``base``."""
@@ -109,25 +113,35 @@ class AblationTable:
 
     def group_markdown(self, title: str) -> str:
         """A table of the variants that have results, one row each."""
-        variants = self.groups[title]
+        variants, figures = self.groups[title], self.figures_of(title)
         base = variants[0]
         present = {result.variant for result in self.results}
         rows = [
             [
                 variant.replace("_", " "),
-                *(self.summary(variant, f, base).text(f.digits) for f in self.figures),
+                *(self.summary(variant, f, base).text(f.digits) for f in figures),
                 str(len([result for result in self.results if result.variant == variant])),
             ]
             for variant in variants
             if variant in present
         ]
-        header = [title.lower(), *(figure.label for figure in self.figures), "seeds"]
+        header = [title.lower(), *(figure.label for figure in figures), "seeds"]
         lines = [header, ["---"] * len(header), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
+    def figures_of(self, title: str) -> list[Figure]:
+        """The columns of a group."""
+        hidden = tuple(self.left_out.get(title, ()))
+        return [figure for figure in self.figures if not figure.key.startswith(hidden)]
+
     def markdown(self) -> str:
-        """All groups under each other."""
-        parts = [f"### {title}\n\n{self.group_markdown(title)}" for title in self.groups]
+        """All groups that have something to compare, under each other."""
+        present = {result.variant for result in self.results}
+        parts = [
+            f"### {title}\n\n{self.group_markdown(title)}"
+            for title, variants in self.groups.items()
+            if present.intersection(variants[1:])
+        ]
         return "\n\n".join(parts) + "\n"
 
     def to_json(self) -> dict[str, Any]:
