@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from moda.config import (
+    BLOCK_COUNTS,
     PRESETS,
+    AutoencoderConfig,
     ModelConfig,
     MotionModelConfig,
     SamplerConfig,
@@ -17,10 +19,12 @@ from moda.config import (
     SpeechFeaturesConfig,
     from_dict,
     from_json,
+    merged,
     preset,
     to_dict,
     to_json,
 )
+from moda.config import changed as changed_config
 from moda.errors import ConfigError
 
 
@@ -98,7 +102,17 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("name", 7, r"name: expected of type str"),
         ("motion.hidden", 10**9, r"hidden 1000000000 is outside 1\.\.8192"),
         ("motion.one_stream_blocks", 10**6, r"one_stream_blocks 1000000 is outside"),
-        ("motion.one_stream_blocks", 0, r"at least 1"),
+        ("motion.cross_attention_blocks", 129, r"cross_attention_blocks 129 is outside 0\.\.128"),
+        ("motion.objective", "score", r"expected one of 'flow', 'diffusion', 'v_diffusion'"),
+        ("motion.conditions", ["speech"], r"conditions: expected one of 'style', 'identity'"),
+        ("motion.conditions", ["style", "style"], r"name one of them twice"),
+        ("motion.autoencoder.latent_size", -1, r"latent_size -1 is outside 0\.\."),
+        ("motion.autoencoder.depth", 3, r"motion\.autoencoder: unknown key 'depth'"),
+        (
+            "motion.autoencoder.latent_size",
+            4,
+            r"16 numbers of the mouth cannot be added to latents",
+        ),
         ("motion.num_heads", 3, r"hidden 128 must be a multiple of twice num_heads 3"),
         ("motion.overlap", 41, r"overlap 41 is outside 1\.\.40"),
         ("motion.speech_embedder.context", 11, r"context 11 is outside 12\.\."),
@@ -112,6 +126,44 @@ def changed(path: str, value: object) -> dict[str, Any]:
 def test_refusals_name_the_key(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_dict(ModelConfig, changed(path, value))
+
+
+def test_a_model_needs_a_block() -> None:
+    none = dict.fromkeys(BLOCK_COUNTS, 0)
+    with pytest.raises(ConfigError, match=r"no blocks; one of four_stream_blocks, .* must be 1"):
+        replace(preset("moda-tiny").motion, **none)
+
+
+@pytest.mark.parametrize("sampler", [{"mouth_noise": 0.5}, {"mouth_share": 0.0}])
+def test_latents_have_no_mouth_to_scale(sampler: dict[str, float]) -> None:
+    tiny = preset("moda-tiny").motion
+    latent = replace(tiny, mouth_size=0, autoencoder=AutoencoderConfig(latent_size=4))
+    with pytest.raises(ConfigError, match=r"must be 1 with an autoencoder"):
+        ModelConfig("latent", latent, SamplerConfig(**sampler))
+
+
+def test_checkpoints_from_before_the_variants_are_read_as_they_were() -> None:
+    values = to_dict(preset("moda-tiny"))
+    for key in ("cross_attention_blocks", "objective", "conditions", "autoencoder"):
+        del values["motion"][key]
+    assert from_dict(ModelConfig, values) == preset("moda-tiny")
+
+
+def test_changes_reach_nested_keys_and_leave_the_rest() -> None:
+    tiny = preset("moda-tiny").motion
+    found = changed_config(tiny, {"hidden": 64, "speech_embedder": {"dilations": [1]}})
+    embedder = replace(tiny.speech_embedder, dilations=(1,))
+    assert found == replace(tiny, hidden=64, speech_embedder=embedder)
+    with pytest.raises(ConfigError, match=r"network: unknown key 'depth'"):
+        changed_config(tiny, {"depth": 3}, where="network")
+    with pytest.raises(ConfigError, match=r"network\.speech_embedder: expected an object"):
+        changed_config(tiny, {"speech_embedder": 3}, where="network")
+
+
+def test_merging_replaces_lists_and_merges_objects() -> None:
+    values = {"a": {"b": 1, "c": [1, 2]}, "d": 2}
+    assert merged(values, {"a": {"c": [3]}, "e": 4}) == {"a": {"b": 1, "c": [3]}, "d": 2, "e": 4}
+    assert values == {"a": {"b": 1, "c": [1, 2]}, "d": 2}, "the original stays"
 
 
 def test_missing_keys_without_a_default_are_named() -> None:

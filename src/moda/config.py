@@ -18,8 +18,22 @@ from moda.phones import Phone
 
 C = TypeVar("C")
 
+ObjectiveName = Literal["flow", "diffusion", "v_diffusion"]
+"""What the network learns, see :mod:`moda.motion.objectives`."""
+
+Condition = Literal["style", "identity", "previous_motion"]
+"""What the network can be told besides the speech."""
+
 Precision = Literal["float32", "float16", "bfloat16"]
 """Of the numbers inside the large networks."""
+
+BLOCK_COUNTS = (
+    "four_stream_blocks",
+    "two_stream_blocks",
+    "cross_attention_blocks",
+    "one_stream_blocks",
+)
+"""In the order in which the blocks follow each other."""
 
 MAX_HIDDEN = 8192
 MAX_BLOCKS = 128
@@ -132,11 +146,28 @@ class SpeechEmbedderConfig:
 
 
 @dataclass(frozen=True)
+class AutoencoderConfig:
+    """A small temporal autoencoder over motion, in whose latents the motion is generated.
+
+    ``latent_size`` numbers per frame; 0 means that there is none, and motion is generated as it is.
+    """
+
+    latent_size: int = 0
+    width: int = 96
+
+    def __post_init__(self) -> None:
+        _require_range("autoencoder", "latent_size", self.latent_size, 0, MAX_HIDDEN)
+        _require_range("autoencoder", "width", self.width, 1, MAX_HIDDEN)
+
+
+@dataclass(frozen=True)
 class MotionModelConfig:
     """Sizes of the multi-modal diffusion transformer. Lengths are in frames of 25 fps.
 
     With a ``mouth_size``, the mean of the first numbers, the mouth, is predicted from the speech at
     once, each emotion has a constant offset of all numbers, and the flow makes what is left.
+    ``cross_attention_blocks`` come between the two-stream and the one-stream blocks. What is not in
+    ``conditions`` is the same for everybody, in training and in sampling.
     """
 
     motion_size: int
@@ -154,14 +185,27 @@ class MotionModelConfig:
     window: int = 80
     overlap: int = 16
     rope_base: float = 256.0
+    cross_attention_blocks: int = 0
+    objective: ObjectiveName = "flow"
+    conditions: tuple[Condition, ...] = ("style", "identity", "previous_motion")
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
 
     def __post_init__(self) -> None:
         for name in ("motion_size", "hidden", "num_heads", "identity_size", "num_emotions"):
             _require_range("model", name, getattr(self, name), 1, MAX_HIDDEN)
-        for name in ("four_stream_blocks", "two_stream_blocks", "one_stream_blocks"):
+        for name in BLOCK_COUNTS:
             _require_range("model", name, getattr(self, name), 0, MAX_BLOCKS)
-        if self.one_stream_blocks < 1:
-            raise ConfigError("one_stream_blocks must be at least 1")
+        if not any(getattr(self, name) for name in BLOCK_COUNTS):
+            raise ConfigError(
+                f"the model has no blocks; one of {', '.join(BLOCK_COUNTS)} must be 1"
+            )
+        if len(set(self.conditions)) != len(self.conditions):
+            raise ConfigError(f"model: conditions {self.conditions} name one of them twice")
+        if self.autoencoder.latent_size and self.mouth_size:
+            raise ConfigError(
+                f"a mean of {self.mouth_size} numbers of the mouth cannot be added to latents; "
+                "set mouth_size or the latent_size of the autoencoder to 0"
+            )
         if self.hidden % (2 * self.num_heads):
             raise ConfigError(
                 f"hidden {self.hidden} must be a multiple of twice num_heads {self.num_heads}: "
@@ -174,6 +218,11 @@ class MotionModelConfig:
         _require_range("model", "overlap", self.overlap, 1, self.window // 2)
         if self.speech_embedder.kind == "conv" and self.speech.size % 2:
             raise ConfigError(f"a conv speech embedder halves frames; {self.speech.size} is odd")
+
+    @property
+    def generated_size(self) -> int:
+        """Numbers per frame that are made from noise: latents, or the motion itself."""
+        return self.autoencoder.latent_size or self.motion_size
 
     @property
     def none_emotion(self) -> int:
@@ -222,6 +271,31 @@ class ModelConfig:
     name: str
     motion: MotionModelConfig
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        latent_size, sampler = self.motion.autoencoder.latent_size, self.sampler
+        if latent_size and (sampler.mouth_noise, sampler.mouth_share) != (1.0, 1.0):
+            raise ConfigError(
+                f"latents have no mouth of their own: mouth_noise {sampler.mouth_noise} and "
+                f"mouth_share {sampler.mouth_share} must be 1 with an autoencoder"
+            )
+
+
+def changed(config: C, changes: Mapping[str, Any], *, where: str = "") -> C:
+    """The configuration with some of its keys changed, in nested objects too.
+
+    Raises :class:`ConfigError` as :func:`from_dict` does.
+    """
+    return from_dict(type(config), merged(to_dict(config), changes), where=where)
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values in which ``changes`` win; objects are merged key by key, lists replaced."""
+    result = dict(values)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -279,6 +353,10 @@ def _convert(value: object, hint: Any, where: str) -> Any:
             choices = ", ".join(map(repr, get_args(hint)))
             raise ConfigError(f"{where}: expected one of {choices}, got {_show(value)}")
         return value
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            _reject(value, "an object", where)
+        return dict(value)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             _reject(value, "a list", where)

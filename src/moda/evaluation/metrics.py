@@ -146,3 +146,26 @@ def psnr(
     difference = first[where].astype(np.float64) - second[where].astype(np.float64)
     error = float((difference**2).mean())
     return float(10.0 * np.log10(255.0**2 / max(error, 1e-12)))
+
+
+def frechet_distance(first: Array, second: Array) -> float:
+    """Squared Fréchet distance of two sets of features (N, d) and (M, d), both taken as normal.
+
+    ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2)``. The root is taken by eigenvalues of the symmetric
+    ``C1^1/2 C2 C1^1/2``, which has the same trace and stays real where a covariance is singular.
+    Source: D. Dowson and B. Landau, "The Fréchet distance between multivariate normal
+    distributions", 1982.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    covariances = [np.atleast_2d(np.cov(values, rowvar=False)) for values in (first, second)]
+    variances, axes = np.linalg.eigh(covariances[0])
+    root = (axes * np.sqrt(np.maximum(variances, 0.0))) @ axes.T
+    shared = np.linalg.eigvalsh(root @ covariances[1] @ root)
+    distance = first.mean(0) - second.mean(0)
+    spread = sum(float(np.trace(covariance)) for covariance in covariances)
+    return float(distance @ distance + spread - 2.0 * np.sqrt(np.maximum(shared, 0.0)).sum())
+
+
+def jitter(values: NDArray[np.floating]) -> float:
+    """Root mean square of the second difference over time of (T, n), per frame squared."""
+    return float(np.sqrt((np.diff(values.astype(np.float64), n=2, axis=0) ** 2).mean()))

@@ -319,6 +319,10 @@ class SpeechMLP(nn.Module):
         tokens: Tensor = self.norm(third(inner).float())
         return tokens
 
+    def projection_parameters(self) -> Iterator[nn.Parameter]:
+        """The last layer, whose size is the transformer's."""
+        return (value for part in (self.layers[-1], self.norm) for value in part.parameters())
+
     def null_token(self) -> Tensor:
         """(C,) what an unknown sound gives: one learned feature, the same in all layers."""
         token: Tensor = self(self.null_speech.repeat(self.repeats)[None, None])
@@ -447,6 +451,10 @@ class SpeechConv(nn.Module):
         shares = torch.where(is_known, exact.type_as(shares), shares)
         embedded = self.phone_embedder(shares)
         return embedded + is_known.type_as(shares) * self.is_known[:, None]
+
+    def projection_parameters(self) -> Iterator[nn.Parameter]:
+        """The last layer, whose size is the transformer's."""
+        return (value for part in (self.linear, self.norm) for value in part.parameters())
 
     def null_token(self) -> Tensor:
         """(C,) learned token that stands for an unknown sound."""

@@ -5,7 +5,8 @@
     emotion ---+  (own weights each)    conditions -'  blocks               blocks
     identity --'
 
-One class for every size. Axis letters: B batch, T frames, C hidden channels, D motion.
+One class for every size, and for other ways to fuse: each count of blocks may be 0.
+Axis letters: B batch, T frames, C hidden channels, D motion.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import MotionModelConfig
+from moda.motion.autoencoder import MotionAutoencoder
+from moda.motion.cross_attention import CrossAttentionBlock
 from moda.motion.layers import (
     NUM_TIME_FREQUENCIES,
     Embedder,
@@ -62,7 +65,7 @@ class MotionTransformer(nn.Module):
         self.exact_shortcuts = True
         hidden, inner = config.hidden, round(config.hidden * config.mlp_ratio)
         block_sizes = (hidden, config.num_heads, inner)
-        self.motion_embedder = Embedder(2 * config.motion_size, hidden)
+        self.motion_embedder = Embedder(config.motion_size + config.generated_size, hidden)
         self.identity_embedder = Embedder(config.identity_size, hidden)
         self.time_embedder = Embedder(2 * NUM_TIME_FREQUENCIES, hidden)
         self.emotion_embedder = nn.Embedding(config.num_emotions + 1, hidden)
@@ -77,10 +80,16 @@ class MotionTransformer(nn.Module):
         self.two_stream_blocks = nn.ModuleList(
             JointBlock(2, *block_sizes) for _ in range(config.two_stream_blocks)
         )
+        self.cross_attention_blocks = nn.ModuleList(
+            CrossAttentionBlock(*block_sizes) for _ in range(config.cross_attention_blocks)
+        )
         self.one_stream_blocks = nn.ModuleList(
             OneStreamBlock(*block_sizes) for _ in range(config.one_stream_blocks)
         )
-        self.final_layer = FinalLayer(hidden, config.motion_size)
+        self.final_layer = FinalLayer(hidden, config.generated_size)
+        self.autoencoder: MotionAutoencoder | None = None
+        if config.autoencoder.latent_size:
+            self.autoencoder = MotionAutoencoder(config.motion_size, config.autoencoder)
         if config.mouth_size:
             self.mouth_head = nn.Linear(hidden, config.mouth_size)
             emotion_mean = torch.zeros(config.num_emotions + 1, config.motion_size)
@@ -117,6 +126,11 @@ class MotionTransformer(nn.Module):
         these samples is not told the speech. ``phones`` (B, 2 (T + 2 * context)) are the classes
         spoken at 50 Hz, -1 where nobody knows them; a model without phones has no use for them.
         """
+        told = self.config.conditions
+        if "style" not in told:
+            emotion = torch.full_like(emotion, self.config.none_emotion)
+        if "identity" not in told:
+            identity = torch.zeros_like(identity)
         if isinstance(self.speech_embedder, SpeechConv):
             tokens = self.speech_embedder(speech, phones)
         else:
@@ -147,6 +161,9 @@ class MotionTransformer(nn.Module):
     ) -> Tensor:
         """Velocity (B, T, D) of ``noisy_motion`` (B, T, D) at ``timestep`` (B,) in 1..1000.
 
+        Of another objective than the flow it is what that one predicts. With an autoencoder, both
+        are latents (B, T, L), to be decoded by :meth:`decode`.
+
         ``previous_motion`` (B, 1, D) is the frame before the window, told to every frame of it
         ((B, T, D) tells each frame its own). Motion is normalised; ``noisy_motion`` is around the
         conditions' mean, ``previous_motion`` is whole.
@@ -162,10 +179,10 @@ class MotionTransformer(nn.Module):
         steps of a schedule at once.
         """
         condition = F.silu(self.time_embedder(time_frequencies(timestep)) + emotion)
-        joint = (*self.four_stream_blocks, *self.two_stream_blocks)
+        first = (*self.four_stream_blocks, *self.two_stream_blocks, *self.cross_attention_blocks)
         return [
             part.modulation_rows(condition)
-            for part in (*joint, *self.one_stream_blocks, self.final_layer)
+            for part in (*first, *self.one_stream_blocks, self.final_layer)
         ]
 
     def velocity(
@@ -181,7 +198,9 @@ class MotionTransformer(nn.Module):
         turns, joint_turns, key_bias = self._positions(num_frames, copies, noisy_motion.device)
         rows = iter(modulations)
 
-        previous = previous_motion.expand_as(noisy_motion)
+        previous = previous_motion.expand(-1, num_frames, -1)
+        if "previous_motion" not in self.config.conditions:
+            previous = torch.zeros_like(previous)
         motion = self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
         emotion = conditions.emotion[:, None].expand(-1, copies, -1)
         identity = conditions.identity[:, None].expand(-1, copies, -1)
@@ -192,17 +211,21 @@ class MotionTransformer(nn.Module):
 
         motion, *others = streams
         streams = [motion, torch.cat([part.expand_as(motion) for part in others], dim=1)]
-        for block in self.two_stream_blocks:
+        for block in (*self.two_stream_blocks, *self.cross_attention_blocks):
             streams = block(streams, next(rows), turns)
 
         tokens = torch.cat(streams, dim=1)
-        for block in self.one_stream_blocks[:-1]:
-            tokens = block(tokens, next(rows), turns)
         num_outputs = num_frames if self.exact_shortcuts else None
-        tokens = self.one_stream_blocks[-1](tokens, next(rows), turns, num_outputs)
+        for index, block in enumerate(self.one_stream_blocks, 1):
+            is_last = index == len(self.one_stream_blocks)
+            tokens = block(tokens, next(rows), turns, num_outputs if is_last else None)
 
         velocity: Tensor = self.final_layer(tokens[:, :num_frames], next(rows))
         return velocity
+
+    def decode(self, generated: Tensor) -> Tensor:
+        """What was made from noise, as normalised motion (B, T, D) around the conditions' mean."""
+        return generated if self.autoencoder is None else self.autoencoder.decode(generated)
 
     def _positions(
         self, num_frames: int, copies: int, device: torch.device

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
 from moda.errors import InputError
-from moda.motion.flow import guide, published_schedule, sample_euler, timestep_of, uniform_schedule
+from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
+from moda.motion.objectives import OBJECTIVES
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
@@ -225,7 +226,9 @@ def sample_window(
 ) -> Tensor:
     """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
 
-    The noise is that of the motion around the conditions' mean; in the end the mean is added to
+    The noise of a model with an autoencoder is that of its latents (1, T, L).
+
+    It is around the conditions' mean; in the end the mean is added to
     the ``share`` (D,) of it (default all).
     With a guidance scale above 1, both halves of the guidance run as one batch. Another window
     with the same emotion and schedule can be given the ``modulations`` of this one, see
@@ -249,7 +252,8 @@ def sample_window(
         return guide(unconditional, conditional, guidance_scale)
 
     with _autocast(device, precision):
-        sampled = sample_euler(velocity_at, noise.to(device), schedule)
+        objective = OBJECTIVES[model.config.objective]
+        sampled = model.decode(objective.sample(velocity_at, noise.to(device), schedule))
     return (sampled if share is None else sampled * share.to(device)) + mean
 
 
@@ -386,10 +390,10 @@ def _noise(
     generator: torch.Generator, config: MotionModelConfig, noise_scale: Floats | None
 ) -> Iterator[Tensor]:
     """Starting noise (1, window, D) of one window after the other."""
-    scale = torch.ones(config.motion_size)
+    scale = torch.ones(config.generated_size)
     if noise_scale is not None:
-        scale = torch.from_numpy(_row(noise_scale, config.motion_size, "noise scale"))
-    shape = (1, config.window, config.motion_size)
+        scale = torch.from_numpy(_row(noise_scale, config.generated_size, "noise scale"))
+    shape = (1, config.window, config.generated_size)
 
     def draw() -> Iterator[Tensor]:
         while True:

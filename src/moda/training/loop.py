@@ -99,6 +99,9 @@ class TrainingOptions:
     sync_gate: float = 0.4
     """least cosine of the real lips and the speech at which the expert's loss counts"""
     log_every: int = 20
+    train_speech_projection: bool = False
+    """train the last layer of a frozen speech embedder, which may come from a model of another
+    size"""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.speech_steps, self.flow_steps) < 0:
@@ -148,6 +151,8 @@ class Trainer:
                 f"a multiple of {parts}"
             )
         self.model = MotionTransformer(config.motion) if model is None else model
+        if self.model.autoencoder is not None:
+            self.model.autoencoder.requires_grad_(False)
         if expert is None and options.sync_weight:
             raise InputError("sync_weight is set and there is no sync expert")
         expert = expert if options.sync_weight else None
@@ -247,6 +252,9 @@ class Trainer:
         frozen = options.freeze_speech_embedder and not speech_only
         for parameter in model.speech_embedder.layer_parameters():
             parameter.requires_grad_(not frozen and id(parameter) in self._trainable)
+        if options.train_speech_projection:
+            for parameter in model.speech_embedder.projection_parameters():
+                parameter.requires_grad_(id(parameter) in self._trainable)
         if model.config.mouth_size:
             for parameter in model.mouth_head.parameters():
                 parameter.requires_grad_(speech_only and id(parameter) in self._trainable)

@@ -88,6 +88,14 @@ class MotionMetric(nn.Module):
         )
 
 
+def latent_loss(error: Tensor, inside: Tensor) -> Tensor:
+    """Square of an error of latents (B, T, L) and of its change over time; no latent is a lip."""
+    mask = inside[..., None]
+    both = mask[:, 1:] * mask[:, :-1]
+    change = (both * error.diff(dim=1) ** 2).mean()
+    return (mask * error**2).mean() + SMOOTHNESS_WEIGHT * change
+
+
 def masked_correlation(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     """Pearson correlation over time of (B, T, n) where ``mask`` (B, T, 1) is 1 -> (B, n)."""
     count = mask.sum(1, keepdim=True).clamp(min=1.0)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moda.checkpoints import Checkpoint, load_motion_space, save_checkpoint, save_motion_space
-from moda.config import ModelConfig, SamplerConfig, from_json, preset
+from moda.checkpoints import (
+    load_motion_space,
+    save_checkpoint,
+    save_motion_space,
+)
+from moda.config import ModelConfig, SamplerConfig, changed, from_dict, merged, preset
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
@@ -22,6 +27,7 @@ from moda.motion.layers import SpeechConv
 from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.adapters import save_adapter
+from moda.training.autoencoding import AutoencoderOptions, train_autoencoder
 from moda.training.emotions import emotion_means
 from moda.training.lags import refine_lags
 from moda.training.loop import Report, Trainer, TrainingOptions
@@ -37,6 +43,7 @@ from moda.training.speech_pretraining import (
 )
 from moda.training.stages import (
     TrainingData,
+    embedder_of,
     expert_of,
     make_expert,
     neural_data,
@@ -45,17 +52,23 @@ from moda.training.stages import (
     read_start,
     recorder,
     starting_model,
+    take_over,
     window_sampler,
     without_unreliable,
 )
 from moda.training.sync_expert import ExpertOptions
 
 ADAPTED, ADAPTER_FILE = "finetuned", "adapter.safetensors"
+MAX_EXTENSIONS = 8
+"""Recipes that extend each other in a row."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What ``moda train`` reads. Paths are relative to the file's folder."""
+    """What ``moda train`` reads. Paths are relative to the file's folder.
+
+    A file may name another one with ``extends`` and say only what differs from it.
+    """
 
     model: str = "moda-tiny"
     clips: tuple[str, ...] = ()
@@ -94,6 +107,26 @@ class Recipe:
     options: TrainingOptions = field(default_factory=TrainingOptions)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     seed: int = 0
+    name: str = ""
+    """of the trained model and its file; that of ``model`` if it is left out"""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """what differs from the network of ``model``: keys of its motion configuration"""
+    speech_embedder_from: str = ""
+    """built-in name or file of a checkpoint whose speech embedder is taken over, instead of a
+    pretraining; a last layer of another size is new"""
+    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
+    """training of the motion autoencoder that the network may have"""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model that is trained, unless it begins with a checkpoint.
+
+        Raises:
+            ConfigError: a key of ``network`` is unknown or a value impossible.
+        """
+        base = preset(self.model)
+        motion = changed(base.motion, self.network, where="network")
+        return ModelConfig(self.name or base.name, motion, self.sampler)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -103,11 +136,7 @@ def read_recipe(path: Path) -> Recipe:
         InputError: the file cannot be read.
         ConfigError: a key is unknown or a value impossible.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path} cannot be read: {error}") from error
-    recipe = from_json(Recipe, text)
+    recipe = from_dict(Recipe, _read_values(path))
     if not recipe.clips:
         raise ConfigError(f"recipe {path} names no folders of prepared clips in 'clips'")
     if len(recipe.synthetic_shares) != len(recipe.synthetic_phones):
@@ -121,13 +150,50 @@ def read_recipe(path: Path) -> Recipe:
             f"recipe {path}: the shares {shares} in 'synthetic_shares' are below 0 or do not sum "
             "to 1; make them the parts of a batch"
         )
-    preset(recipe.model)
+    latent_size = recipe.config.motion.autoencoder.latent_size
+    if bool(latent_size) != bool(recipe.autoencoder.steps):
+        raise ConfigError(
+            f"recipe {path}: an autoencoder of latent_size {latent_size} and "
+            f"{recipe.autoencoder.steps} steps to train it do not fit; give both or none"
+        )
+    if recipe.start_from and (recipe.network or recipe.speech_embedder_from):
+        raise ConfigError(
+            f"recipe {path} begins with {recipe.start_from}, whose network is kept; leave "
+            "'network' and 'speech_embedder_from' out"
+        )
     if recipe.adapter_rank and not recipe.start_from:
         raise ConfigError(
             f"recipe {path} has adapter_rank {recipe.adapter_rank} and no model to adapt; "
             "name one in 'start_from'"
         )
     return recipe
+
+
+def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
+    """The JSON values of a recipe over those that it extends.
+
+    Paths stay as they are: a recipe and those it extends lie in the same folder.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from error
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"recipe {path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"recipe {path}: expected an object, got {type(values).__name__}")
+    other = values.pop("extends", None)
+    if other is None:
+        return values
+    if not isinstance(other, str) or Path(other).name != other:
+        raise ConfigError(
+            f"recipe {path} extends {other!r}; give the name of a recipe in the same folder"
+        )
+    if depth == MAX_EXTENSIONS:
+        raise ConfigError(f"recipe {path}: more than {MAX_EXTENSIONS} recipes extend each other")
+    return merged(_read_values(path.with_name(other), depth + 1), values)
 
 
 def train(
@@ -138,8 +204,9 @@ def train(
     report: Report = lambda values: None,
     say: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
+    data: TrainingData | None = None,
 ) -> Path:
-    """Run a recipe and write ``folder / <model>.safetensors``; continues an interrupted run.
+    """Run a recipe and write ``folder / <name>.safetensors``; continues an interrupted run.
 
     What began with a checkpoint becomes ``finetuned.safetensors``, its adapter, if it has one,
     ``adapter.safetensors`` besides.
@@ -149,6 +216,8 @@ def train(
         folder: of the run: motion space, pretrained embedder, training state, log, result.
         report: called in the first process, after every step.
         processes: of which this is one; by default it is alone, on the CPU.
+        data: what :func:`load_training_data` gave for the same clips, space and embedder; runs that
+            differ in the network alone can share it.
 
     Raises:
         ModaError: something is missing or damaged; the message says what.
@@ -156,8 +225,8 @@ def train(
     processes = processes or OneProcess()
     folder.mkdir(parents=True, exist_ok=True)
     start = read_start(recipe.start_from, base)
-    config = preset(recipe.model) if start is None else start.config
-    data = in_turn(processes, lambda: _data(recipe, config, start, base, folder, say))
+    config = recipe.config if start is None else start.config
+    data = data or in_turn(processes, lambda: load_training_data(recipe, base, folder, say))
     minutes = f"{data.minutes:.1f}"
     say(f"{len(data.clips)} clips, {minutes} minutes to train on")
     trainer = Trainer(
@@ -172,17 +241,25 @@ def train(
     )
     if not trainer.resume() and start is None:
         if data.embedder is not None:
-            trainer.model.speech_embedder.load_state_dict(data.embedder.state_dict())
+            take_over(data.embedder, trainer.model.speech_embedder)
+        if trainer.model.autoencoder is not None:
+            say(f"training the autoencoder for {recipe.autoencoder.steps} steps")
+            train_autoencoder(
+                trainer.model.autoencoder,
+                window_sampler(data.clips, config, recipe.options, recipe.seed),
+                trainer.losses.metric,
+                recipe.autoencoder,
+                seed=recipe.seed,
+            )
         if data.emotion_mean is not None:
             trainer.model.emotion_mean.copy_(torch.from_numpy(data.emotion_mean))
         trainer.average.load_state_dict(trainer.model.state_dict())
-    config = replace(config, sampler=recipe.sampler if start is None else config.sampler)
     preview = (
         Preview(recipe.preview, base, folder, data.space.name) if recipe.preview.every else None
     )
     with recorder(trainer, config, preview, report, say) as record:
         model = trainer.run(record)
-    result = folder / f"{recipe.model if start is None else ADAPTED}.safetensors"
+    result = folder / f"{config.name if start is None else ADAPTED}.safetensors"
     if processes.index == 0:
         metadata = {"steps": str(trainer.step), "minutes": minutes}
         if recipe.adapter_rank:
@@ -210,21 +287,23 @@ def train_sync_expert(
     recipe = replace(recipe, synthetic_phones=(), synthetic_shares=())
     folder = path.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
-    start = read_start(recipe.start_from, base)
-    config = preset(recipe.model) if start is None else start.config
-    data = _data(recipe, config, start, base, folder, say)
+    data = load_training_data(recipe, base, folder, say)
     make_expert(data, recipe.expert, path, seed=recipe.seed, say=say, report=report)
 
 
-def _data(
-    recipe: Recipe,
-    config: ModelConfig,
-    start: Checkpoint | None,
-    base: Path,
-    folder: Path,
-    say: Callable[[str], None],
+def load_training_data(
+    recipe: Recipe, base: Path, folder: Path, say: Callable[[str], None] = lambda text: None
 ) -> TrainingData:
-    """Training clips in the motion space of the model, and what is learned of them beforehand."""
+    """Training clips in the motion space of the model, and what is learned of them beforehand.
+
+    What takes long is kept in ``folder``.
+
+    Raises:
+        ModaError: something is missing or damaged; the message says what.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    start = read_start(recipe.start_from, base)
+    config = recipe.config if start is None else start.config
     folders = [base / name for name in recipe.clips]
     if config.motion.speech.kind == "hubert":
         space = load_published_space() if start is None else start.space
@@ -240,12 +319,14 @@ def _data(
         )
         for some, versions in ((own, recipe.augmented_versions), (others, 0))
     )
-    if start is None:
+    if start is not None:
+        embedder = phone_embedder(start)
+    elif recipe.speech_embedder_from:
+        embedder = embedder_of(recipe, base)
+    else:
         names = {clip.name for clip in others}
         embedder = _pretrained(config, recipe, base, folder, names, say)
-    else:
-        embedder = phone_embedder(start)
-    if embedder is not None:
+    if embedder is not None and embedder.config.num_phones:
         clips = refine_lags(clips, embedder, recipe.in_sync)
     _write_lags(clips, folder / "lags.json")
     has_mean = config.motion.mouth_size and start is None

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from torch import nn
 
-from moda.checkpoints import Checkpoint, load_checkpoint
+from moda.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, iterate_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
-from moda.errors import InputError
+from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
@@ -80,6 +81,37 @@ def phone_embedder(start: Checkpoint) -> SpeechConv | None:
     if isinstance(embedder, SpeechConv) and embedder.config.num_phones:
         return embedder
     return None
+
+
+def embedder_of(recipe: Recipe, base: Path) -> SpeechConv:
+    """The speech embedder of the checkpoint that a recipe names."""
+    name = recipe.speech_embedder_from
+    source = load_checkpoint(name if name in BUILT_IN else base / name)
+    embedder = source.model.speech_embedder
+    wanted, found = recipe.config.motion, source.config.motion
+    own = found.speech_embedder
+    if not wanted.speech_embedder.voice_spans:
+        own = replace(own, voice_spans=())
+    same = (found.speech, own) == (wanted.speech, wanted.speech_embedder)
+    if not isinstance(embedder, SpeechConv) or not same:
+        raise ConfigError(
+            f"the speech embedder of {name} is another one than the recipe's network has: {own}; "
+            "give the same in 'network'"
+        )
+    if found.hidden != wanted.hidden and not recipe.options.train_speech_projection:
+        raise ConfigError(
+            f"tokens of {name} have {found.hidden} channels, the recipe's network {wanted.hidden}; "
+            "set the option train_speech_projection to train a new last layer"
+        )
+    return embedder
+
+
+def take_over(source: SpeechConv, target: nn.Module) -> None:
+    """Copy all weights that fit; a last layer of another size stays new, a voice head that the
+    target has no place for is left out."""
+    own, others = target.state_dict(), source.state_dict()
+    fitting = {name: others[name] for name in own if others[name].shape == own[name].shape}
+    target.load_state_dict(own | fitting)
 
 
 def without_unreliable(clip: PreparedClip, patterns: Sequence[str]) -> PreparedClip:

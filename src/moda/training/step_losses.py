@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
-from moda.motion.flow import estimate_motion, interpolate, timestep_of, velocity
+from moda.motion.flow import timestep_of
 from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
+from moda.motion.objectives import OBJECTIVES
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
-from moda.training.losses import MotionMetric
+from moda.training.losses import MotionMetric, latent_loss
 from moda.training.sync_network import SyncExpert, gated_sync_loss
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 MEAN_DROPOUT = 0.2
 """Share of the tokens' channels that the mean of the mouth does not see in training."""
-SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
-"""Noise levels are drawn from a logit-normal; a little more of the noisy ones."""
 
 
 class WindowNoise:
@@ -77,6 +76,7 @@ class StepLosses(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.options, self.metric = model, options, metric_of(space)
+        self.objective = OBJECTIVES[model.config.objective]
         self.lips = lip_columns(space)
         self.expert = expert
         if expert is not None:
@@ -121,7 +121,7 @@ class StepLosses(nn.Module):
         return mouth.float()
 
     def flow_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Of the velocity, and of what the sync expert says of the motion that it leads to."""
+        """Of what the network predicts, and of what the sync expert says of the motion in it."""
         options, config = self.options, self.model.config
         random = WindowNoise(batch.windows, self._device)
         motion, inside = self._tensor(batch.motion), self._tensor(batch.weight)
@@ -141,11 +141,14 @@ class StepLosses(nn.Module):
             )
         tokens = random.dropout(conditions.speech, options.token_dropout)
         conditions = conditions._replace(speech=tokens)
-        sigma = torch.sigmoid(random.normal() * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
-        noise = random.normal(*motion.shape[1:])
+        sigma = self.objective.sigma_of(random.normal())
+        level = sigma[:, None, None]
         mean = conditions.mean.detach().float()
         rest = motion - offset - mean
-        noisy = interpolate(rest, noise, sigma[:, None, None])
+        if self.model.autoencoder is not None:
+            rest = self.model.autoencoder.latents(rest)
+        noise = random.normal(*rest.shape[1:])
+        noisy = self.objective.corrupt(rest, noise, level)
         with self._autocast():
             predicted = self.model(
                 noisy,
@@ -154,13 +157,17 @@ class StepLosses(nn.Module):
                 conditions,
             )
         predicted = predicted.float()
-        error = predicted - velocity(rest, noise)
+        error = predicted - self.objective.target(rest, noise, level)
         if isinstance(self.metric, MotionMetric) and config.mouth_size:
             # A mouth without its sound differs from the mean by all that it says.
             error[silent, :, self.metric.mouth] = 0.0
-        losses = {"flow": self.metric.flow_loss(error, inside)}
+        if self.model.autoencoder is not None:
+            losses = {"flow": latent_loss(error, inside)}
+        else:
+            losses = {"flow": self.metric.flow_loss(error, inside)}
         if self.expert is not None:
-            found = estimate_motion(noisy, predicted, sigma[:, None, None]) + mean + offset
+            generated = self.objective.estimate(noisy, predicted, level)
+            found = self.model.decode(generated) + mean + offset
             told = (~(silent | forgotten | deaf)).float() * (1.0 - sigma)
             losses["sync"] = self._sync_loss(
                 found[..., self.lips],
