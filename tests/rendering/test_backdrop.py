@@ -44,7 +44,7 @@ def test_colour_and_transparency(
     assert cover[corner].max() == 0
     assert (green[corner] == (0, 200, 0)).all()
     face = cover[60:110, 95:125] if full else cover[90:150, 110:150]
-    assert face.min() == 255
+    assert face.min() > 220
     assert 0.2 < (cover > 127).mean() < 0.9
     unsure = ((cover > 25) & (cover < 230)).mean()
     assert unsure < 0.12, "an outline, not a fog"
