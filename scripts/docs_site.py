@@ -71,8 +71,7 @@ def command_line() -> str:
     ]
     for name, command in commands(get_command(app), "moda"):
         lines += ["", f"## {name}", "", plain(command.help or ""), ""]
-        usage = " ".join(usage_of(parameter) for parameter in command.params)
-        lines += ["```", f"{name} {usage}".rstrip(), "```"]
+        lines += ["```", " ".join([name, *arguments_of(command)]), "```"]
         rows = [row for parameter in command.params for row in rows_of(parameter)]
         if rows:
             lines += ["", "| option | meaning |", "| --- | --- |", *rows]
@@ -89,11 +88,14 @@ def commands(command: Any, name: str) -> list[tuple[str, Any]]:
     return [pair for key, one in inner.items() for pair in commands(one, f"{name} {key}")]
 
 
-def usage_of(parameter: Any) -> str:
-    """``PORTRAIT`` or nothing: options are in the table."""
-    if parameter.param_type_name == "argument":
-        return parameter.metavar or str(parameter.name).upper()
-    return "[options]" if parameter.name == "help" else ""
+def arguments_of(command: Any) -> list[str]:
+    """``PORTRAIT SPEECH [options]``: the options themselves are in the table."""
+    names = [
+        parameter.metavar or str(parameter.name).upper()
+        for parameter in command.params
+        if parameter.param_type_name == "argument"
+    ]
+    return [*names, "[options]"] if len(names) < len(command.params) else names
 
 
 def rows_of(parameter: Any) -> list[str]:
@@ -102,9 +104,10 @@ def rows_of(parameter: Any) -> list[str]:
         names = f"`{parameter.metavar or parameter.name.upper()}`"
     else:
         names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        names += f" `{parameter.metavar}`" if parameter.metavar else ""
     default = parameter.show_default if isinstance(parameter.show_default, str) else None
-    if default is None and parameter.default not in (None, False, True, ()):
-        default = None if callable(parameter.default) else str(parameter.default)
+    if default is None and isinstance(parameter.default, int | float | str | Path):
+        default = None if isinstance(parameter.default, bool) else str(parameter.default)
     told = f" Default: {default}." if default and "Default" not in (parameter.help or "") else ""
     return [f"| {names} | {plain(parameter.help or '')}{told} |"]
 

@@ -361,7 +361,7 @@ class TestBadInput:
         def broken(*arguments: object, **options: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(cli, "load_head", broken)
+        monkeypatch.setattr(cli_steps, "load_head", broken)
         with pytest.raises(ZeroDivisionError):
             cli.main(["generate", str(PORTRAIT), str(speech), "-o", str(tmp_path / "talk.mp4")])
 

@@ -35,12 +35,12 @@ def shares_of(*runs: tuple[Phone, int]) -> np.ndarray:
 
 
 class TestBestPath:
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", range(4))
     def test_it_is_the_cheapest(self, seed: int) -> None:
         """Against all ways there are."""
         random = np.random.default_rng(seed)
         optional = np.array([True, False, True, False, False, True])
-        costs = random.random((7, len(optional))).astype(np.float32)
+        costs = random.random((5, len(optional))).astype(np.float32)
 
         def is_way(path: tuple[int, ...]) -> bool:
             steps = np.diff(path)
@@ -54,8 +54,8 @@ class TestBestPath:
                 and path[-1] in (4, 5)
             )
 
-        ways = [path for path in product(range(6), repeat=7) if is_way(path)]
-        prices = [costs[np.arange(7), list(path)].sum() for path in ways]
+        ways = [path for path in product(range(6), repeat=5) if is_way(path)]
+        prices = [costs[np.arange(5), list(path)].sum() for path in ways]
         found = best_path(costs, optional)
         assert tuple(found) == ways[int(np.argmin(prices))]
 

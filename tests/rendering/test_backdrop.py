@@ -43,8 +43,8 @@ def test_colour_and_transparency(
     corner = (slice(0, 12), slice(0, 12))
     assert cover[corner].max() == 0
     assert (green[corner] == (0, 200, 0)).all()
-    face = cover[60:110, 95:125] if full else cover[100:180, 90:170]
-    assert face.min() == 255
+    face = cover[60:110, 95:125] if full else cover[90:150, 110:150]
+    assert face.min() > 220
     assert 0.2 < (cover > 127).mean() < 0.9
     unsure = ((cover > 25) & (cover < 230)).mean()
     assert unsure < 0.12, "an outline, not a fog"
@@ -61,7 +61,9 @@ def test_without_a_background_nothing_changes(
         frames(portrait, space, background, mask) for background in (None, Background(None))
     )
     solid = clear[..., 3] == 255
-    np.testing.assert_array_equal(plain[solid], clear[..., :3][solid])
+    difference = np.abs(plain[solid].astype(int) - clear[..., :3][solid])
+    assert difference.max() <= 4, "at the outline colours are cleaned"
+    assert (difference > 0).mean() < 0.01
 
 
 def test_put_behind() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 
 from moda.errors import InputError
 from moda.serving.access import ApiKeys, RateLimit, is_own_origin, presented_key
+from moda.serving.app import create_app
 from moda.serving.settings import (
     IceServer,
     ServerSettings,
@@ -112,3 +115,36 @@ def test_turn_servers_are_told_with_their_credentials_apart() -> None:
     assert "p:w" not in repr(ServerSettings(max_sessions=0, ice_servers=(turn,)))
     with pytest.raises(InputError, match="turn:user"):
         read_ice_server("http://host")
+
+
+def test_pages_of_allowed_origins_may_ask_first_without_a_key() -> None:
+    settings = ServerSettings(
+        max_sessions=0, api_keys=(KEY,), allowed_origins=("https://good.example",)
+    )
+    transport = httpx.ASGITransport(create_app(settings), client=("127.0.0.1", 1))
+
+    async def ask(method: str, **headers: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, "/v1/info", headers=headers)
+
+    asked = {"origin": "https://good.example", "access-control-request-method": "GET"}
+    allowed = asyncio.run(ask("OPTIONS", **asked))
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://good.example"
+    refused = asyncio.run(ask("OPTIONS", **{**asked, "origin": "https://evil.example"}))
+    assert "access-control-allow-origin" not in refused.headers
+    assert asyncio.run(ask("GET", origin="https://evil.example")).status_code == 403
+    assert asyncio.run(ask("GET", origin="https://good.example")).status_code == 401
+
+
+def test_a_flood_is_answered_with_429_and_a_time() -> None:
+    app = create_app(ServerSettings(max_sessions=0, requests_per_minute=3))
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+
+    async def flood() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return [await client.get("/api") for _ in range(5)]
+
+    answers = asyncio.run(flood())
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 20

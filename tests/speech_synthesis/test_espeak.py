@@ -55,6 +55,7 @@ class TestEspeak:
         ("text", "language", "phone"),
         [
             ("Привет, мир", "ru", "p"),
+            ("Bonjour", "fr-fr", "b"),
             ("你好", "cmn", "n"),
             ("नमस्ते", "hi", "m"),
             ("مرحبا", "ar", "m"),

@@ -192,6 +192,7 @@ def test_nothing_is_wider_than_a_phone(browser: Any, page: Served) -> None:
         viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
     )
     tab = context.new_page()
+    tab.set_default_timeout(PATIENCE_MS)
     tab.goto(page.url)
     tab.wait_for_selector("#generate")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390

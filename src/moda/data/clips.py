@@ -203,6 +203,7 @@ def write_shard(
     }
     partial = partial_path(path)
     save_file(tensors, partial, metadata={"shard": json.dumps(header, sort_keys=True)})
+    partial.chmod(path.parent.stat().st_mode & 0o666)  # else nobody but its owner may read it
     partial.replace(path)
 
 

@@ -156,7 +156,7 @@ def check_sound(
     needed = needed_agreement(len(track) / track.frames_per_second, limits)
     if agreement < needed:
         return [
-            f"sound and lips disagree: correlation {agreement:.2f}, at least {needed:.2f} is needed"
+            f"sound and lips disagree: correlation {agreement:.3f}, at least {needed:.2f} is needed"
         ]
     return []
 

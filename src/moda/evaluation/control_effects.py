@@ -107,7 +107,7 @@ def control_effects(
         watch: Told of every run.
     """
     driving = folder / "driving.mp4"
-    options = {"size": SIZE_PX, "full_frame": False}
+    options: dict[str, Any] = {"size": SIZE_PX, "full_frame": False}
     head.generate(
         portraits[0], speech, seed=DRIVING_SEED, head_motion=DRIVING_HEAD_MOTION, **options
     ).write(driving)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from moda.errors import InputError
-from moda.motion.flow import guide, interpolate, timestep_of, uniform_schedule
+from moda.motion.flow import guide, interpolate, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
-from moda.motion.sampler import SamplingOptions, fuse, smooth_pose
+from moda.motion.sampler import SamplingOptions, fuse, schedule_modulations, smooth_pose
 from moda.structures import EMOTIONS, EmotionAt, Floats
 
 STRIDE_FRAMES = 8
@@ -161,6 +161,9 @@ class _Sampling:
         self._conditions = [conditions]
         if guidance_scale > 1.0:
             self._conditions.insert(0, model.without_speech_and_emotion(conditions))
+        self._modulations = [
+            schedule_modulations(model, part, schedule, 1.0) for part in self._conditions
+        ]
         self._previous, self._known, self._noise = previous, known, noise
         self._motion = noise
         self._done = 0
@@ -178,10 +181,11 @@ class _Sampling:
         count = self._known.shape[1]
         told = interpolate(self._known, self._noise[:, :count], sigma)
         noisy = torch.cat([told, self._motion[:, count:]], dim=1)
-        timestep = timestep_of(sigma[None])
         slopes = [
-            self._model(noisy, self._previous, timestep, conditions)
-            for conditions in self._conditions
+            self._model.velocity(
+                noisy, self._previous, [rows[self._done] for rows in modulations], conditions
+            )
+            for conditions, modulations in zip(self._conditions, self._modulations, strict=True)
         ]
         slope = slopes[-1]
         if len(slopes) == 2:

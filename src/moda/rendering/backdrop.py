@@ -46,8 +46,11 @@ def person_matte(plate: Plate, whole_mask: Floats) -> NDArray[np.uint8]:
     coarse = mask.astype(np.float32) + weight * (plate.mask_on_plate() - mask)
     low, high = UNSURE
     coarse = np.clip((coarse - low) / (high - low), 0.0, 1.0).astype(np.float32)
-    matte = guided_filter(plate.image, coarse, max(2, round(FILTER_SHARE * max(height, width))))
+    radius = max(2, round(FILTER_SHARE * max(height, width)))
+    matte = guided_filter(plate.image, coarse, radius)
     matte = np.clip((matte - EMPTY_BELOW) / (SOLID_FROM - EMPTY_BELOW), 0.0, 1.0)
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    matte = np.clip(matte, cv2.erode(coarse, around), cv2.dilate(coarse, around))
     result: NDArray[np.uint8] = np.round(matte * 255).astype(np.uint8)
     return result
 

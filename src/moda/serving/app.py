@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from moda import __version__
@@ -94,6 +95,14 @@ def create_app(settings: ServerSettings) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(Gate, settings=settings, metrics=metrics)
+    if settings.allowed_origins:  # outside of the gate: a browser asks first, without a key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("authorization", "content-type", "x-api-key"),
+            expose_headers=("location", "retry-after"),
+        )
     app.include_router(router)
     _add_health(app, metrics)
     _add_live(app, settings, metrics)

@@ -177,6 +177,8 @@ class SocketSession:
                             f"{MAX_SOUND_BYTES}"
                         )
                     if self._worker is not None:
+                        if self._worker.is_behind:
+                            raise ProtocolError("sound comes faster than it can be taken")
                         self._worker.send("sound", data)
                     continue
                 control = read_control(text or "")

@@ -27,6 +27,7 @@ CLOSE_SECONDS = 10.0
 SOUND_ONLY_FRAMES = 12
 """A client that is this many frames behind gets no pictures until it has caught up."""
 TOO_SLOW_FRAMES = 100
+MAX_OUTGOING = 1000
 RESTART_PAUSE_SECONDS = 1.0
 
 Message = tuple[Any, ...]
@@ -61,6 +62,11 @@ class LiveWorker:
     def send(self, word: str, *values: object) -> None:
         """Tell the worker something; returns at once."""
         self._outgoing.put((word, *values))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be told that the worker cannot keep up."""
+        return self._outgoing.qsize() > MAX_OUTGOING
 
     async def receive(self) -> Message:
         """The next message of the worker; ``("gone",)`` when it has died."""

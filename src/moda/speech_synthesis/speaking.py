@@ -21,6 +21,8 @@ from moda.structures import EmotionAt, Style
 from moda.subtitles import SENTENCE_ENDS, TimedWord, spread_words
 
 DEFAULT_LANGUAGE = "en-us"
+USUAL_RATE_HZ = 22_050
+"""Until the first piece tells its own."""
 PIECE_CHARACTERS = 1500
 """Texts are spoken in pieces of whole sentences of no more than this."""
 LEAD_SECONDS, TAIL_SECONDS = 0.2, 0.3
@@ -127,6 +129,7 @@ def synthesise(
         with path.open("wb") as target, wave.open(target, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
+            file.setframerate(USUAL_RATE_HZ)
             recording = _Recording(file)
             for part in parts:
                 recording.pause(part.pause_seconds)

@@ -30,7 +30,7 @@ class PreviewOptions:
     portrait: str = "../examples/portrait.jpg"
     speech: str = "../examples/speech.wav"
     size: int = 256
-    """longer side in pixels"""
+    """side in pixels of the square around the head"""
 
     def __post_init__(self) -> None:
         if self.every < 0 or not 64 <= self.size <= 2160:
@@ -70,7 +70,9 @@ class Preview:
             head = TalkingHead(load_published_system(checkpoint, "cpu", "float32", None))
         else:
             head = TalkingHead(EmbeddedSystem(checkpoint, FaceModels("cpu")))
-        video = head.generate(self._portrait, self._speech, size=self._options.size)
+        video = head.generate(
+            self._portrait, self._speech, size=self._options.size, full_frame=False
+        )
         video.write(path)
         shown = np.linspace(0, video.num_frames - 1, STRIP_FRAMES).astype(int)
         frames = [frame for index, frame in enumerate(video.frames()) if index in shown]

@@ -97,6 +97,18 @@ def variants(library: Any) -> list[str]:
     return sorted({voice.identifier.decode().replace("\\", "/").split("/")[-1] for voice in found})
 
 
+def choose_voice(library: Any, wanted: str) -> bool:
+    """Choose a voice by its name, or by its language, with or without a variant behind a plus."""
+    language, plus, variant = wanted.partition("+")
+    names = [language]
+    for voice in voices(library, None):
+        if ctypes.string_at(voice.languages + 1).decode() == language:
+            names.append(voice.identifier.decode().replace("\\", "/").split("/")[-1])
+    return any(
+        library.espeak_SetVoiceByName(f"{name}{plus}{variant}".encode()) == 0 for name in names
+    )
+
+
 def voices(library: Any, specification: Any) -> list[Voice]:
     """What ``espeak_ListVoices`` tells: pointers up to one that is null."""
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(Voice))
@@ -128,7 +140,7 @@ def speak(library: Any, rate_hz: int, request: dict[str, Any]) -> tuple[dict[str
 
     callback = CALLBACK(receive)
     library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(str(request["voice"]).encode()) != 0:
+    if not choose_voice(library, str(request["voice"])):
         return {"error": "voice"}, b""
     library.espeak_SetParameter(RATE, int(request["words_per_minute"]), 0)
     text = str(request["text"]).encode()
