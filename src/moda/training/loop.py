@@ -136,7 +136,7 @@ class Trainer:
             values = self._train_step()
             self.step += 1
             if self.step == self.options.speech_steps:
-                self._settle_mean()
+                self.settle_mean()
             report({"step": self.step, "seconds": time.perf_counter() - started, **values})
             if self.step % self.options.checkpoint_every == 0 or self.step == total:
                 self.save()
@@ -180,8 +180,13 @@ class Trainer:
         inside = torch.from_numpy(batch.weight)[speaking]
         return {"regression": self.metric.regression_loss(mouth, truth, inside)}
 
+    def start_from(self, embedder: SpeechConv) -> None:
+        """Begin with a speech embedder that has learned something already."""
+        self.model.speech_embedder.load_state_dict(embedder.state_dict())
+        self.average.load_state_dict(self.model.state_dict())
+
     @torch.no_grad()
-    def _settle_mean(self) -> None:
+    def settle_mean(self) -> None:
         """Go on with the averaged mean of the mouth, with lips that come together in speech.
 
         A mean over speakers is never quite closed: the quietest tenth of the middle gap becomes 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,24 +13,32 @@ import torch
 from numpy.typing import NDArray
 
 from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
-from moda.config import ModelConfig, SamplerConfig, from_json, preset
+from moda.config import (
+    ModelConfig,
+    SamplerConfig,
+    SpeechEmbedderConfig,
+    from_json,
+    preset,
+)
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_clips
 from moda.data.mesh_space import fit_mesh_space
 from moda.data.phone_corpus import read_phone_corpus
 from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
-from moda.structures import MotionSpace
+from moda.motion.model import MotionTransformer
+from moda.phones import Phone
+from moda.structures import Floats, MotionSpace
+from moda.training.distillation import DistillationOptions
 from moda.training.emotions import emotion_means
 from moda.training.lags import refine_lags
 from moda.training.loop import Report, Trainer, TrainingOptions
-from moda.training.speech_pretraining import (
-    PhoneGroup,
-    PhoneItem,
-    fit_voice_head,
-    non_speech_items,
-    phone_items,
-    pretrain_speech_embedder,
+from moda.training.teachers import (
+    Say,
+    SpeechCorpora,
+    distilled_student,
+    pretrained_embedder,
+    trained_teacher,
 )
 
 
@@ -63,6 +71,13 @@ class Recipe:
     non_speech_items: int = 900
     """stretches of music and noise, from which the voice head learns what is no voice"""
     pretraining_steps: int = 5000
+    teachers: int = 0
+    """models that only know the mean of the mouth; with some, the speech embedder and the mean of
+    the model itself are distilled from them"""
+    teacher_embedder: SpeechEmbedderConfig = field(
+        default_factory=lambda: SpeechEmbedderConfig(num_phones=len(Phone))
+    )
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
     options: TrainingOptions = field(default_factory=TrainingOptions)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     seed: int = 0
@@ -93,6 +108,11 @@ def read_recipe(path: Path) -> Recipe:
             f"recipe {path}: the shares {shares} in 'synthetic_shares' are below 0 or do not sum "
             "to 1; make them the parts of a batch"
         )
+    if recipe.teachers < 0 or (recipe.teachers and not recipe.synthetic_phones):
+        raise ConfigError(
+            f"recipe {path} wants {recipe.teachers} teachers and names "
+            f"{len(recipe.synthetic_phones)} corpora in 'synthetic_phones' for them to learn from"
+        )
     preset(recipe.model)
     return recipe
 
@@ -103,7 +123,7 @@ def train(
     folder: Path,
     *,
     report: Report = lambda values: None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Path:
     """Run a recipe and write ``folder / <model>.safetensors``; continues an interrupted run.
 
@@ -132,20 +152,16 @@ def train(
     )
     config = preset(recipe.model)
     held_out = {clip.name for clip in prepared} - {clip.name for clip in own}
-    embedder = _pretrained(config, recipe, base, folder, held_out, say)
-    if embedder is not None:
-        clips = refine_lags(clips, embedder, recipe.in_sync)
+    corpora = _corpora(recipe, base, held_out)
+    embedders = _embedders(recipe, config, corpora, folder, say)
+    if embedders:
+        clips = refine_lags(clips, embedders[0], recipe.in_sync)
     _write_lags(clips, folder / "lags.json")
-    reach = config.motion.speech_embedder
-    windows = WindowSampler(clips, before=reach.before, after=reach.after, seed=recipe.seed)
-    trainer = Trainer(config, space, windows, recipe.options, folder)
-    if not trainer.resume():
-        if embedder is not None:
-            trainer.model.speech_embedder.load_state_dict(embedder.state_dict())
-        if config.motion.mouth_size:
-            offsets = emotion_means(own, space) / space.scale
-            trainer.model.emotion_mean.copy_(torch.from_numpy(offsets))
-        trainer.average.load_state_dict(trainer.model.state_dict())
+    student = None
+    if recipe.teachers:
+        student = _student(recipe, config, space, embedders, corpora, clips, folder, say)
+    emotions = emotion_means(own, space) / space.scale if config.motion.mouth_size else None
+    trainer = _trainer(recipe, config, space, clips, folder, student, embedders, emotions)
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     with log:
 
@@ -167,38 +183,13 @@ def train(
     return result
 
 
-def _space(own: Sequence[PreparedClip], path: Path, say: Callable[[str], None]) -> MotionSpace:
+def _space(own: Sequence[PreparedClip], path: Path, say: Say) -> MotionSpace:
     if not path.exists():
         say("fitting the motion space")
         triangles = load_motion_space().triangles
         assert triangles is not None
         save_motion_space(path, fit_mesh_space([clip.track for clip in own], triangles))
     return load_motion_space(path)
-
-
-def _synthetic_speech(
-    recipe: Recipe, base: Path, generator: np.random.Generator
-) -> list[PhoneGroup]:
-    """Corpora with exact phones."""
-    return [
-        PhoneGroup(_items(base / name, recipe.phone_versions, generator), share)
-        for name, share in zip(recipe.synthetic_phones, recipe.synthetic_shares, strict=True)
-    ]
-
-
-def _items(
-    path: Path,
-    versions: int,
-    generator: np.random.Generator,
-    leave_out: Collection[str] = (),
-) -> list[PhoneItem]:
-    return phone_items(
-        read_phone_corpus(path),
-        held_out=False,
-        versions=versions,
-        generator=generator,
-        leave_out=leave_out,
-    )
 
 
 def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
@@ -209,40 +200,110 @@ def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
     return labels
 
 
-def _pretrained(
-    config: ModelConfig,
-    recipe: Recipe,
-    base: Path,
-    folder: Path,
-    held_out: Collection[str],
-    say: Callable[[str], None],
-) -> SpeechConv | None:
-    """An embedder that knows phones, trained once per run folder; None without phone corpora."""
-    motion = config.motion
-    if not recipe.synthetic_phones or motion.speech_embedder.kind != "conv":
-        return None
-    torch.manual_seed(recipe.seed)
-    embedder = SpeechConv(motion.speech.size, motion.hidden, motion.speech_embedder)
-    path = folder / "speech_embedder.pt"
-    if not path.exists():
-        say("reading phone corpora")
-        generator = np.random.default_rng(recipe.seed)
-        synthetic = _synthetic_speech(recipe, base, generator)
-        natural = [
-            item
-            for name in recipe.natural_phones
-            for item in _items(base / name, recipe.natural_versions, generator, held_out)
-        ]
-        say(f"pretraining the speech embedder for {recipe.pretraining_steps} steps")
-        pretrain_speech_embedder(
-            embedder, synthetic, natural, steps=recipe.pretraining_steps, seed=recipe.seed
+def _corpora(recipe: Recipe, base: Path, held_out: Collection[str]) -> SpeechCorpora:
+    return SpeechCorpora(
+        [base / name for name in recipe.synthetic_phones],
+        recipe.synthetic_shares,
+        [base / name for name in recipe.natural_phones],
+        recipe.phone_versions,
+        recipe.natural_versions,
+        recipe.non_speech_items,
+        held_out,
+        recipe.seed,
+    )
+
+
+def _embedders(
+    recipe: Recipe, config: ModelConfig, corpora: SpeechCorpora, folder: Path, say: Say
+) -> list[SpeechConv]:
+    """Embedders that know phones, each trained once per run folder; none without phone corpora.
+
+    They are the teachers', or the only one is the model's own.
+    """
+    if not recipe.synthetic_phones or config.motion.speech_embedder.kind != "conv":
+        return []
+    seeds = range(recipe.seed, recipe.seed + max(1, recipe.teachers))
+    return [
+        pretrained_embedder(
+            _teaching(recipe, config) if recipe.teachers else config,
+            corpora,
+            folder / f"speech_embedder_{seed}.pt",
+            steps=recipe.pretraining_steps,
+            seed=seed,
+            say=say,
         )
-        if motion.speech_embedder.voice_spans:
-            others = non_speech_items(recipe.non_speech_items, generator)
-            fit_voice_head(embedder, synthetic, natural, others, seed=recipe.seed)
-        torch.save(embedder.state_dict(), path)
-    embedder.load_state_dict(torch.load(path, weights_only=True))
-    return embedder.eval()
+        for seed in seeds
+    ]
+
+
+def _teaching(recipe: Recipe, config: ModelConfig) -> ModelConfig:
+    motion = replace(config.motion, speech_embedder=recipe.teacher_embedder)
+    return replace(config, name=f"{config.name}-teacher", motion=motion)
+
+
+def _student(
+    recipe: Recipe,
+    config: ModelConfig,
+    space: MotionSpace,
+    embedders: Sequence[SpeechConv],
+    corpora: SpeechCorpora,
+    clips: Sequence[TrainingClip],
+    folder: Path,
+    say: Say,
+) -> MotionTransformer:
+    """The model before its flow is trained, taught by teachers that are trained first."""
+    teachers = []
+    for seed, embedder in enumerate(embedders, start=recipe.seed):
+        say(f"training teacher {seed}")
+        teachers.append(
+            trained_teacher(
+                _teaching(recipe, config),
+                space,
+                embedder,
+                clips,
+                replace(recipe.options, seed=seed),
+                folder / f"teacher_{seed}",
+            )
+        )
+    return distilled_student(
+        config,
+        space,
+        teachers,
+        corpora,
+        clips,
+        recipe.distillation,
+        folder / "student.pt",
+        seed=recipe.seed,
+        say=say,
+    )
+
+
+def _trainer(
+    recipe: Recipe,
+    config: ModelConfig,
+    space: MotionSpace,
+    clips: Sequence[TrainingClip],
+    folder: Path,
+    student: MotionTransformer | None,
+    embedders: Sequence[SpeechConv],
+    emotions: Floats | None,
+) -> Trainer:
+    """Of the model itself, from its checkpoint or from what its parts have learned so far."""
+    reach = config.motion.speech_embedder
+    windows = WindowSampler(clips, before=reach.before, after=reach.after, seed=recipe.seed)
+    options = replace(recipe.options, speech_steps=0) if student else recipe.options
+    trainer = Trainer(config, space, windows, options, folder)
+    if trainer.resume():
+        return trainer
+    if student is not None:
+        trainer.average.load_state_dict(student.state_dict())
+        trainer.settle_mean()
+    elif embedders:
+        trainer.start_from(embedders[0])
+    if emotions is not None:
+        for model in (trainer.model, trainer.average):
+            model.emotion_mean.copy_(torch.from_numpy(emotions))
+    return trainer
 
 
 def _write_lags(clips: Sequence[TrainingClip], path: Path) -> None:
