@@ -62,7 +62,10 @@ def test_teachers_say_their_mean() -> None:
     unlabelled[:20] = UNLABELLED
     item = replace(item, phones=unlabelled)
     teachers = [model(TEACHER, 1), model(STUDENT, 2)]
-    (exact,), (guessed,) = (teach(teachers, [item], exact=exact) for exact in (True, False))
+    between = [utterance(8, 40), item, utterance(9, 70)]
+    (_, exact, _), (_, guessed, _) = (
+        teach(teachers, between, exact=exact) for exact in (True, False)
+    )
     mouths, shares = [], []
     for teacher in teachers:
         embedder = teacher.speech_embedder

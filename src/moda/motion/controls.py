@@ -7,8 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from moda.motion.emotion import EmotionOffsets
-from moda.motion.idle import BlinkRule, GazeRule, LipClosure, LipRest, SteadyHead
-from moda.structures import Floats, Motion, Speech
+from moda.motion.idle import (
+    ACCENT_BROWS,
+    ACCENT_PITCH_DEGREES,
+    AccentRule,
+    BlinkRule,
+    GazeRule,
+    LipClosure,
+    LipRest,
+    SteadyHead,
+    brow_raise,
+)
+from moda.structures import Floats, Motion, MotionSpace, Speech
 
 MOVABLE: Mapping[str, tuple[str, ...]] = {
     "mesh": ("mouth", "brows", "cheeks"),
@@ -36,13 +46,14 @@ def shape_motion(
 
     Args:
         pairs: consecutive stretches of motion, each with the speech of the same frames.
-        seed: decides blinks and glances.
+        seed: decides blinks, glances and accents.
         emotion: what is added to the frames, also to a resting mouth.
         blink: whether to blink at all.
         head_motion: factor on the head's deviation from rest; 0 holds it still.
         expression: factor on mouth, brows and cheeks.
     """
     blinks, glances, steady = BlinkRule(seed), GazeRule(seed), SteadyHead()
+    accents = AccentRule(seed)
     closure: LipClosure | None = None
     rest: LipRest | None = None
     gate = 0.0
@@ -56,6 +67,12 @@ def shape_motion(
             rest(values[index], gate)
             values[index, pose] = steady(values[index, pose])
             lids[index] = blinks.next(float(activity)) if blink else 0.0
+        loudness = speech.features.mean(1)
+        stress = [
+            accents.next(float(level), float(activity))
+            for level, activity in zip(loudness, speech.activity, strict=True)
+        ]
+        values += np.outer(stress, accent_change(motion.space))
         lid_columns = motion.space.slice("blink")
         values[:, lid_columns] = 0.0
         values[:, motion.space.slice("gaze")] = [
@@ -75,6 +92,13 @@ def shape_motion(
             for row, amount in zip(shown.values, speech.closure, strict=True):
                 closure(row, float(amount))
         yield shown
+
+
+def accent_change(space: MotionSpace) -> Floats:
+    """(D,) what an accent of amount 1 adds to the motion."""
+    change = np.float32(ACCENT_BROWS) * brow_raise(space)
+    change[space.slice("pitch")] += ACCENT_PITCH_DEGREES
+    return change
 
 
 def scale_motion(

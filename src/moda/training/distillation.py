@@ -15,7 +15,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,9 @@ from moda.training.speech_pretraining import UNLABELLED, PhoneItem
 
 Number = TypeVar("Number", bound=np.generic)
 
-LESSON_FRAMES = 96
+LESSON_FRAMES = 80
+ITEMS_AT_ONCE = 24
+"""Utterances that the teachers hear in one go."""
 LABEL_SMOOTHING = 0.05
 TOKEN_DROPOUT = 0.1
 TELL_PHONES_SHARE = 0.5
@@ -49,11 +51,11 @@ EMA_DECAY = 0.995
 class DistillationOptions:
     """How the student learns. The parts of a batch are counts of windows."""
 
-    steps: int = 3000
+    steps: int = 2000
     learning_rate: float = 2e-3
-    synthetic: int = 10
-    natural: int = 12
-    faces: int = 8
+    synthetic: int = 8
+    natural: int = 10
+    faces: int = 6
     """windows of the talking clips themselves"""
     face_weight: float = 0.3
     """of the real lips beside those of the teachers"""
@@ -98,30 +100,43 @@ class _Window(NamedTuple):
     shares: Floats  # (2 T, P), zero where nothing is known
 
 
-@torch.inference_mode()
 def teach(
     teachers: Sequence[MotionTransformer], items: Sequence[PhoneItem], *, exact: bool
 ) -> list[Lesson]:
     """What the teachers say of utterances; ``exact`` phones are kept, guessed ones are not."""
-    return [_lesson(teachers, item, exact=exact) for item in items]
+    lessons: list[Lesson] = []
+    for first in range(0, len(items), ITEMS_AT_ONCE):
+        some = items[first : first + ITEMS_AT_ONCE]
+        answers = _answers(teachers, [item.features for item in some])
+        for item, (mouth, shares) in zip(some, answers, strict=True):
+            phones = np.where(item.phones == UNLABELLED, UNKNOWN_PHONE, item.phones)
+            known = phones if exact else np.full_like(phones, UNKNOWN_PHONE)
+            lessons.append(Lesson(item.features, mouth, known, shares))
+    return lessons
 
 
-def _lesson(teachers: Sequence[MotionTransformer], item: PhoneItem, *, exact: bool) -> Lesson:
-    features = item.features.astype(np.float32)
+@torch.inference_mode()
+def _answers(
+    teachers: Sequence[MotionTransformer], features: Sequence[NDArray[np.float16]]
+) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:
+    """Mean mouths (T, M) and shares (2 T, P) of utterances (T, 160).
+
+    They are asked of all at once, with as much silence between two of them as any token hears.
+    """
+    embedders = [cast(SpeechConv, teacher.speech_embedder) for teacher in teachers]
+    gap = 2 * max(embedder.config.context for embedder in embedders)
+    row = np.concatenate([np.pad(part, ((0, gap), (0, 0))) for part in features])
     mouths, shares = [], []
-    for teacher in teachers:
-        embedder = teacher.speech_embedder
-        assert isinstance(embedder, SpeechConv)
-        tokens, logits = embedder.tokens_and_phones(with_context(features, embedder.config))
+    for teacher, embedder in zip(teachers, embedders, strict=True):
+        sound = with_context(row.astype(np.float32), embedder.config)
+        tokens, logits = embedder.tokens_and_phones(sound)
         mouths.append(teacher.mouth_head(tokens)[0])
         shares.append(torch.softmax(logits, dim=1)[0].T)
-    phones = np.where(item.phones == UNLABELLED, UNKNOWN_PHONE, item.phones)
-    return Lesson(
-        item.features,
-        torch.stack(mouths).mean(0).numpy().astype(np.float16),
-        phones if exact else np.full_like(phones, UNKNOWN_PHONE),
-        torch.stack(shares).mean(0).numpy().astype(np.float16),
-    )
+    mouth = torch.stack(mouths).mean(0).numpy().astype(np.float16)
+    share = torch.stack(shares).mean(0).numpy().astype(np.float16)
+    stops = np.cumsum([len(part) + gap for part in features]) - gap
+    spans = [(stop - len(part), stop) for part, stop in zip(features, stops, strict=True)]
+    return [(mouth[start:stop], share[2 * start : 2 * stop]) for start, stop in spans]
 
 
 def distil(
@@ -271,7 +286,7 @@ def padded_rows(
 ) -> NDArray[Number]:
     """Rows ``first`` to ``last`` of an array, ``fill`` where it has none."""
     inner = values[max(first, 0) : max(last, 0)]
-    before = max(-first, 0)
+    before = min(max(-first, 0), last - first)
     around = [(before, last - first - before - len(inner))] + [(0, 0)] * (values.ndim - 1)
     return np.pad(inner, around, constant_values=fill)
 
