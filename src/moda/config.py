@@ -414,7 +414,9 @@ PRESETS: Mapping[str, ModelConfig] = {
             one_stream_blocks=2,
             mlp_ratio=2.0,
             mouth_size=16,
-            speech_embedder=SpeechEmbedderConfig(num_phones=len(Phone), voice_spans=(9, 25, 65)),
+            speech_embedder=SpeechEmbedderConfig(
+                delay=6, num_phones=len(Phone), voice_spans=(9, 25, 65)
+            ),
         ),
     ),
 }

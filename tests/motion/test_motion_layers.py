@@ -277,6 +277,19 @@ def test_known_phones_take_the_place_of_what_is_heard(model: MotionTransformer) 
 
 
 @torch.inference_mode()
+def test_tokens_and_phones_at_once_are_those_of_each(model: MotionTransformer) -> None:
+    embedder = model.speech_embedder
+    assert isinstance(embedder, SpeechConv)
+    frames = 20 + 2 * embedder.config.context
+    torch.manual_seed(2)
+    sound = torch.randn(2, frames, model.config.speech.size)
+    told = torch.randint(-1, embedder.config.num_phones, (2, 2 * frames))
+    for phones in (None, told):
+        tokens, logits = embedder.tokens_and_phones(sound, phones)
+        torch.testing.assert_close(tokens, embedder(sound, phones), rtol=0, atol=0)
+        torch.testing.assert_close(logits, embedder.phone_logits(sound), rtol=0, atol=1e-6)
+
+
 def test_phone_logits_and_tokens_tell_of_the_same_frame(model: MotionTransformer) -> None:
     embedder = model.speech_embedder
     assert isinstance(embedder, SpeechConv)

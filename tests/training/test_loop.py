@@ -401,7 +401,7 @@ def test_lips_of_the_mean_come_together_in_speech(
     before = {name: value.clone() for name, value in run.average.state_dict().items()}
     gaps = middle_gaps(run, space)
     assert (np.quantile(gaps, 0.1) > 0.02) == is_open
-    run._settle_mean()
+    run.settle_mean()
     settled = middle_gaps(run, space)
     if is_open:
         assert np.quantile(settled, 0.1) == pytest.approx(0.0, abs=4e-3)

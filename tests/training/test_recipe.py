@@ -136,6 +136,9 @@ def test_shares_that_do_not_fit(
             {"network": {"mouth_size": 0, "autoencoder": {"latent_size": 4}}},
             "latent_size 4 and 0 steps .* do not fit",
         ),
+        ({"teachers": 2}, "wants 2 teachers and names 0 corpora"),
+        ({"teachers": -1}, "-1 teachers"),
+        ({"distillation": {"pace": 1}}, "unknown key 'pace'"),
         ({"options": {"batch_size": "many"}}, "batch_size"),
     ],
 )

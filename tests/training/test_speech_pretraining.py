@@ -61,6 +61,17 @@ def test_features_and_phones_are_of_the_same_time(corpus: PhoneCorpus) -> None:
     np.testing.assert_array_equal(clean.phones, tones(0, 160).labels[::2])
 
 
+def test_one_version_each_is_clean_or_changed(corpus: PhoneCorpus) -> None:
+    clean = items_of(corpus)
+    mixed = [items_of(corpus, clean_share=share) for share in (0.0, 1.0)]
+    assert [len(items) for items in mixed] == [len(clean)] * 2
+    for item, changed, same in zip(clean, *mixed, strict=True):
+        # The faint noise that is added to clean sound is drawn anew.
+        assert np.abs(same.features - item.features).mean() < 0.1
+        longest = min(len(item.features), len(changed.features))
+        assert np.abs(changed.features[:longest] - item.features[:longest]).mean() > 0.2
+
+
 def test_what_is_held_out_or_left_out_or_too_short(corpus: PhoneCorpus) -> None:
     assert [len(item.features) for item in items_of(corpus)] == [40, 60]
     assert [len(item.features) for item in items_of(corpus, held_out=True)] == [80]
@@ -109,6 +120,11 @@ def test_the_voice_head_alone_learns_who_speaks(monkeypatch: pytest.MonkeyPatch)
         voice = heard_voice(embedder, item)
         assert voice[:70].mean() > 0.9
         assert voice[100:].mean() < 0.05
+        # The last frame of what is known so far.
+        assert np.mean([heard_voice(embedder, item, frame)[-1] for frame in range(20, 70, 5)]) > 0.8
+        assert (
+            np.mean([heard_voice(embedder, item, frame)[-1] for frame in range(110, 150, 5)]) < 0.2
+        )
     assert np.mean([heard_voice(embedder, item).mean() for item in others[40:]]) < 0.2
 
 
@@ -122,8 +138,11 @@ def spoken_item(seed: int) -> PhoneItem:
     return PhoneItem(features.astype(np.float16), phones)
 
 
-def heard_voice(embedder: SpeechConv, item: PhoneItem) -> np.ndarray:
+def heard_voice(
+    embedder: SpeechConv, item: PhoneItem, known_frames: int | None = None
+) -> np.ndarray:
     with torch.inference_mode():
         features = with_context(item.features.astype(np.float32), embedder.config)
-        inputs = embedder.voice_inputs(embedder.inner_hidden(features))
+        sound = embedder.inner_hidden(features)
+        inputs = embedder.voice_inputs(sound[:, :, : known_frames and 2 * known_frames])
         return (embedder.voice_head(inputs)[0, :, 0] > 0.0).numpy()

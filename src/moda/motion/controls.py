@@ -9,7 +9,17 @@ import numpy as np
 
 from moda.motion.emotion import EmotionOffsets
 from moda.motion.guiding import Guide, mouth_columns
-from moda.motion.idle import BlinkRule, GazeRule, LipClosure, LipRest, SteadyHead
+from moda.motion.idle import (
+    ACCENT_BROWS,
+    ACCENT_PITCH_DEGREES,
+    AccentRule,
+    BlinkRule,
+    GazeRule,
+    LipClosure,
+    LipRest,
+    SteadyHead,
+    brow_raise,
+)
 from moda.structures import Floats, Motion, MotionSpace, Speech
 from moda.system import Gaze
 
@@ -43,7 +53,7 @@ def shape_motion(
 
     Args:
         pairs: consecutive stretches of motion, each with the speech of the same frames.
-        seed: decides blinks and glances.
+        seed: decides blinks, glances and accents.
         emotion: what is added to the frames, also to a resting mouth.
         blink: whether to blink at all.
         blink_rate: blinks a minute; None is the usual rate, or as the guide blinks.
@@ -94,6 +104,7 @@ class _ShownFace:
         self._blinks = BlinkRule(seed, eyes.blink_rate)
         self._glances = GazeRule(seed, on_camera=eyes.gaze == "camera")
         self._steady = SteadyHead()
+        self._accents = AccentRule(seed)
         self._closure: LipClosure | None = None
         self._rest: LipRest | None = None
         self._gate = 0.0
@@ -115,6 +126,7 @@ class _ShownFace:
             values[index, pose] = self._steady(values[index, pose])
             lids[index] = self._blinks.next(float(activity))
             gaze[index] = self._glances.next(float(activity))
+        values += np.outer(self._stress(speech), accent_change(space))
         face = self._other_face(values, space)
         added: Floats = np.zeros_like(values)
         if self._emotion is not None:
@@ -133,6 +145,11 @@ class _ShownFace:
         face[:, lid_columns] = 1.0 - open_share * (1.0 - lids)
         return Motion(face, space)
 
+    def _stress(self, speech: Speech) -> list[float]:
+        """(T,) how much brows and head go along with the speech."""
+        levels = zip(speech.features.mean(1), speech.activity, strict=True)
+        return [self._accents.next(float(level), float(active)) for level, active in levels]
+
     def _other_face(self, values: Floats, space: MotionSpace) -> Floats:
         """The mouth of ``values`` (T, D) in the face around it: ours, the guide's, or at rest."""
         face = values.copy()
@@ -142,6 +159,13 @@ class _ShownFace:
         elif self._lips_only:
             face[:, others] = space.rest[others]
         return face
+
+
+def accent_change(space: MotionSpace) -> Floats:
+    """(D,) what an accent of amount 1 adds to the motion."""
+    change = np.float32(ACCENT_BROWS) * brow_raise(space)
+    change[space.slice("pitch")] += ACCENT_PITCH_DEGREES
+    return change
 
 
 def _all_but(columns: list[int], space: MotionSpace) -> list[int]:

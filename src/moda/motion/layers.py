@@ -425,16 +425,31 @@ class SpeechConv(nn.Module):
         ``phones`` (B, 2 (T + 2 * context)) are the classes of the same time at 50 Hz, -1 where
         nobody knows them.
         """
+        return self._tokens(self._sound(features), phones)
+
+    def tokens_and_phones(
+        self, features: Tensor, phones: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, C) as :meth:`forward`, and logits (B, phones, 2 T) of what is heard."""
+        sound = self._sound(features)
+        return self._tokens(sound, phones), self.phone_head(sound)[:, :, 1:-1]
+
+    def _sound(self, features: Tensor) -> Tensor:
+        """(B, T + 2 * context, F) -> (B, width, 2 T + 2) at 50 Hz.
+
+        Half a frame more on either side is seen by the step to half the rate.
+        """
+        context = 2 * self.config.context
+        return self.hidden(features)[:, :, context - 1 : 2 * features.shape[1] - context + 1]
+
+    def _tokens(self, sound: Tensor, phones: Tensor | None) -> Tensor:
+        """What :meth:`_sound` gives and the known phones of the whole time -> (B, T, C)."""
         config = self.config
-        # Half a frame more on either side is seen by the step to half the rate.
-        end = 2 * (features.shape[1] - config.context)
-        inner = slice(2 * config.context - 1, end + 1)
-        sound = self.hidden(features)[:, :, inner]
         if config.num_phones:
             known = None
             if phones is not None:
-                shift = 2 * config.delay
-                known = phones[:, inner.start + shift : inner.stop + shift]
+                first = 2 * (config.context + config.delay) - 1
+                known = phones[:, first : first + sound.shape[2]]
             sound = sound + self._embed_phones(sound, known)
         frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
         tokens: Tensor = self.norm(self.linear(frames).float())

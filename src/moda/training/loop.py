@@ -24,6 +24,7 @@ from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
+from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
@@ -194,7 +195,7 @@ class Trainer:
             values = self._train_step(ahead)
             self.step += 1
             if self.step == self.options.speech_steps and self._learns_mean:
-                self._settle_mean()
+                self.settle_mean()
             report({"step": self.step, "seconds": time.perf_counter() - started, **values})
             if self.step % self.options.checkpoint_every == 0 or self.step == self.num_steps:
                 self.save()
@@ -288,8 +289,13 @@ class Trainer:
         )
         raise InputError(f"{what} at step {self.step} with learning rate {rate:.2g}; {remedy}")
 
+    def start_from(self, embedder: SpeechConv) -> None:
+        """Begin with a speech embedder that has learned something already."""
+        self.model.speech_embedder.load_state_dict(embedder.state_dict())
+        self.average.load_state_dict(self.model.state_dict())
+
     @torch.no_grad()
-    def _settle_mean(self) -> None:
+    def settle_mean(self) -> None:
         """Go on with the averaged mean of the mouth, with lips that come together in speech.
 
         A mean over speakers is never quite closed: the quietest tenth of the middle gap becomes 0,

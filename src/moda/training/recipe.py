@@ -17,30 +17,33 @@ from moda.checkpoints import (
     save_checkpoint,
     save_motion_space,
 )
-from moda.config import ModelConfig, SamplerConfig, changed, from_dict, merged, preset
+from moda.config import (
+    ModelConfig,
+    SamplerConfig,
+    SpeechEmbedderConfig,
+    changed,
+    from_dict,
+    merged,
+    preset,
+)
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
 from moda.data.phone_corpus import read_phone_corpus
 from moda.errors import ConfigError, InputError
 from moda.motion.layers import SpeechConv
+from moda.motion.model import MotionTransformer
+from moda.phones import Phone
 from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.adapters import save_adapter
 from moda.training.autoencoding import AutoencoderOptions, train_autoencoder
+from moda.training.distillation import DistillationOptions
 from moda.training.emotions import emotion_means
 from moda.training.lags import refine_lags
 from moda.training.loop import Report, Trainer, TrainingOptions
 from moda.training.preview import Preview, PreviewOptions
 from moda.training.processes import OneProcess, Processes, in_turn
-from moda.training.speech_pretraining import (
-    PhoneGroup,
-    PhoneItem,
-    fit_voice_head,
-    non_speech_items,
-    phone_items,
-    pretrain_speech_embedder,
-)
 from moda.training.stages import (
     TrainingData,
     embedder_of,
@@ -57,6 +60,13 @@ from moda.training.stages import (
     without_unreliable,
 )
 from moda.training.sync_expert import ExpertOptions
+from moda.training.teachers import (
+    Say,
+    SpeechCorpora,
+    distilled_student,
+    pretrained_embedder,
+    trained_teacher,
+)
 
 ADAPTED, ADAPTER_FILE = "finetuned", "adapter.safetensors"
 MAX_EXTENSIONS = 8
@@ -95,6 +105,13 @@ class Recipe:
     non_speech_items: int = 900
     """stretches of music and noise, from which the voice head learns what is no voice"""
     pretraining_steps: int = 5000
+    teachers: int = 0
+    """models that only know the mean of the mouth; with some, the speech embedder and the mean of
+    the model itself are distilled from them"""
+    teacher_embedder: SpeechEmbedderConfig = field(
+        default_factory=lambda: SpeechEmbedderConfig(num_phones=len(Phone))
+    )
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
     start_from: str = ""
     """checkpoint that the training begins with: a name, or a file; its configuration and motion
     space are kept, and nothing is pretrained"""
@@ -150,6 +167,11 @@ def read_recipe(path: Path) -> Recipe:
             f"recipe {path}: the shares {shares} in 'synthetic_shares' are below 0 or do not sum "
             "to 1; make them the parts of a batch"
         )
+    if recipe.teachers < 0 or (recipe.teachers and not recipe.synthetic_phones):
+        raise ConfigError(
+            f"recipe {path} wants {recipe.teachers} teachers and names "
+            f"{len(recipe.synthetic_phones)} corpora in 'synthetic_phones' for them to learn from"
+        )
     latent_size = recipe.config.motion.autoencoder.latent_size
     if bool(latent_size) != bool(recipe.autoencoder.steps):
         raise ConfigError(
@@ -202,7 +224,7 @@ def train(
     folder: Path,
     *,
     report: Report = lambda values: None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
     processes: Processes | None = None,
     data: TrainingData | None = None,
 ) -> Path:
@@ -233,14 +255,17 @@ def train(
         config,
         data.space,
         window_sampler(data.clips, config, recipe.options, recipe.seed),
-        recipe.options,
+        replace(recipe.options, speech_steps=0) if data.student else recipe.options,
         folder,
         model=starting_model(start, recipe.adapter_rank),
         processes=processes,
         expert=in_turn(processes, lambda: expert_of(recipe, data, base, folder, say)),
     )
     if not trainer.resume() and start is None:
-        if data.embedder is not None:
+        if data.student is not None:
+            trainer.average.load_state_dict(data.student.state_dict())
+            trainer.settle_mean()
+        elif data.embedder is not None:
             take_over(data.embedder, trainer.model.speech_embedder)
         if trainer.model.autoencoder is not None:
             say(f"training the autoencoder for {recipe.autoencoder.steps} steps")
@@ -275,7 +300,7 @@ def train_sync_expert(
     path: Path,
     *,
     report: Callable[[int, float], None] = lambda step, loss: None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> None:
     """Train a recipe's sync expert by itself and write it, with a folder ``<name>.run`` beside it.
 
@@ -292,7 +317,7 @@ def train_sync_expert(
 
 
 def load_training_data(
-    recipe: Recipe, base: Path, folder: Path, say: Callable[[str], None] = lambda text: None
+    recipe: Recipe, base: Path, folder: Path, say: Say = lambda text: None
 ) -> TrainingData:
     """Training clips in the motion space of the model, and what is learned of them beforehand.
 
@@ -324,48 +349,27 @@ def load_training_data(
     elif recipe.speech_embedder_from:
         embedder = embedder_of(recipe, base)
     else:
-        names = {clip.name for clip in others}
-        embedder = _pretrained(config, recipe, base, folder, names, say)
+        corpora = _corpora(recipe, base, {clip.name for clip in others})
+        embedders = _embedders(recipe, config, corpora, folder, say)
+        embedder = embedders[0] if embedders else None
     if embedder is not None and embedder.config.num_phones:
         clips = refine_lags(clips, embedder, recipe.in_sync)
     _write_lags(clips, folder / "lags.json")
+    student = None
+    if start is None and recipe.teachers:
+        student = _student(recipe, config, space, embedders, corpora, clips, folder, say)
     has_mean = config.motion.mouth_size and start is None
     emotion_mean = emotion_means(own, space) / space.scale if has_mean else None
-    return TrainingData(space, clips, held_out, embedder, emotion_mean)
+    return TrainingData(space, clips, held_out, embedder, emotion_mean, student)
 
 
-def _space(own: Sequence[PreparedClip], path: Path, say: Callable[[str], None]) -> MotionSpace:
+def _space(own: Sequence[PreparedClip], path: Path, say: Say) -> MotionSpace:
     if not path.exists():
         say("fitting the motion space")
         triangles = load_motion_space().triangles
         assert triangles is not None
         save_motion_space(path, fit_mesh_space([clip.track for clip in own], triangles))
     return load_motion_space(path)
-
-
-def _synthetic_speech(
-    recipe: Recipe, base: Path, generator: np.random.Generator
-) -> list[PhoneGroup]:
-    """Corpora with exact phones."""
-    return [
-        PhoneGroup(_items(base / name, recipe.phone_versions, generator), share)
-        for name, share in zip(recipe.synthetic_phones, recipe.synthetic_shares, strict=True)
-    ]
-
-
-def _items(
-    path: Path,
-    versions: int,
-    generator: np.random.Generator,
-    leave_out: Collection[str] = (),
-) -> list[PhoneItem]:
-    return phone_items(
-        read_phone_corpus(path),
-        held_out=False,
-        versions=versions,
-        generator=generator,
-        leave_out=leave_out,
-    )
 
 
 def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
@@ -376,40 +380,86 @@ def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
     return labels
 
 
-def _pretrained(
-    config: ModelConfig,
+def _corpora(recipe: Recipe, base: Path, held_out: Collection[str]) -> SpeechCorpora:
+    return SpeechCorpora(
+        [base / name for name in recipe.synthetic_phones],
+        recipe.synthetic_shares,
+        [base / name for name in recipe.natural_phones],
+        recipe.phone_versions,
+        recipe.natural_versions,
+        recipe.non_speech_items,
+        held_out,
+        recipe.seed,
+    )
+
+
+def _embedders(
     recipe: Recipe,
-    base: Path,
+    config: ModelConfig,
+    corpora: SpeechCorpora,
     folder: Path,
-    held_out: Collection[str],
-    say: Callable[[str], None],
-) -> SpeechConv | None:
-    """An embedder that knows phones, trained once per run folder; None without phone corpora."""
-    motion = config.motion
-    if not recipe.synthetic_phones or motion.speech_embedder.kind != "conv":
-        return None
-    torch.manual_seed(recipe.seed)
-    embedder = SpeechConv(motion.speech.size, motion.hidden, motion.speech_embedder)
-    path = folder / "speech_embedder.pt"
-    if not path.exists():
-        say("reading phone corpora")
-        generator = np.random.default_rng(recipe.seed)
-        synthetic = _synthetic_speech(recipe, base, generator)
-        natural = [
-            item
-            for name in recipe.natural_phones
-            for item in _items(base / name, recipe.natural_versions, generator, held_out)
-        ]
-        say(f"pretraining the speech embedder for {recipe.pretraining_steps} steps")
-        pretrain_speech_embedder(
-            embedder, synthetic, natural, steps=recipe.pretraining_steps, seed=recipe.seed
+    say: Say,
+) -> list[SpeechConv]:
+    """Embedders that know phones, each trained once per run folder; none without phone corpora.
+
+    They are the teachers', or the only one is the model's own.
+    """
+    if not recipe.synthetic_phones or config.motion.speech_embedder.kind != "conv":
+        return []
+    seeds = range(recipe.seed, recipe.seed + max(1, recipe.teachers))
+    return [
+        pretrained_embedder(
+            _teaching(recipe, config) if recipe.teachers else config,
+            corpora,
+            folder / f"speech_embedder_{seed}.pt",
+            steps=recipe.pretraining_steps,
+            seed=seed,
+            say=say,
         )
-        if motion.speech_embedder.voice_spans:
-            others = non_speech_items(recipe.non_speech_items, generator)
-            fit_voice_head(embedder, synthetic, natural, others, seed=recipe.seed)
-        torch.save(embedder.state_dict(), path)
-    embedder.load_state_dict(torch.load(path, weights_only=True))
-    return embedder.eval()
+        for seed in seeds
+    ]
+
+
+def _teaching(recipe: Recipe, config: ModelConfig) -> ModelConfig:
+    motion = replace(config.motion, speech_embedder=recipe.teacher_embedder)
+    return replace(config, name=f"{config.name}-teacher", motion=motion)
+
+
+def _student(
+    recipe: Recipe,
+    config: ModelConfig,
+    space: MotionSpace,
+    embedders: Sequence[SpeechConv],
+    corpora: SpeechCorpora,
+    clips: Sequence[TrainingClip],
+    folder: Path,
+    say: Say,
+) -> MotionTransformer:
+    """The model before its flow is trained, taught by teachers that are trained first."""
+    teachers = []
+    for seed, embedder in enumerate(embedders, start=recipe.seed):
+        say(f"training teacher {seed}")
+        teachers.append(
+            trained_teacher(
+                _teaching(recipe, config),
+                space,
+                embedder,
+                clips,
+                replace(recipe.options, seed=seed),
+                folder / f"teacher_{seed}",
+            )
+        )
+    return distilled_student(
+        config,
+        space,
+        teachers,
+        corpora,
+        clips,
+        recipe.distillation,
+        folder / "student.pt",
+        seed=recipe.seed,
+        say=say,
+    )
 
 
 def _write_lags(clips: Sequence[TrainingClip], path: Path) -> None:

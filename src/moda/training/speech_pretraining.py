@@ -32,6 +32,8 @@ SYNTHETIC_PER_BATCH, NATURAL_PER_BATCH = 12, 20
 SPEECH_ITEMS, NATURAL_ITEMS = 900, 300
 """Whose frames the voice head is fitted on, beside music and noise."""
 VOICE_FRAME_SHARE = 0.2
+VOICE_CUTS = 8
+"""Frames of each item that are judged without their future."""
 VOICE_BATCH = 1024
 SPREAD_FLOOR = 1e-3
 NON_SPEECH_SECONDS = 6.0
@@ -53,9 +55,12 @@ def phone_items(
     versions: int,
     generator: np.random.Generator,
     leave_out: Collection[str] = (),
+    clean_share: float = 1.0,
 ) -> list[PhoneItem]:
     """Utterances of a corpus: the first version clean, the others with changed voice and room.
 
+    Where there is time for one version only, a ``clean_share`` of the utterances begins with the
+    clean one and the others with a changed one.
     ``leave_out`` are names without suffix, such as those of clips of held-out speakers.
     """
     items = []
@@ -67,7 +72,8 @@ def phone_items(
         samples, labels = corpus.item(index)
         clean = samples.astype(np.float32) / 32768.0
         clean = clean + 1e-4 * generator.standard_normal(len(clean)).astype(np.float32)
-        for version in range(versions):
+        first = 0 if clean_share >= 1.0 or generator.random() < clean_share else 1
+        for version in range(first, first + versions):
             sound, phones = clean, labels
             if version:
                 if generator.random() < 0.6:  # pitch, formants and speed together
@@ -189,14 +195,21 @@ def _voice_frames(
 ) -> tuple[Tensor, Tensor]:
     """Some frames of an item: inputs (n, N) of the voice head, and 1 where somebody speaks.
 
-    Frames between, in short pauses, are left out: they may count as either.
+    Frames between, in short pauses, are left out: they may count as either. Some are judged without
+    what comes after them, as they are while somebody is still speaking.
     """
     sound = embedder.inner_hidden(with_context(item.features.astype(np.float32), embedder.config))
     voiced = (item.phones != Phone.SILENCE).reshape(-1, 2).any(1)
     speaks = widened(voiced)
-    chosen = (speaks | ~widened(voiced, 12)) & (generator.random(len(voiced)) < VOICE_FRAME_SHARE)
-    inputs = embedder.voice_inputs(sound)[0, torch.from_numpy(chosen)]
-    return inputs, torch.from_numpy(speaks[chosen].astype(np.float32))
+    is_clear = speaks | ~widened(voiced, 12)
+    chosen = is_clear & (generator.random(len(voiced)) < VOICE_FRAME_SHARE)
+    inputs = [embedder.voice_inputs(sound)[0, torch.from_numpy(chosen)]]
+    last = list[int]()
+    if is_clear.any():
+        last = generator.choice(np.flatnonzero(is_clear), size=VOICE_CUTS).tolist()
+    inputs += [embedder.voice_inputs(sound[:, :, : 2 * (frame + 1)])[0, -1:] for frame in last]
+    targets = np.concatenate([speaks[chosen], speaks[last]]).astype(np.float32)
+    return torch.cat(inputs), torch.from_numpy(targets)
 
 
 def draw_items(

@@ -46,6 +46,8 @@ class TrainingData(NamedTuple):
     """knows phones"""
     emotion_mean: Floats | None = None
     """(num_emotions + 1, D) normalised"""
+    student: MotionTransformer | None = None
+    """has learned its speech embedder and the mean of its mouth from teachers"""
 
     @property
     def minutes(self) -> float:
