@@ -28,6 +28,7 @@ from moda.errors import ModaError
 from moda.media import AudioReader
 from moda.serving.client import LiveClient, ServerError, VideoClient
 from moda.serving.protocol import PackedFrame, Start, write_sound
+from moda.speech_synthesis import espeak_is_installed
 
 RATE = 16_000
 FRAME_BYTES = RATE // 25 * 2
@@ -249,12 +250,21 @@ def test_what_is_found_out_late_is_told_without_paths(server: RunningServer, pcm
     assert server.leftovers() == []
 
 
-def test_text_is_refused_while_there_is_no_voice(server: RunningServer) -> None:
+def test_text_is_spoken_where_there_is_a_voice(server: RunningServer) -> None:
     files = {"portrait": (EXAMPLES / "portrait.jpg").read_bytes()}
-    answer = server.request("POST", "/v1/videos", files=files, data={"text": "Hello."})
-    assert answer.status_code in (202, 501)
-    if answer.status_code == 202:
-        server.request("DELETE", answer.headers["location"])
+    data = {"text": "[happy] Hallo!", "language": "de", "size": "64"}
+    answer = server.request("POST", "/v1/videos", files=files, data=data)
+    if not espeak_is_installed():
+        assert answer.status_code == 501
+        return
+    assert answer.status_code == 202
+    address = answer.headers["location"]
+    assert wait_until(lambda: server.request("GET", address).json()["state"] == "done")
+    assert server.request("DELETE", address).status_code == 204
+    wrong = server.request("POST", "/v1/videos", files=files, data=data | {"text": "[glad] Hi."})
+    assert wrong.status_code == 422
+    assert "glad" in wrong.json()["detail"]
+    assert server.leftovers() == []
 
 
 def test_health_metrics_and_pages(server: RunningServer) -> None:

@@ -27,6 +27,7 @@ from moda.serving.jobs import (
 from moda.serving.settings import ServerSettings
 from moda.serving.speech_from_text import write_spoken_text
 from moda.serving.video_worker import VideoRequest
+from moda.speech_synthesis import DEFAULT_LANGUAGE, SpokenText
 from moda.structures import EMOTIONS
 from moda.system import require_range
 
@@ -86,6 +87,9 @@ class VideoForm(VideoOptions):
     portrait: UploadFile
     speech: UploadFile | None = None
     text: str | None = None
+    """Emotions in tags: ``[happy] Hello!``"""
+    language: str = DEFAULT_LANGUAGE
+    """Of the text"""
 
 
 Refused = dict[int | str, dict[str, str]]
@@ -111,9 +115,16 @@ async def create_video(
     folder = jobs.new_folder()
     try:
         form.check()
-        paths = await _keep_files(form, folder, settings)
+        said = await _keep_files(form, folder, settings)
         options = form.model_dump(include=set(VideoOptions.model_fields))
-        job = jobs.add(folder, VideoRequest(*paths, folder / RESULT_NAME, **options))
+        made = VideoRequest(
+            folder / PORTRAIT_NAME,
+            folder / SPEECH_NAME,
+            folder / RESULT_NAME,
+            said=said,
+            **options,
+        )
+        job = jobs.add(folder, made)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, TooManyJobsError):
@@ -152,8 +163,8 @@ async def delete_video(request: Request, identifier: str) -> None:
     await _jobs(request).delete(_job(request, identifier))
 
 
-async def _keep_files(form: VideoForm, folder: Path, settings: ServerSettings) -> tuple[Path, Path]:
-    """Write the uploads under names of our own and look at their headers.
+async def _keep_files(form: VideoForm, folder: Path, settings: ServerSettings) -> SpokenText | None:
+    """Write the uploads under names of our own and look at their headers; speak the text.
 
     Raises:
         InputError, MediaError: something is missing, too long, or is not what it should be.
@@ -164,20 +175,20 @@ async def _keep_files(form: VideoForm, folder: Path, settings: ServerSettings) -
         raise InputError("send either speech or text")
     await _copy(form.portrait, portrait, settings.max_portrait_bytes)
     await asyncio.to_thread(check_image, portrait)
+    said, text = None, form.text or ""
     if form.speech is not None:
         await _copy(form.speech, speech, settings.max_speech_bytes)
     else:
-        text = form.text or ""
         if not 0 < len(text.strip()) <= MAX_TEXT_LENGTH:
             raise InputError(f"text has {len(text)} characters; send 1 to {MAX_TEXT_LENGTH}")
-        await asyncio.to_thread(write_spoken_text, text, speech)
+        said = await asyncio.to_thread(write_spoken_text, text, speech, form.language)
     reader = await asyncio.to_thread(AudioReader, speech, SAMPLE_RATE_HZ)
     if reader.duration_seconds > settings.max_speech_seconds:
         raise MediaError(
             f"the speech lasts {reader.duration_seconds:.0f} s, more than the limit of "
             f"{settings.max_speech_seconds:.0f} s; send it in parts"
         )
-    return portrait, speech
+    return said
 
 
 async def _copy(upload: UploadFile, path: Path, limit: int) -> None:

@@ -23,6 +23,7 @@ from moda.errors import ModaError
 
 if TYPE_CHECKING:
     from moda.pipeline import TalkingHead
+    from moda.speech_synthesis import SpokenText
 
 NICENESS = 5
 """Live sessions come first."""
@@ -44,6 +45,8 @@ class VideoRequest:
     head_motion: float = 1.0
     expression: float = 1.0
     blink: bool = True
+    said: SpokenText | None = None
+    """What ``speech`` says, if it was made from text"""
 
 
 def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
@@ -83,12 +86,12 @@ def make_video(head: TalkingHead, request: VideoRequest, connection: Connection)
             told = time.monotonic()
             connection.send(("progress", done / max(total, 1)))
 
-    style = Style()
+    style = None  # what the text says
     if request.emotion is not None:
         style = Style((EmotionAt(0.0, request.emotion, request.intensity),))
     video = head.generate(
         request.portrait,
-        request.speech,
+        request.said or request.speech,
         style=style,
         seed=request.seed,
         size=request.size,
