@@ -16,7 +16,7 @@ import httpx
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "key-of-the-tests-0123456789"
-START_SECONDS = 240.0
+START_SECONDS = 600.0
 
 
 @dataclass

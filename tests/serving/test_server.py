@@ -69,7 +69,7 @@ def is_event(kind: str) -> Callable[[Any], bool]:
 
 def run(work: Awaitable[Any]) -> Any:
     async def limited() -> Any:
-        return await asyncio.wait_for(work, 120)
+        return await asyncio.wait_for(work, 240)
 
     return asyncio.run(limited())
 

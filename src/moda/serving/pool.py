@@ -21,7 +21,7 @@ from moda.serving.protocol import without_picture
 from moda.serving.settings import ServerSettings
 from moda.serving.worker import run_worker
 
-READY_SECONDS = 180.0
+READY_SECONDS = 600.0
 """Preparing a portrait takes seconds; compiling the inner loops the first time, a minute."""
 CLOSE_SECONDS = 10.0
 SOUND_ONLY_FRAMES = 12
