@@ -151,15 +151,18 @@ class RayCluster:
             ray.shutdown()
 
     def _connect(self) -> None:
-        if self._address == "local":
-            self._ray.init(num_cpus=self._num_workers, include_dashboard=False, log_to_driver=False)
-            return
+        is_local = self._address == "local"
+        where = {"num_cpus": self._num_workers} if is_local else {"address": self._address}
         try:
-            self._ray.init(address=self._address, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            self._ray.init(
+                include_dashboard=False if is_local else None, log_to_driver=False, **where
+            )
+        except Exception as error:  # Ray raises that very class when a machine is too slow
+            remedy = "start one with ray start --head, or use --ray local"
+            if is_local:
+                remedy = "wait until this machine has less to do, or use --workers"
             raise InputError(
-                f"no Ray cluster answers at {self._address!r}: {error}; start one with ray start "
-                "--head, or use --ray local"
+                f"no Ray cluster answers at {self._address!r}: {error}; {remedy}"
             ) from error
 
     def _run(
