@@ -61,7 +61,7 @@ def test_silence_closes_the_lips_and_leaves_the_rest(
     eyes = [33, 133, 362, 263, 168, 6]
     assert np.abs(after[:, eyes, :2] - before[:, eyes, :2]).mean() < 0.7
     for drawn, original, points in zip(frames, filmed, before, strict=True):
-        top = int(points[1, 1] - 0.3 * np.ptp(points[:, 1]))
+        top = int(points[1, 1] - 0.5 * np.ptp(points[:, 1]))
         np.testing.assert_array_equal(drawn[:top], original[:top])
 
 

@@ -113,7 +113,7 @@ def voices(library: Any, specification: Any) -> list[Voice]:
     """What ``espeak_ListVoices`` tells: pointers up to one that is null."""
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(Voice))
     pointers = library.espeak_ListVoices(specification)
-    found = list[Voice]()
+    found: list[Voice] = []
     while pointers[len(found)]:
         found.append(pointers[len(found)].contents)
     return found
