@@ -101,14 +101,15 @@ class TestDockerfile:
         compile(program[-1], "healthcheck", "exec")
 
 
-class TestCompose:
-    @pytest.fixture(scope="class")
-    def service(self) -> dict[str, object]:
-        compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
-        assert list(compose["services"]) == ["web"]
-        service: dict[str, object] = compose["services"]["web"]
-        return service
+@pytest.fixture(scope="module")
+def service() -> dict[str, object]:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    assert list(compose["services"]) == ["web"]
+    service: dict[str, object] = compose["services"]["web"]
+    return service
 
+
+class TestCompose:
     def test_only_this_computer_reaches_it(
         self, service: dict[str, object], instructions: list[tuple[str, str]]
     ) -> None:

@@ -98,7 +98,7 @@ class TestInterface:
             f" submodule_search_locations=[r'{PACK}'])\n"
             "m = u.module_from_spec(s); sys.modules['p'] = m; s.loader.exec_module(m)\n"
         )
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 def test_frames_from_a_portrait_and_speech(

@@ -50,7 +50,7 @@ def test_two_processes_train_what_one_does(alone: Trainer, tmp_path: Path) -> No
         start(tmp_path, options, RANK=str(rank), LOCAL_RANK=str(rank), **together)
         for rank in range(2)
     ]
-    assert [run.wait(timeout=300) for run in runs] == [0, 0]
+    assert [run.wait(timeout=900) for run in runs] == [0, 0]
     expected, found = curve(alone.folder), curve(tmp_path)
     assert len(found) == len(expected) == 8
     for one, other in zip(expected, found, strict=True):
@@ -76,12 +76,14 @@ def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     folder.mkdir()
     run = start(folder, options)
-    deadline = time.monotonic() + 300.0
-    while not any(line["step"] >= 4 for line in read_log(folder)):
-        assert time.monotonic() < deadline
-        assert run.poll() is None
-        time.sleep(0.002)
-    run.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 900.0
+    try:
+        while not any(line["step"] >= 4 for line in read_log(folder)):
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.002)
+    finally:
+        run.kill()
     assert run.wait(timeout=60) == -signal.SIGKILL
     again = mesh_trainer(folder, options)
     assert again.resume()
