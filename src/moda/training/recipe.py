@@ -48,6 +48,7 @@ from moda.training.stages import (
     TrainingData,
     embedder_of,
     expert_of,
+    is_held_out,
     make_expert,
     neural_data,
     phone_embedder,
@@ -84,7 +85,8 @@ class Recipe:
     clips: tuple[str, ...] = ()
     """folders made by ``moda prepare``"""
     validation_speakers: tuple[str, ...] = ()
-    """never trained on, also not by the motion space"""
+    """never trained on, also not by the motion space; nor are the clips that a corpus keeps for
+    validation or test"""
     unreliable: tuple[str, ...] = ()
     """patterns of clip names whose lips are not used with their sound"""
     in_sync: str = "*"
@@ -333,9 +335,13 @@ def load_training_data(
     if config.motion.speech.kind == "hubert":
         space = load_published_space() if start is None else start.space
         return neural_data(folders, space, recipe.validation_speakers, recipe.unreliable)
-    prepared = [without_unreliable(clip, recipe.unreliable) for clip in read_clips(folders)]
-    own = [clip for clip in prepared if clip.speaker not in recipe.validation_speakers]
-    others = [clip for clip in prepared if clip.speaker in recipe.validation_speakers]
+    prepared = [
+        without_unreliable(clip, recipe.unreliable)
+        for clip in read_clips(folders)
+        if clip.split != "test"
+    ]
+    others = [clip for clip in prepared if is_held_out(clip, recipe.validation_speakers)]
+    own = [clip for clip in prepared if not is_held_out(clip, recipe.validation_speakers)]
     space = _space(own, folder / "mesh_space.safetensors", say) if start is None else start.space
     phones = _clip_phones(recipe, base)
     clips, held_out = (

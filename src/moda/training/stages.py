@@ -126,6 +126,11 @@ def without_unreliable(clip: PreparedClip, patterns: Sequence[str]) -> PreparedC
     return replace(clip, samples=clip.samples[:0], neural=neural)
 
 
+def is_held_out(clip: PreparedClip, validation_speakers: Sequence[str]) -> bool:
+    """Whether a clip is for validation: by its corpus, or because the recipe names its speaker."""
+    return clip.split == "validation" or clip.speaker in validation_speakers
+
+
 def neural_data(
     folders: Sequence[Path],
     space: MotionSpace,
@@ -137,7 +142,9 @@ def neural_data(
     held_out: list[TrainingClip] = []
     for folder in folders:
         for clip in iterate_clips(folder):
-            group = held_out if clip.speaker in validation_speakers else own
+            if clip.split == "test":
+                continue
+            group = held_out if is_held_out(clip, validation_speakers) else own
             group += build_neural_clips([without_unreliable(clip, unreliable)], space)
     return TrainingData(space, own, held_out)
 
