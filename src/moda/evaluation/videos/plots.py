@@ -38,7 +38,7 @@ def colours(rows: Sequence[str], num_usual: int) -> dict[str, str]:
 
 def dot_plot(title: str, marks: Sequence[Mark], colour: Mapping[str, str]) -> str:
     """One line a row with a dot at its figure, and a bar of one deviation to each side."""
-    width, left, right, line, top = 420, 168, 64, 24, 30
+    width, left, right, line, top = 460, 172, 108, 24, 30
     height = top + line * len(marks) + 26
     ends = [mark.value - (mark.deviation or 0.0) for mark in marks]
     ends += [mark.value + (mark.deviation or 0.0) for mark in marks]
@@ -57,7 +57,7 @@ def dot_plot(title: str, marks: Sequence[Mark], colour: Mapping[str, str]) -> st
     for index, mark in enumerate(marks):
         y = top + line * (index + 0.5)
         ink = colour[mark.row]
-        parts.append(_text(left - 10, y + 4, shortened(mark.row, 25), anchor="end", size=12))
+        parts.append(_text(left - 10, y + 4, shortened(mark.row, 22), anchor="end", size=12))
         if mark.deviation:
             ends_x = place(mark.value - mark.deviation), place(mark.value + mark.deviation)
             parts.append(_line(ends_x[0], y, ends_x[1], y, colour=ink, width=2.0))
