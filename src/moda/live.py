@@ -354,6 +354,10 @@ class LiveSession:
         Style((EmotionAt(0.0, emotion, intensity),))
         self._calls.put(lambda: self._head.express(emotion, intensity))
 
+    def call(self, work: Callable[[], None]) -> None:
+        """Do something in the session's thread, after all that was asked of it before."""
+        self._calls.put(work)
+
     def close(self) -> None:
         """End; returns when no frame is made any more."""
         self._is_stopped.set()

@@ -1,4 +1,7 @@
-"""Requests that nobody should send, and the answers that each may get."""
+"""Requests that nobody should send, and the answers that each may get.
+
+Where a session is needed, 503 and 1013 are right as well: another client may be leaving it.
+"""
 
 from __future__ import annotations
 
@@ -237,10 +240,10 @@ ATTACKS = (
     Attack("no key", no_key, (401,)),
     Attack("other origin", other_origin, (403,)),
     Attack("other host", other_host, (400, 421)),
-    Attack("wrong offer", wrong_offer, (422,)),
+    Attack("wrong offer", wrong_offer, (422, 503)),
     Attack("deep JSON", deep_json, (400, 422)),
-    Attack("wrong start", wrong_start, (1008,)),
-    Attack("wrong message", wrong_message, (1008, 1009)),
+    Attack("wrong start", wrong_start, (1008, 1013)),
+    Attack("wrong message", wrong_message, (1008, 1009, 1013)),
     Attack("vanish", vanish, (0,)),
     Attack("wrong key of a socket", wrong_socket_key, (401,)),
 )

@@ -168,7 +168,11 @@ class Worker:
         elif isinstance(message, Express):
             self.session.express(message.emotion, message.intensity)
         elif isinstance(message, End):
-            self._is_ending = True
+            self.session.call(self._begin_to_end)
+
+    def _begin_to_end(self) -> None:
+        """In the session's thread, when all sound that was sent before has been taken."""
+        self._is_ending = True
 
     def tell(self, event: dict[str, Any]) -> None:
         """Say something to the client."""
