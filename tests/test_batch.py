@@ -124,6 +124,9 @@ class TestMaking:
         assert alone == {name: (folder / name).read_bytes() for name in alone}
 
     @pytest.mark.slow
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    @pytest.mark.filterwarnings("ignore::FutureWarning:ray")
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_ray_makes_the_same(self, folder: Path) -> None:
         pytest.importorskip("ray")
         make(folder)
