@@ -51,7 +51,7 @@ def test_presets_have_the_published_and_the_small_sizes() -> None:
     assert (base.hidden, base.num_heads, base.motion_size, blocks) == (768, 12, 70, (3, 6, 12))
     assert (base.speech.size, base.none_emotion, base.stride) == (12 * 768, 8, 64)
     assert (tiny.motion_size, tiny.speech.size, tiny.speech_embedder.reach) == (33, 160, 12)
-    assert (tiny.speech_embedder.before, tiny.speech_embedder.after) == (12, 12)
+    assert (tiny.speech_embedder.before, tiny.speech_embedder.after) == (18, 6)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:

@@ -105,7 +105,7 @@ def test_upload_generate_watch_play_download(
     assert visit.is_disabled("#stop")
     assert not visit.is_disabled("#generate")
 
-    visit.wait_for_function(f"{PLAYER}.readyState >= 2")
+    visit.wait_for_function(f"{PLAYER} && {PLAYER}.readyState >= 2")
     assert visit.evaluate(f"{PLAYER}.duration") == pytest.approx(5.0, abs=0.1)
     assert visit.evaluate(f"{PLAYER}.error") is None
     visit.evaluate(f"{PLAYER}.pause()")
