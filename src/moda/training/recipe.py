@@ -77,7 +77,8 @@ class Recipe:
     teacher_embedder: SpeechEmbedderConfig = field(
         default_factory=lambda: SpeechEmbedderConfig(num_phones=len(Phone))
     )
-    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    distillation: tuple[DistillationOptions, ...] = (DistillationOptions(),)
+    """legs of the student's way, one after the other"""
     options: TrainingOptions = field(default_factory=TrainingOptions)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     seed: int = 0

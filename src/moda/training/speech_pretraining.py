@@ -204,9 +204,11 @@ def _voice_frames(
     is_clear = speaks | ~widened(voiced, 12)
     chosen = is_clear & (generator.random(len(voiced)) < VOICE_FRAME_SHARE)
     inputs = [embedder.voice_inputs(sound)[0, torch.from_numpy(chosen)]]
-    last = generator.choice(np.flatnonzero(is_clear), size=VOICE_CUTS) if is_clear.any() else []
+    last = np.zeros(0, np.intp)
+    if is_clear.any():
+        last = generator.choice(np.flatnonzero(is_clear), size=VOICE_CUTS)
     inputs += [embedder.voice_inputs(sound[:, :, : 2 * (frame + 1)])[0, -1:] for frame in last]
-    targets = np.concatenate([speaks[chosen], speaks[list(last)]]).astype(np.float32)
+    targets = np.concatenate([speaks[chosen], speaks[last]]).astype(np.float32)
     return torch.cat(inputs), torch.from_numpy(targets)
 
 
