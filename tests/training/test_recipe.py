@@ -138,7 +138,7 @@ def test_shares_that_do_not_fit(
         ),
         ({"teachers": 2}, "wants 2 teachers and names 0 corpora"),
         ({"teachers": -1}, "-1 teachers"),
-        ({"distillation": {"pace": 1}}, "unknown key 'pace'"),
+        ({"distillation": [{"pace": 1}]}, "unknown key 'pace'"),
         ({"options": {"batch_size": "many"}}, "batch_size"),
     ],
 )

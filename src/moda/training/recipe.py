@@ -113,7 +113,8 @@ class Recipe:
     teacher_embedder: SpeechEmbedderConfig = field(
         default_factory=lambda: SpeechEmbedderConfig(num_phones=len(Phone))
     )
-    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    distillation: tuple[DistillationOptions, ...] = (DistillationOptions(),)
+    """legs of the student's way, one after the other"""
     start_from: str = ""
     """checkpoint that the training begins with: a name, or a file; its configuration and motion
     space are kept, and nothing is pretrained"""

@@ -129,7 +129,7 @@ def distilled_student(
     teachers: Sequence[MotionTransformer],
     corpora: SpeechCorpora,
     clips: Sequence[TrainingClip],
-    options: DistillationOptions,
+    legs: Sequence[DistillationOptions],
     path: Path,
     *,
     seed: int,
@@ -138,7 +138,8 @@ def distilled_student(
 ) -> MotionTransformer:
     """A model whose speech embedder and mean of the mouth have learned from the teachers.
 
-    It is trained unless it lies at ``path`` already.
+    Each of the ``legs`` begins where the one before it ends, at its own learning rate. It is
+    trained unless it lies at ``path`` already.
     """
     torch.manual_seed(seed)
     student = MotionTransformer(config.motion)
@@ -149,13 +150,14 @@ def distilled_student(
             for group in corpora.synthetic
         ]
         natural = teach(teachers, corpora.natural, exact=False)
-        say(f"teaching the student for {options.steps} steps")
         reach = config.motion.speech_embedder
         windows = WindowSampler(
             clips, before=reach.before, after=reach.after, seed=seed, silent_share=0.0
         )
         metric = MotionMetric(space)
-        distil(student, synthetic, natural, windows, metric, options, seed=seed, report=report)
+        for leg in legs:
+            say(f"teaching the student for {leg.steps} steps")
+            distil(student, synthetic, natural, windows, metric, leg, seed=seed, report=report)
         embedder = student.speech_embedder
         assert isinstance(embedder, SpeechConv)
         corpora.fit_voice(embedder, seed)
