@@ -275,7 +275,6 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
 
     from moda.embedded import EmbeddedSystem
     from moda.errors import InputError
-    from moda.live import LiveHead
     from moda.media import read_image
     from moda.pipeline import TalkingHead
     from moda.system import FrameOptions
@@ -291,7 +290,22 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
         for name, path in portrait_names(settings.portraits).items()
     }
     for actor in actors.values():
-        head = LiveHead(system, actor)
-        for _ in range(10):
-            head.next_frame()
+        _warm_up(system, actor)
     return system, actors
+
+
+def _warm_up(system: EmbeddedSystem, actor: Actor) -> None:
+    """Run everything once: the first open mouth and the first blink would take seconds."""
+    import numpy as np
+
+    from moda.live import LiveHead
+    from moda.structures import Motion
+
+    head = LiveHead(system, actor)
+    for _ in range(10):
+        head.next_frame()
+    amounts = np.linspace(-1.5, 1.5, 7, dtype=np.float32)[:, None]
+    rows = system.space.rest + amounts * system.space.std
+    rows[:, system.space.slice("blink")] = np.abs(amounts) / 1.5
+    for _ in actor.renderer.render(Motion(rows, system.space)):
+        pass
