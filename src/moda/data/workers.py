@@ -152,11 +152,11 @@ class RayCluster:
 
     def _connect(self) -> None:
         is_local = self._address == "local"
-        where = {"num_cpus": self._num_workers} if is_local else {"address": self._address}
+        where: dict[str, Any] = {"address": self._address}
+        if is_local:
+            where = {"num_cpus": self._num_workers, "include_dashboard": False}
         try:
-            self._ray.init(
-                include_dashboard=False if is_local else None, log_to_driver=False, **where
-            )
+            self._ray.init(log_to_driver=False, **where)
         except Exception as error:  # Ray raises that very class when a machine is too slow
             remedy = "start one with ray start --head, or use --ray local"
             if is_local:
