@@ -99,7 +99,7 @@ def test_the_mirrored_video_is_the_other_half(talk: Talk, tmp_path: Path) -> Non
     spread = np.abs(one.neural.motion[0] - one.neural.motion[1]).mean()
     for mine, theirs in ((0, 1), (1, 0)):
         difference = np.abs(one.neural.motion[mine] - other.neural.motion[theirs]).mean()
-        assert difference < 0.5 * spread
+        assert difference < 0.7 * spread
         own, same = one.neural.identity[mine], other.neural.identity[theirs]
         assert np.abs(own - same).mean() < 0.5 * np.abs(own - one.neural.identity[1 - mine]).mean()
 

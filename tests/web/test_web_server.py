@@ -61,7 +61,7 @@ def test_a_video_from_upload_to_download(
     said = [update[1] for update in job.outputs()]
     assert any("Looking at the portrait" in line for line in said)
     assert "Done: 2.0 s of video" in said[-1]
-    values = [value["value"] if isinstance(value, dict) else value for value in result]
+    values = [value.get("value") if isinstance(value, dict) else value for value in result]
     (file,) = (Path(value) for value in values if str(value).endswith(".mp4"))
     video = decode_video(file)
     assert len(video.frames) == 50
