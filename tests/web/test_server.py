@@ -17,7 +17,7 @@ from moda.web.settings import WebSettings
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra web is not installed")
 
-from web_serving import Served, served  # noqa: E402
+from web_serving import Served, forget, served  # noqa: E402
 
 PORTRAIT = EXAMPLES / "portrait.jpg"
 pytestmark = pytest.mark.filterwarnings(
@@ -39,6 +39,8 @@ def client(page: Served) -> Iterator[gradio_client.Client]:
         client = gradio_client.Client(page.url, verbose=False, analytics_enabled=False)
     yield client
     client.close()
+    del client
+    forget()
 
 
 def inputs(portrait: Path | None, speech: Path | None, **changes: object) -> list[object]:
@@ -61,7 +63,7 @@ def test_a_video_from_upload_to_download(
     said = [update[1] for update in job.outputs()]
     assert any("Looking at the portrait" in line for line in said)
     assert "Done: 2.0 s of video" in said[-1]
-    values = [value["value"] if isinstance(value, dict) else value for value in result]
+    values = [value.get("value") if isinstance(value, dict) else value for value in result]
     (file,) = (Path(value) for value in values if str(value).endswith(".mp4"))
     video = decode_video(file)
     assert len(video.frames) == 50
