@@ -25,14 +25,6 @@ ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):<code>~?([^<]+)</code
 log = logging.getLogger("mkdocs.hooks.docs_site")
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page of the command line."""
-    from mkdocs.structure.files import File
-
-    files.append(File.generated(config, COMMAND_LINE_PAGE, content=command_line()))
-    return files
-
-
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replace links to files of the repository by their names; warn of those that lead nowhere."""
     folder = Path(config.docs_dir) / Path(page.file.src_uri).parent
@@ -49,6 +41,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         name = path.relative_to(ROOT).as_posix()
         return f"`{name}`" if words in (name, path.name) else f"{words} (`{name}`)"
 
+    if page.file.src_uri == COMMAND_LINE_PAGE:
+        # Of the file itself only what is true on the site too: its title and last paragraph.
+        title, *_, last = markdown.strip().split("\n\n")
+        return f"{title}\n\n{last}\n{command_line()}"
     return LINK.sub(repository_file, markdown)
 
 
@@ -63,12 +59,7 @@ def command_line() -> str:
 
     from moda.cli import app
 
-    lines = [
-        "# Command line",
-        "",
-        "Exit codes: 0 done, 2 something you can put right (one line says what), 1 a bug (with a "
-        "traceback), 130 interrupted.",
-    ]
+    lines: list[str] = []
     for name, command in commands(get_command(app), "moda"):
         lines += ["", f"## {name}", "", plain(command.help or ""), ""]
         lines += ["```", " ".join([name, *arguments_of(command)]), "```"]

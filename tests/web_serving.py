@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +31,13 @@ def served(head: TalkingHead, speaker: TextSpeaker, settings: WebSettings) -> It
     with serve_page(head, speaker, settings) as page:
         yield Served(page.url, page.folder, page.blocks.pending_streams)
     assert not page.folder.exists(), "nothing of any visitor is left"
+    forget(page.blocks)
+
+
+def forget(blocks: Any = None) -> None:
+    """Collect the event loops and sockets that Gradio leaves open, which warn when they go."""
+    if blocks is not None:
+        blocks.server.thread.join(timeout=60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -17,7 +17,7 @@ from moda.web.settings import WebSettings
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra web is not installed")
 
-from web_serving import Served, served  # noqa: E402
+from web_serving import Served, forget, served  # noqa: E402
 
 PORTRAIT = EXAMPLES / "portrait.jpg"
 pytestmark = pytest.mark.filterwarnings(
@@ -39,6 +39,8 @@ def client(page: Served) -> Iterator[gradio_client.Client]:
         client = gradio_client.Client(page.url, verbose=False, analytics_enabled=False)
     yield client
     client.close()
+    del client
+    forget()
 
 
 def inputs(portrait: Path | None, speech: Path | None, **changes: object) -> list[object]:
