@@ -88,7 +88,7 @@ def test_the_mouth_moves_with_the_sound_and_rests_without(
     one = live(head, actor)
     quiet = frames(one, 30, draw=True)
     one.push(speech)
-    spoken = frames(one, 90, draw=True)
+    spoken = frames(one, 110, draw=True)
     assert all(frame.is_resting for frame in quiet)
     assert any(frame.is_speaking for frame in spoken)
     assert not any(frame.is_speaking for frame in quiet)
@@ -137,7 +137,7 @@ def test_options_outside_the_limits_are_refused(values: dict[str, object]) -> No
 def test_late_sound_is_caught_up_in_pauses_and_speech_is_kept() -> None:
     queue = SoundQueue(LiveOptions(sample_rate=RATE, pace="realtime"))
     voice = np.sin(np.arange(RATE // 2) * 0.1).astype(np.float32)
-    pause = np.zeros(RATE // 4, np.float32)
+    pause = np.zeros(RATE // 2, np.float32)
     queue.push(np.concatenate([voice, pause]))
     out = np.concatenate([queue.pull(FRAME) for _ in range(40)])
     assert 0 < queue.num_skipped <= len(pause)

@@ -309,6 +309,8 @@ class LiveSession:
 
     UNDRAWN_AFTER_SECONDS = 0.08
     STOOD_STILL_SECONDS = 1.0
+    CLOCK_SECONDS = 1e-6
+    """Shorter waits are none."""
 
     def __init__(
         self,
@@ -375,7 +377,7 @@ class LiveSession:
         undrawn, latest = 0, 0.0
         while not self._is_stopped.is_set():
             late = self._now() - start - due / FRAMES_PER_SECOND
-            if late < 0.0:
+            if late < -self.CLOCK_SECONDS:
                 self._sleep(-late)
                 continue
             if late > self.STOOD_STILL_SECONDS:
