@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,9 @@ def test_the_same_shards(folder: Path, whole: dict[str, bytes], tmp_path: Path) 
 
 
 def test_a_killed_worker(folder: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers don't find the tests
+
     def killing(function: object, jobs: list[ClipJob]) -> Iterator[object]:
         return RayCluster("local", 2)(kill_once, jobs)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 3
 """How often a job may take its worker with it."""
+CONNECT_SECONDS = 10.0
 JOBS_AHEAD = 4
 """Jobs that a cluster is given per processor, so that none waits for this process."""
 
@@ -75,17 +77,21 @@ class LocalProcesses:
     def __call__(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
     ) -> Iterator[tuple[Job, Result | LostJob]]:
-        waiting = deque(enumerate(jobs))
+        waiting = deque(range(len(jobs)))
         attempts: Counter[int] = Counter()
         while waiting:
-            # Every job that runs when a worker dies is suspect, so no more than run are handed out.
+            # Every job that runs when a worker dies is suspect; suspects then run alone.
             with self._pool() as pool:
                 running: dict[Future[Result], int] = {}
                 try:
                     while waiting or running:
                         while waiting and len(running) < self._num_workers:
-                            index, job = waiting.popleft()
-                            running[pool.submit(function, job)] = index
+                            if running and any(
+                                attempts[i] for i in (waiting[0], *running.values())
+                            ):
+                                break
+                            index = waiting.popleft()
+                            running[pool.submit(function, jobs[index])] = index
                         done, _ = wait(running, return_when=FIRST_COMPLETED)
                         for future in done:
                             result = future.result()
@@ -94,7 +100,7 @@ class LocalProcesses:
                     for index in sorted(running.values(), reverse=True):
                         attempts[index] += 1
                         if attempts[index] < MAX_ATTEMPTS:
-                            waiting.appendleft((index, jobs[index]))
+                            waiting.appendleft(index)
                         else:
                             yield jobs[index], _lost()
 
@@ -153,6 +159,7 @@ class RayCluster:
     def _connect(self) -> None:
         is_local = self._address == "local"
         where: dict[str, Any] = {"address": self._address}
+        _require_listener(self._address)
         if is_local:
             where = {"num_cpus": self._num_workers, "include_dashboard": False}
         try:
@@ -182,6 +189,20 @@ class RayCluster:
                 yield job, self._ray.get(done)
             except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
                 yield job, _lost()
+
+
+def _require_listener(address: str) -> None:
+    """Raises InputError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r}: {error}; start one with ray start --head, or "
+            "use --ray local"
+        ) from error
 
 
 def _lost() -> LostJob:
