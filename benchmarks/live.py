@@ -2,7 +2,7 @@
 
     python benchmarks/live.py portrait.jpg speech.wav --minutes 10 --output result.json
     python benchmarks/live.py portrait.jpg speech.wav --minutes 2 --sessions 2
-    python benchmarks/live.py portrait.jpg speech.wav --minutes 2 --webrtc
+    python benchmarks/live.py portrait.jpg speech.wav --minutes 10 --webrtc
 
 The client keeps what it needs and looks at it when the session is over, so that it takes no time
 from the server. What the mouth does is measured on the pictures that arrived, by tracking them.
@@ -34,28 +34,28 @@ from typing import Any
 
 import httpx
 import numpy as np
+from live_measures import (
+    AFTER_BARGE_IN_SECONDS,
+    BARGE_IN_EVERY_SECONDS,
+    IDLE_SECONDS,
+    LOUD,
+    OPEN_GAP,
+    RATE,
+    SYNC_SECONDS,
+    first_open,
+    is_time_for_barge_in,
+    long_speech,
+    sound_delay,
+    sync_milliseconds,
+    tracked_gaps,
+)
 from PIL import Image
 
-from moda.checkpoints import load_checkpoint
-from moda.encoders.face import FaceModels, FaceTracker
-from moda.evaluation.lips import sampled_motion, whole_speech
-from moda.landmarks import lip_gap
-from moda.media import AudioReader
-from moda.motion.lips import lips_of_motion, mean_identity
 from moda.serving.client import LiveClient
 from moda.serving.protocol import PackedFrame, Start, write_sound
 
-RATE = 16_000
 PACKET = RATE // 50
 """Samples of 20 ms."""
-IDLE_SECONDS = 4.0
-"""Of silence before the recording begins."""
-LOUD = 0.05
-SYNC_SECONDS = 60.0
-BARGE_IN_EVERY_SECONDS = 60.0
-AFTER_BARGE_IN_SECONDS = 1.5
-OPEN_GAP = 0.012
-"""Canonical units beyond the resting gap at which lips count as open."""
 
 
 @dataclass
@@ -79,14 +79,6 @@ class Recording:
     statuses: list[dict[str, Any]] = field(default_factory=list)
 
 
-def long_speech(path: Path, seconds: float) -> np.ndarray:
-    """The recording over and over, with pauses of a second, after some silence."""
-    speech = np.concatenate(list(AudioReader(path, RATE)))
-    one = np.concatenate([speech, np.zeros(RATE, np.float32)])
-    spoken = np.tile(one, int(seconds * RATE / len(one)) + 1)[: int(seconds * RATE)]
-    return np.concatenate([np.zeros(int(IDLE_SECONDS * RATE), np.float32), spoken])
-
-
 async def talk(address: str, samples: np.ndarray, *, barge_in: bool) -> Recording:
     """One session over the WebSocket, in real time."""
     record = Recording()
@@ -100,13 +92,10 @@ async def talk(address: str, samples: np.ndarray, *, barge_in: bool) -> Recordin
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 record.sent.append((time.monotonic(), start))
                 await session.send_sound(write_sound(samples[start : start + PACKET]))
-                ends_soon = start / RATE > len(samples) / RATE - SYNC_SECONDS - 5.0
-                if barge_in and start / RATE > next_interrupt and not ends_soon:
-                    recent = samples[max(0, start - RATE // 2) : start]
-                    if np.sqrt(np.mean(recent**2)) > LOUD:
-                        record.interrupts.append(time.monotonic())
-                        await session.interrupt()
-                        next_interrupt += BARGE_IN_EVERY_SECONDS
+                if barge_in and is_time_for_barge_in(samples, start, next_interrupt):
+                    record.interrupts.append(time.monotonic())
+                    await session.interrupt()
+                    next_interrupt += BARGE_IN_EVERY_SECONDS
             await session.end()
 
         speaking = asyncio.create_task(speak())
@@ -134,17 +123,6 @@ def forget_pictures(record: Recording, now: float) -> None:
         arrival.jpeg = b""
 
 
-def tracked_gaps(pictures: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Lip gap (N,) of pictures in canonical units; NaN where there is none."""
-    tracker = FaceTracker(FaceModels())
-    gaps = np.full(len(pictures), np.nan)
-    for index, picture in enumerate(pictures):
-        face = None if picture is None else tracker.track(picture)
-        if face is not None:
-            gaps[index] = float(lip_gap(face.points[None].astype(np.float64))[0])
-    return gaps
-
-
 def decoded(arrivals: Sequence[Arrival]) -> list[np.ndarray | None]:
     """Pictures (H, W, 3); None where none came."""
     return [
@@ -159,44 +137,7 @@ def first_picture_seconds(record: Recording, samples: np.ndarray) -> float:
     spoken = next(at for at, start in record.sent if start + PACKET > onset)
     early = [one for one in record.arrivals if one.seconds < spoken + 1.5]
     gaps = tracked_gaps(decoded(early))
-    times = np.array([one.seconds for one in early])
-    rest = np.nanmedian(gaps[times < spoken])
-    opened = np.flatnonzero((times > spoken) & (gaps > rest + OPEN_GAP))
-    return float(times[opened[0]] - spoken) if len(opened) else float("nan")
-
-
-def sound_delay(got: np.ndarray, samples: np.ndarray, near: int) -> int:
-    """Place in ``samples`` at which the stretch that came back begins."""
-    begin = max(0, near - 3 * RATE)
-    part = samples[begin : near + 3 * RATE + len(got)]
-    size = 1 << int(np.ceil(np.log2(len(part) + len(got))))
-    match = np.fft.irfft(np.fft.rfft(part, size) * np.conj(np.fft.rfft(got, size)), size)
-    return begin + int(np.argmax(match[: len(part) - len(got) + 1]))
-
-
-def sync_milliseconds(
-    pictures: Sequence[np.ndarray | None], got: np.ndarray, samples: np.ndarray, near: int
-) -> tuple[float, float]:
-    """Offset of picture against sound and the correlation there; 25 pictures a second."""
-    begin = sound_delay(got, samples, near)
-    gaps = tracked_gaps(pictures)
-    known = np.flatnonzero(np.isfinite(gaps))
-    gaps = np.interp(np.arange(len(gaps)), known, gaps[known])
-    checkpoint = load_checkpoint("moda-tiny")
-    context = min(begin, 8 * RATE)
-    stretch = samples[begin - context : begin + len(got) + RATE]
-    motion = sampled_motion(
-        checkpoint, whole_speech(stretch), identity=mean_identity(checkpoint.space)
-    )
-    offline, _ = lips_of_motion(motion)
-    places = context / RATE * 25 + np.arange(len(gaps))
-    lags = np.arange(-8.0, 8.01, 0.125)
-    scores = [
-        np.corrcoef(gaps, np.interp(places - lag, np.arange(len(offline)), offline))[0, 1]
-        for lag in lags
-    ]
-    best = int(np.argmax(scores))
-    return float(lags[best] * 40.0), float(scores[best])
+    return first_open(np.array([one.seconds for one in early]), gaps, spoken)
 
 
 def barge_in_seconds(record: Recording) -> list[dict[str, float]]:
@@ -266,105 +207,6 @@ def round_trip(record: Recording, samples: np.ndarray, stretch: Sequence[Arrival
     return stretch[0].seconds - sent
 
 
-async def talk_by_webrtc(address: str, path: Path, samples: np.ndarray) -> dict[str, Any]:
-    """One session over WebRTC with aiortc: first picture, and sync by the time of arrival."""
-    from fractions import Fraction
-
-    from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
-    from av.audio.frame import AudioFrame
-
-    rate = 48_000
-    sound48 = np.repeat(samples, 3)
-
-    class Microphone(MediaStreamTrack):
-        kind = "audio"
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.place, self.begun = 0, 0.0
-            self.onset = int(np.flatnonzero(np.abs(samples) > LOUD)[0]) * 3
-            self.spoken = 0.0
-
-        async def recv(self) -> AudioFrame:
-            self.begun = self.begun or time.monotonic()
-            await asyncio.sleep(max(0.0, self.begun + self.place / rate - time.monotonic()))
-            part = sound48[self.place : self.place + 960]
-            part = np.pad(part, (0, 960 - len(part)))
-            if not self.spoken and self.place + 960 > self.onset:
-                self.spoken = time.monotonic()
-            frame = AudioFrame.from_ndarray((part * 32767).astype(np.int16)[None], "s16", "mono")
-            frame.sample_rate, frame.pts = rate, self.place
-            frame.time_base = Fraction(1, rate)
-            self.place += 960
-            return frame
-
-    microphone, peer = Microphone(), RTCPeerConnection(RTCConfiguration([]))
-    pictures: list[tuple[float, np.ndarray]] = []
-    sounds: list[tuple[float, np.ndarray]] = []
-    tasks = []
-
-    async def collect(track: Any) -> None:
-        while True:
-            frame = await track.recv()
-            now = time.monotonic()
-            if track.kind == "video":
-                pictures.append((now, frame.to_ndarray(format="rgb24")))
-                total = len(pictures)
-                if total > 800:
-                    pictures[total - 560] = (pictures[total - 560][0], np.zeros(0))
-            else:
-                values = frame.to_ndarray().reshape(-1, 2)[::3, 0].astype(np.float32) / 32768
-                sounds.append((now, values))
-
-    @peer.on("track")
-    def came(track: Any) -> None:
-        tasks.append(asyncio.ensure_future(collect(track)))
-
-    peer.addTrack(microphone)
-    peer.addTransceiver("video", direction="recvonly")
-    channel = peer.createDataChannel("control")
-    await peer.setLocalDescription(await peer.createOffer())
-    async with httpx.AsyncClient(timeout=60) as http:
-        answer = await http.post(
-            f"{address}/v1/live/offer", json={"sdp": peer.localDescription.sdp, "start": {}}
-        )
-        answer.raise_for_status()
-        body = answer.json()
-        await peer.setRemoteDescription(RTCSessionDescription(body["sdp"], "answer"))
-        while microphone.place < len(sound48):
-            await asyncio.sleep(0.1)
-        assert channel.readyState == "open"
-        await http.delete(f"{address}/v1/live/{body['id']}")
-    for task in tasks:
-        task.cancel()
-    await peer.close()
-
-    early = [(at, picture) for at, picture in pictures if picture.size][:400]
-    early = [pair for pair in early if pair[0] < microphone.spoken + 1.5]
-    gaps = tracked_gaps([picture for _, picture in early])
-    times = np.array([at for at, _ in early])
-    rest = np.nanmedian(gaps[times < microphone.spoken])
-    opened = np.flatnonzero((times > microphone.spoken) & (gaps > rest + OPEN_GAP))
-    last = [(at, picture) for at, picture in pictures if picture.size][-500:]
-    grid = np.arange(last[0][0], last[-1][0] - 0.5, 0.04)
-    order = np.array([at for at, _ in last])
-    shown: list[np.ndarray | None] = [last[int(np.searchsorted(order, at)) - 1][1] for at in grid]
-    heard = [pair for pair in sounds if pair[0] >= grid[0]]
-    got = np.concatenate([values for _, values in heard])[: len(grid) * 640]
-    near = int((heard[0][0] - microphone.begun) * RATE)
-    offset, correlation = sync_milliseconds(shown, got, samples, near)
-    return {
-        "transport": "webrtc",
-        "seconds": round(pictures[-1][0] - pictures[0][0], 1),
-        "pictures": len(pictures),
-        "first_picture_seconds": round(float(times[opened[0]] - microphone.spoken), 3)
-        if len(opened)
-        else None,
-        "sync_milliseconds": offset,
-        "sync_correlation": round(correlation, 3),
-    }
-
-
 def memory_megabytes(pid: int) -> float:
     """Resident memory of a process and its children."""
     total = 0.0
@@ -393,7 +235,9 @@ async def measure(arguments: argparse.Namespace, address: str, pid: int) -> dict
     memory: list[float] = []
     watching = asyncio.create_task(watch_memory(pid, memory))
     if arguments.webrtc:
-        rows = [await talk_by_webrtc(address, arguments.speech, samples)]
+        from live_webrtc import talk_by_webrtc
+
+        rows = [await talk_by_webrtc(address, samples)]
     else:
         await talk(address, samples[: 6 * RATE], barge_in=False)  # warm
         records = await asyncio.gather(

@@ -21,12 +21,24 @@ from moda.encoders.face import FaceLandmarks, FaceTracker
 from moda.encoders.portrait import close_mouth, crop_around, map_points
 from moda.encoders.tracking import estimate_neutral, lid_openness, remove_pose
 from moda.errors import FaceError, InputError
-from moda.landmarks import NUM_LANDMARKS, STABLE, Array, fit_similarity, identity_vector, lip_gap
+from moda.landmarks import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    NUM_LANDMARKS,
+    STABLE,
+    Array,
+    eye_distance,
+    fit_similarity,
+    identity_vector,
+    lip_gap,
+)
 from moda.media import AudioReader, VideoReader, exact_rate
 from moda.motion.retiming import TimedMotion
 from moda.phones import PhoneSegment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
+from moda.rendering.complexion import measure_palette
 from moda.rendering.footage import FootageRenderer
+from moda.rendering.teeth import seen_tooth_colour
 from moda.speech_synthesis import SpokenText
 from moda.structures import Floats, Picture, Portrait
 from moda.subtitles import TimedWord
@@ -38,6 +50,13 @@ LONGER_SPEECH_SECONDS = 0.5
 """So much speech beyond the end of the footage is cut off."""
 SMOOTHING_SECONDS = 0.2
 """Of the landmarks, over time: their noise would make the mouth tremble."""
+CLOSED_PERCENTILE, LARGEST_CLOSED_GAP = 5.0, 0.03
+"""Trackers see a gap between closed lips. It is this percentile of a video's gaps, unless that is
+larger: then the lips never meet, and nothing is known."""
+RELEASE = 2.5
+"""Gaps of so many times the closed one are right."""
+FRAMES_WITH_TEETH = 9
+"""Of the widest open mouths, in which the colour of the teeth is looked for."""
 MIN_FRAMES_WITH_FACE = 3
 FADE_FRAMES = 4
 """New lips come and go over this many frames where the face is lost and found."""
@@ -148,7 +167,7 @@ def dub(
         amounts=MotionAmounts(1.0, expression),
         phones=phones,
     )
-    drawing = FootageRenderer(portrait, system.space)
+    drawing = FootageRenderer(portrait, system.space, _tooth_colour(video, face))
     actor = Actor(drawing, identity_vector(face.neutral), system.space.rest)
     length = Fraction(len(face.share)) / exact_rate(rate)
 
@@ -193,7 +212,8 @@ def track_face(
         raise FaceError(
             f"only {int(seen.sum())} pictures of {video.path} show a face; use footage that does"
         )
-    landmarks = _smooth(_bridge(points, seen), video.frames_per_second)
+    tracked = _bridge(points, seen)
+    landmarks = meet_lips(_smooth(tracked, video.frames_per_second), tracked, seen)
     space = system.space
     assert space.canonical_face is not None
     canonical = space.canonical_face.astype(np.float64)
@@ -227,6 +247,21 @@ def _reference(video: VideoReader, face: TrackedFace, system: EmbeddedSystem) ->
     )
 
 
+def _tooth_colour(video: VideoReader, face: TrackedFace) -> Floats | None:
+    """Colour (3,) of the teeth where the mouth is open widest; None where no teeth are seen."""
+    gaps = np.where(face.share > 0.0, lip_gap(face.landmarks), 0.0)
+    widest = set(np.argsort(gaps)[-FRAMES_WITH_TEETH:].tolist())
+    found = []
+    for index, picture in enumerate(_even(video)):
+        if index in widest:
+            points = face.landmarks[index]
+            unit = float(eye_distance(points))
+            colour = seen_tooth_colour(picture, points, unit, measure_palette(picture, points))
+            if colour is not None:
+                found.append(colour)
+    return np.median(found, axis=0).astype(np.float32) if found else None
+
+
 def _even(video: VideoReader) -> Iterator[Picture]:
     """Pictures with even sides, as encoders want them."""
     width, height = video.size
@@ -253,6 +288,30 @@ def _smooth(landmarks: Array, frames_per_second: float) -> Array:
         return landmarks
     smooth: Array = savgol_filter(landmarks, window, 2, axis=0)
     return smooth
+
+
+def meet_lips(smooth: Array, tracked: Array, seen: NDArray[np.bool_]) -> Array:
+    """Open the lips of smooth landmarks as far as they are, and close them where they touch.
+
+    Lips open faster than landmarks may tremble, so their distance is that of the single frame,
+    less the gap that the tracker sees between closed lips.
+
+    Args:
+        smooth: (T, 478, 3) px.
+        tracked: (T, 478, 3) px as they were found.
+        seen: (T,) frames that tell how the tracker sees this mouth.
+    """
+    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
+    apart = tracked[:, lower] - tracked[:, upper]
+    gaps = np.linalg.norm(apart[..., :2], axis=-1) / eye_distance(tracked)[:, None]
+    closed = np.percentile(gaps[seen], CLOSED_PERCENTILE, axis=0)
+    closed = np.where(closed > LARGEST_CLOSED_GAP, 0.0, closed)
+    eased = np.maximum(gaps - closed, 0.0) * RELEASE / (RELEASE - 1.0)
+    half = 0.5 * apart * (np.minimum(gaps, eased) / np.maximum(gaps, 1e-9))[..., None]
+    middle = 0.5 * (smooth[:, upper] + smooth[:, lower])
+    met = smooth.copy()
+    met[:, upper], met[:, lower] = middle - half, middle + half
+    return met
 
 
 def _shares(seen: NDArray[np.bool_]) -> Floats:

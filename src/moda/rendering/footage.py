@@ -11,13 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
-from moda.landmarks import NUM_SURFACE, Array, Similarity, lip_gap
+from moda.landmarks import NUM_SURFACE, Array, Similarity, lip_gap, lip_gaps
 from moda.rendering.compositing import Box, make_plate
 from moda.rendering.geometry import FrameGeometry, Head
 from moda.rendering.mesh import Retargeting
-from moda.rendering.mouth import OPEN_SOURCE_GAP, MouthInterior, paint_over_mouth
+from moda.rendering.mouth import (
+    OPEN_SOURCE_GAP,
+    SEAM_DARKNESS,
+    MouthInterior,
+    paint_over_mouth,
+)
 from moda.rendering.rig import OVAL, build_rig, smoothstep
 from moda.rendering.warp import (
     TEXTURE_ZOOM,
@@ -31,6 +37,10 @@ from moda.structures import Floats, Motion, MotionSpace, Picture, Portrait
 FACE_BEGINS, MOUTH_BEGINS = 0.28, 0.5
 """Canonical heights between which the frame's own face passes into the one without its speech."""
 FOLDING_MARGIN = 0.25
+OPEN_FOOTAGE_GAP = 0.03
+"""From this gap on, all of a filmed mouth's inside is painted over."""
+SEAM_SEEN = (0.01, 0.04)
+"""Lip gaps between which the line where lips meet disappears."""
 
 
 class FootageRenderer:
@@ -39,9 +49,12 @@ class FootageRenderer:
     Args:
         reference: a frame with a closed mouth, as a portrait; frames have its size.
         space: the mesh motion space.
+        tooth_colour: (3,) as frames with an open mouth show it.
     """
 
-    def __init__(self, reference: Portrait, space: MotionSpace) -> None:
+    def __init__(
+        self, reference: Portrait, space: MotionSpace, tooth_colour: Floats | None = None
+    ) -> None:
         assert space.canonical_face is not None
         assert space.triangles is not None
         self._space, self._reference = space, reference
@@ -51,7 +64,9 @@ class FootageRenderer:
         closing = (reference.neutral_keypoints - reference.canonical_keypoints)[:NUM_SURFACE]
         self._rig = build_rig(plate, closing, canonical_face, space.triangles)
         self._retargeting = Retargeting(space, self._rig, plate)
-        self._mouth = MouthInterior(plate.image, plate.landmarks, reference, plate.rest)
+        self._mouth = MouthInterior(
+            plate.image, plate.landmarks, reference, plate.rest, tooth_colour
+        )
         self._rest = plate.rest
         self._expression = slice(0, len(self._retargeting.basis))
         self._mouth_part = space.slice("mouth")
@@ -105,8 +120,15 @@ class FootageRenderer:
         shape = self._retargeting.face_on(rig, parameters)
         still = Head(pose, rig.pivot, np.eye(3), np.zeros(3))
         screen = rig.project(shape, still)
-        open_mouth = float(lip_gap(landmarks)) > OPEN_SOURCE_GAP
-        base = paint_over_mouth(picture, landmarks, pose.scale) if open_mouth else picture
+        filmed_open = float(
+            smoothstep(OPEN_SOURCE_GAP, OPEN_FOOTAGE_GAP, float(lip_gap(landmarks)))
+        )
+        base = picture
+        if filmed_open > 0.0:
+            meeting = float(1.0 - smoothstep(*SEAM_SEEN, float(lip_gaps(shape).max())))
+            lips = paint_over_mouth(picture, landmarks, pose.scale, seam=SEAM_DARKNESS * meeting)
+            mixed = cv2.addWeighted(lips, filmed_open, picture, 1.0 - filmed_open, 0.0)
+            base = mixed.astype(np.uint8, copy=False)
         texture = enlarge_texture(np.ascontiguousarray(box.cut(base)))
         corner = np.array([box.left, box.top], np.float32)
         local = screen.copy()

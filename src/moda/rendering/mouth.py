@@ -31,7 +31,7 @@ from moda.rendering.teeth import (
     seen_tooth_colour,
     tooth_texture,
 )
-from moda.structures import Picture, Portrait
+from moda.structures import Floats, Picture, Portrait
 
 UPPER, LOWER = list(INNER_LIP_UPPER), list(INNER_LIP_LOWER)
 UPPER_MIDDLE, LOWER_MIDDLE = [82, 13, 312], [87, 14, 317]
@@ -40,6 +40,7 @@ CHIN = [152, 175, 199, 200]
 TEETH_BEHIND_LIPS, LOWER_BEHIND_LIPS = 0.045, 0.070
 CLOSED_GAP = 0.004
 """Below this gap nothing is painted."""
+SEAM_DARKNESS = 0.5
 OPEN_SOURCE_GAP = 0.012
 """From this gap on, the portrait's own mouth counts as open."""
 TEETH_SOURCE_GAP = 0.035
@@ -62,10 +63,16 @@ class MouthInterior:
         landmarks: (478, 3) px of the plate.
         portrait: for the canonical shapes.
         rest: canonical coordinates to pixels of the plate.
+        tooth_colour: (3,) where it is known from elsewhere.
     """
 
     def __init__(
-        self, plate: Picture, landmarks: Array, portrait: Portrait, rest: Similarity
+        self,
+        plate: Picture,
+        landmarks: Array,
+        portrait: Portrait,
+        rest: Similarity,
+        tooth_colour: Floats | None = None,
     ) -> None:
         self._plate = plate
         self._landmarks = landmarks
@@ -82,6 +89,8 @@ class MouthInterior:
         self._size = float(np.clip(width, 0.75, 1.3))
         self._blur = blur_of(plate, landmarks, rest.scale)
         self._palette = measure_palette(plate, landmarks)
+        if tooth_colour is not None:
+            self._palette = self._palette.with_tooth_colour(tooth_colour)
         self._patch = Patch(np.zeros((1, 1, 4), np.float32), 0.0, 0.0)
         source_edge = None
         if self._source_gap > TEETH_SOURCE_GAP:
@@ -236,13 +245,16 @@ class MouthInterior:
         return np.column_stack([linear, origin - linear @ moved])
 
 
-def paint_over_mouth(plate: Picture, landmarks: Array, unit: float) -> Picture:
+def paint_over_mouth(
+    plate: Picture, landmarks: Array, unit: float, *, seam: float = SEAM_DARKNESS
+) -> Picture:
     """A picture whose open mouth has become lip, see :meth:`MouthInterior.base_texture`.
 
     Args:
         plate: (H, W, 3).
         landmarks: (478, 3) px of it.
         unit: distance of the outer eye corners in px.
+        seam: 0..1, how much darker it becomes where the lips will meet.
     """
     texture: Picture = plate.copy()
     upper, lower = landmarks[UPPER, :2], landmarks[LOWER, :2]
@@ -259,7 +271,7 @@ def paint_over_mouth(plate: Picture, landmarks: Array, unit: float) -> Picture:
     wide = cv2.dilate(hole, kernel)
     filled = cv2.inpaint(region, (wide > 8).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     depth = cv2.GaussianBlur(hole, (0, 0), max(0.8, 0.006 * unit)).astype(np.float32) / 255
-    filled = filled * (1.0 - 0.5 * depth[..., None])
+    filled = filled * (1.0 - seam * depth[..., None])
     soft = cv2.GaussianBlur(wide, (0, 0), max(0.6, 0.004 * unit))[..., None] / np.float32(255)
     region[:] = np.clip(region + (filled - region) * soft + 0.5, 0, 255).astype(np.uint8)
     return texture
