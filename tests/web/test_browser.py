@@ -102,8 +102,8 @@ def test_upload_generate_watch_play_download(
         visit.wait_for_timeout(100)
     assert shares == sorted(shares)
     assert len(set(shares)) >= 2, "progress is seen"
+    visit.wait_for_function("!document.querySelector('#generate').disabled")
     assert visit.is_disabled("#stop")
-    assert not visit.is_disabled("#generate")
 
     visit.wait_for_function(f"{PLAYER} && {PLAYER}.readyState >= 2")
     assert visit.evaluate(f"{PLAYER}.duration") == pytest.approx(5.0, abs=0.1)
@@ -165,6 +165,24 @@ def test_it_plays_while_it_is_made_and_stops_when_asked(visit: Any, page: Served
         visit.wait_for_timeout(100)
     assert page.videos_in_the_making() == []
     assert visit.is_disabled("#download")
+
+
+def test_words_and_a_driving_video_are_taken(
+    visit: Any, head: TalkingHead, two_seconds: Path, tmp_path: Path
+) -> None:
+    driving = tmp_path / "driving.mp4"
+    head.generate(EXAMPLES / "portrait.jpg", two_seconds, size=128, num_steps=1).write(driving)
+    upload(visit, EXAMPLES / "portrait.jpg", two_seconds)
+    visit.get_by_role("button", name="More options").click()
+    visit.get_by_label("number input for Size").fill("128")
+    visit.fill("#style textarea, #style input", "warm, purple, nods")
+    visit.fill("#blink-rate input", "30")
+    visit.get_by_label("Lips only").check()
+    visit.set_input_files("#driving input[type=file]", driving)
+    visit.wait_for_selector("#driving >> text=driving")
+    visit.click("#generate")
+    visit.wait_for_selector("text=Not understood in the style: 'purple'")
+    wait_for_status(visit, "Done: 2.0 s of video")
 
 
 def test_errors_are_said_where_they_are_seen(visit: Any, tmp_path: Path) -> None:

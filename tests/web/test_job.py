@@ -10,8 +10,9 @@ import pytest
 
 from media_files import EXAMPLES, decode_video
 from moda.errors import InputError, MediaError
-from moda.pipeline import TalkingHead, TalkingVideo
+from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.web.job import Job, JobView
+from moda.web.words import status
 
 PORTRAIT = EXAMPLES / "portrait.jpg"
 
@@ -19,7 +20,7 @@ PORTRAIT = EXAMPLES / "portrait.jpg"
 def job_for(
     head: TalkingHead, speech: Path, folder: Path, *, max_seconds: float = 60.0, size: int = 96
 ) -> Job:
-    def begin(_: Path) -> TalkingVideo:
+    def begin(_: Path, __: Progress) -> TalkingVideo:
         return head.generate(PORTRAIT, speech, size=size, num_steps=1)
 
     return Job(begin, parent=folder, max_seconds=max_seconds)
@@ -79,6 +80,28 @@ def test_stop_ends_the_work_and_keeps_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_stop_while_a_driving_video_is_followed(
+    head: TalkingHead, two_seconds: Path, tmp_path: Path
+) -> None:
+    driving = tmp_path / "driving.mp4"
+    head.generate(PORTRAIT, two_seconds, size=96, num_steps=1).write(driving)
+
+    def begin(_: Path, progress: Progress) -> TalkingVideo:
+        return head.generate(PORTRAIT, two_seconds, size=96, driving=driving, progress=progress)
+
+    job = Job(begin, parent=tmp_path, max_seconds=60.0)
+    job.start()
+    for view in looks(job):
+        if view.state == "preparing" and view.frames_done > 5:
+            assert view.frames_expected == 50
+            assert "Following the driving video: " in status(view)
+            job.stop()
+    assert view.state == "stopped"
+    assert view.frames_done < 50
+    job.close()
+    assert list(tmp_path.iterdir()) == [driving]
+
+
 def test_close_waits_for_the_thread(head: TalkingHead, two_seconds: Path, tmp_path: Path) -> None:
     job = job_for(head, two_seconds, tmp_path)
     job.start()
@@ -110,7 +133,7 @@ def test_a_header_that_understates_the_length_does_not_help(
 ) -> None:
     video = head.generate(PORTRAIT, five_seconds, size=96, num_steps=1)
     object.__setattr__(video, "num_frames", 25)
-    job = Job(lambda _: video, parent=tmp_path, max_seconds=2.0)
+    job = Job(lambda *_: video, parent=tmp_path, max_seconds=2.0)
     job.start()
     *_, view = looks(job)
     assert isinstance(view.error, InputError)

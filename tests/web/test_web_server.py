@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from media_files import EXAMPLES, decode_video
+from moda.encoders.style import encode_style
 from moda.errors import InputError
 from moda.pipeline import TalkingHead
 from moda.web.settings import WebSettings
@@ -50,7 +52,8 @@ def inputs(portrait: Path | None, speech: Path | None, **changes: object) -> lis
         "speech": None if speech is None else gradio_client.handle_file(str(speech)),
         "text": "", "language": None, "emotion": "happy", "intensity": 0.5, "head_motion": 1.0,
         "expression": 1.0, "seed": 3, "full_frame": True, "size": 128, "frames_per_second": 25,
-        "face": 0, "blink": True, "steps": 1, "guidance_scale": 0,
+        "face": 0, "blink": True, "steps": 1, "guidance_scale": 0, "style_words": "",
+        "blink_rate": 0, "gaze": "usual", "lips_only": False, "driving": None,
     }  # fmt: skip
     return list((values | changes).values())
 
@@ -75,11 +78,44 @@ def test_a_video_from_upload_to_download(
     assert len(runs) == 1, "pieces of the video before are forgotten"
 
 
+def test_words_lips_and_a_driving_video(
+    head: TalkingHead, client: gradio_client.Client, two_seconds: Path, tmp_path: Path
+) -> None:
+    """The page makes what the same options make; but its video is encoded in pieces."""
+    driving = tmp_path / "driving.mp4"
+    head.generate(PORTRAIT, two_seconds, size=128, num_steps=1, head_motion=2.0).write(driving)
+    changes = {
+        "emotion": "none", "style_words": "a little tired, lively", "head_motion": 1.0,
+        "blink_rate": 50, "gaze": "camera", "lips_only": True,
+        "driving": gradio_client.handle_file(str(driving)),
+    }  # fmt: skip
+    result = client.predict(*inputs(PORTRAIT, two_seconds, **changes), api_name="/generate")
+    values = [value.get("value") if isinstance(value, dict) else value for value in result]
+    (file,) = (Path(value) for value in values if str(value).endswith(".mp4"))
+    delivery = encode_style("a little tired, lively")
+    wanted = head.generate(
+        PORTRAIT, two_seconds, style=delivery.style, size=128, seed=3, num_steps=1,
+        head_motion=delivery.head_motion, expression=delivery.expression, blink_rate=50,
+        gaze="camera", lips_only=True, driving=driving,
+    )  # fmt: skip
+    assert delivery.style.schedule[0].emotion == "sad"
+    plain = head.generate(PORTRAIT, two_seconds, size=128, seed=3, num_steps=1)
+    made = np.stack(decode_video(file).frames).astype(float)
+    distances = []
+    for video in (wanted, plain):
+        path = tmp_path / "again.mp4"
+        video.write(path)
+        distances.append(np.abs(made - np.stack(decode_video(path).frames)).mean())
+    assert distances[0] < 0.4 * distances[1]
+    assert distances[1] > 2.0
+
+
 @pytest.mark.parametrize(
     ("portrait", "changes", "says"),
     [
         (None, {}, "There is no portrait yet"),
         (PORTRAIT, {"face": 5}, "face 5"),
+        (PORTRAIT, {"blink_rate": 90}, "90"),
         (PORTRAIT, {"text": "Hello"}, "a recording and a text; remove one"),
         (EXAMPLES / "README.md", {}, r"README\.md is not a picture"),
     ],

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from moda.errors import InputError
 from moda.media.segments import Segment, read_segments
-from moda.pipeline import TalkingVideo, VideoSummary
+from moda.pipeline import Progress, TalkingVideo, VideoSummary
 
 State = Literal["waiting", "preparing", "rendering", "done", "stopped", "failed"]
 
@@ -48,13 +48,13 @@ class Job:
 
     Args:
         make: Begins the video in a folder it may use; called in the job's thread, as it takes a
-            moment.
+            moment. What it is given besides takes how far it is, and ends it if the job is stopped.
         parent: Folder in which the job's folder is made.
         max_seconds: Longest video.
     """
 
     def __init__(
-        self, make: Callable[[Path], TalkingVideo], *, parent: Path, max_seconds: float
+        self, make: Callable[[Path, Progress], TalkingVideo], *, parent: Path, max_seconds: float
     ) -> None:
         self.folder = Path(mkdtemp(prefix="job-", dir=parent))
         self.path = self.folder / "talking-head.mp4"
@@ -110,9 +110,9 @@ class Job:
     def _run(self) -> None:
         """Body of the job's thread."""
         try:
-            video = self._make(self.folder)
+            video = self._make(self.folder, self._follow)
             self._check(video.num_frames / video.frames_per_second)
-            self._expected = video.num_frames
+            self._expected, self._progress = video.num_frames, []
             self._state = "rendering"
             self._summary = video.write(
                 self.path,
@@ -126,6 +126,12 @@ class Job:
             self._error, self._state = error, "failed"
         finally:
             self._ended.set()
+
+    def _follow(self, done: int, total: int) -> None:
+        """A driving video is looked at."""
+        self._expected = total
+        self._progress = [(time.monotonic(), done)]
+        self._check(0.0)
 
     def _report(self, done: int, total: int, frames_per_second: float) -> None:
         self._expected = total

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 import gradio as gr
 
+from moda.encoders.style import MAX_STYLE_CHARACTERS, Delivery
 from moda.structures import EMOTIONS, EmotionAt, Style
+from moda.system import Gaze
 from moda.web import words
 from moda.web.components import playing_video, portrait_picture
 from moda.web.text import TextSpeaker
 
 EXAMPLES = Path(__file__).parent / "examples"
 NO_EMOTION = "none"
+USUAL_GAZE = "usual"
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,28 @@ class Choices:
     blink: bool
     steps: float | None
     guidance_scale: float | None
+    style_words: str | None
+    blink_rate: float | None
+    gaze: str
+    lips_only: bool
+    driving: str | None
 
     def files(self) -> list[Path]:
         """The uploaded files."""
-        return [Path(name) for name in (self.portrait, self.speech) if name]
+        return [Path(name) for name in (self.portrait, self.speech, self.driving) if name]
 
-    def style(self) -> Style:
-        """The chosen emotion, from the beginning on."""
+    def gaze_direction(self) -> Gaze | None:
+        """Where the eyes look, if it has been chosen."""
+        return None if self.gaze == USUAL_GAZE else cast("Gaze", self.gaze)
+
+    def blinks_a_minute(self, of_words: float | None) -> float | None:
+        """What has been chosen, or else what the words for the style say."""
+        return self.blink_rate or of_words
+
+    def style(self, delivery: Delivery) -> Style:
+        """The chosen emotion, or else that of the words for the style, from the beginning on."""
         if self.emotion == NO_EMOTION:
-            return Style()
+            return delivery.style
         return Style((EmotionAt(0.0, self.emotion, self.intensity),))
 
 
@@ -206,19 +222,45 @@ def _more_options() -> dict[str, Any]:
             rate = gr.Slider(
                 10, 60, 25, step=1, label="Frames per second", info=said["rate"], min_width=140
             )
+        style_words = gr.Textbox(
+            label="Style",
+            info=said["style_words"],
+            placeholder="warm, a little tired, nods",
+            max_length=MAX_STYLE_CHARACTERS,
+            elem_id="style",
+        )
+        with gr.Row():
+            blink = gr.Checkbox(True, label="Blink", info=said["blink"], min_width=140)
+            blink_rate = gr.Number(
+                0, label="Blinks a minute", info=said["blink_rate"], minimum=0, maximum=60,
+                min_width=140, elem_id="blink-rate",
+            )  # fmt: skip
+        with gr.Row():
+            gaze = gr.Dropdown(
+                [USUAL_GAZE, *get_args(Gaze)], value=USUAL_GAZE, label="Gaze", info=said["gaze"],
+                min_width=140,
+            )  # fmt: skip
+            lips_only = gr.Checkbox(False, label="Lips only", info=said["lips_only"], min_width=140)
+        driving = gr.File(
+            label="Driving video",
+            file_types=["video"],
+            type="filepath",
+            height=110,
+            elem_id="driving",
+        )
+        gr.Markdown(said["driving"], elem_classes="moda-small")
         with gr.Row():
             face = gr.Number(
                 0, label="Face", info=said["face"], precision=0, minimum=0, min_width=140
             )
-            blink = gr.Checkbox(True, label="Blink", info=said["blink"], min_width=140)
-        with gr.Row():
             steps = gr.Number(
                 0, label="Steps", info=said["steps"], precision=0, minimum=0, min_width=140
             )
-            guidance = gr.Number(
-                0, label="Guidance scale", info=said["guidance_scale"], minimum=0, min_width=140
-            )
+        guidance = gr.Number(
+            0, label="Guidance scale", info=said["guidance_scale"], minimum=0, min_width=140
+        )
     return {
         "size": size, "frames_per_second": rate, "face": face, "blink": blink, "steps": steps,
-        "guidance_scale": guidance,
+        "guidance_scale": guidance, "style_words": style_words, "blink_rate": blink_rate,
+        "gaze": gaze, "lips_only": lips_only, "driving": driving,
     }  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Any
 
 import gradio as gr
 
+from moda.encoders.style import encode_style
 from moda.errors import InputError, ModaError
 from moda.media.segments import Segment
-from moda.pipeline import TalkingHead, TalkingVideo
+from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.structures import Picture, Style
 from moda.web import words
 from moda.web.comparison import before_and_after
@@ -122,7 +123,7 @@ class WebPage:
         """Make a video, and say how far it is; yields the values of the outputs."""
         choices = Choices(*values)
         job = Job(
-            lambda folder: self._begin(choices, folder),
+            lambda folder, progress: self._begin(choices, folder, progress),
             parent=self._folder,
             max_seconds=self._settings.max_seconds,
         )
@@ -130,6 +131,9 @@ class WebPage:
         self._jobs[session] = job
         self._streams.pop(session, None)
         try:
+            not_understood = encode_style(choices.style_words or "").not_understood
+            if not_understood:
+                gr.Warning(f"Not understood in the style: {'; '.join(not_understood)}")
             job.start()
             yield shown(None, words.status(words.BEGINNING), busy=True)
             view = await asyncio.to_thread(job.look, 0.0)
@@ -162,7 +166,7 @@ class WebPage:
                 del self._jobs[session]
             await asyncio.shield(asyncio.to_thread(job.close))
 
-    def _begin(self, choices: Choices, folder: Path) -> TalkingVideo:
+    def _begin(self, choices: Choices, folder: Path, progress: Progress) -> TalkingVideo:
         """The video that was asked for; nothing of it is made yet.
 
         Raises:
@@ -170,7 +174,8 @@ class WebPage:
         """
         if not choices.portrait:
             raise InputError("there is no portrait yet; add a picture with a face")
-        speech, style, phones = choices.speech, choices.style(), None
+        delivery = encode_style(choices.style_words or "")
+        speech, style, phones = choices.speech, choices.style(delivery), None
         text = (choices.text or "").strip()
         if text:
             if speech:
@@ -194,11 +199,21 @@ class WebPage:
             frames_per_second=choices.frames_per_second,
             size=int(choices.size),
             full_frame=choices.full_frame,
-            head_motion=choices.head_motion,
-            expression=choices.expression,
+            head_motion=given(choices.head_motion, delivery.head_motion),
+            expression=given(choices.expression, delivery.expression),
             blink=choices.blink,
+            blink_rate=choices.blinks_a_minute(delivery.blink_rate),
+            gaze=choices.gaze_direction() or delivery.gaze,
+            lips_only=choices.lips_only,
+            driving=choices.driving or None,
+            progress=progress,
             face=int(choices.face or 0) or None,
         )
+
+
+def given(amount: float, of_words: float) -> float:
+    """The amount of a slider, or, where it is left alone, that of the words for the style."""
+    return of_words if amount == 1.0 else amount
 
 
 def shown(

@@ -28,6 +28,11 @@ EXPLANATIONS = {
     "text": "Emotions may stand in brackets",
     "face": "Counted from the left from 1; 0 takes the largest",
     "steps": "Of the sampler; 0 leaves it to the model",
+    "style_words": "In words; what is set above counts more",
+    "blink_rate": "Up to 60; 0 is as people do",
+    "driving": "Head, brows and eyes are those of the driving video, lips those of the speech.",
+    "gaze": "To the camera, or wandering as it usually does",
+    "lips_only": "The head stays as it is, or as the driving video moves it",
     "guidance_scale": "How strongly motion follows speech; 0 leaves it to the model",
 }
 
@@ -61,6 +66,9 @@ def status(view: JobView | None, *, error: str | None = None, stopped: bool = Fa
         return _box("idle", "The video appears here, and plays while it is being made.", None)
     if view.state == "waiting":
         return _box(view.state, "Waiting for its turn…", 0.0)
+    if view.state == "preparing" and view.frames_expected:
+        share = min(1.0, view.frames_done / view.frames_expected)
+        return _box(view.state, f"Following the driving video: {round(100 * share)} %", share)
     if view.state == "preparing":
         return _box(view.state, "Looking at the portrait and the speech…", 0.0)
     share = view.frames_done / view.frames_expected if view.frames_expected else 0.0
