@@ -77,6 +77,8 @@ def wrong_option(server: RunningServer, rng: random.Random) -> int:
             {"seed": "-1"}, {"seed": "x"}, {"size": "1e9"}, {"size": "3"}, {"emotion": "furious"},
             {"intensity": "nan"}, {"head_motion": "inf"}, {"unknown": "1"}, {"blink": "maybe"},
             {"output": "/etc/passwd"}, {"expression": "-3"}, {"text": "both"},
+            {"blink_rate": "nan"}, {"blink_rate": "61"}, {"gaze": "up"}, {"lips_only": "2"},
+            {"style": "warm " * 200},
         ]
     )  # fmt: skip
     return _post(server, files={"portrait": PORTRAIT[:300], "speech": SPEECH[:300]}, data=option)

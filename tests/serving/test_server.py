@@ -218,7 +218,9 @@ def test_a_video_is_made_fetched_and_removed(
     _write_wav(speech, pcm[: RATE * 2])
     seen: list[float] = []
     with VideoClient(server.address, api_key=KEY) as client:
-        identifier = client.request_video(EXAMPLES / "portrait.jpg", speech, seed=3, size=128)
+        identifier = client.request_video(
+            EXAMPLES / "portrait.jpg", speech, seed=3, size=128, style="sad, purple", lips_only=True
+        )
         early = server.request("GET", f"/v1/videos/{identifier}/result")
         assert early.status_code == 409
         client.wait(identifier, progress=seen.append)
@@ -229,6 +231,7 @@ def test_a_video_is_made_fetched_and_removed(
             client.status(identifier)
     assert gone.value.status == 404
     assert status["seconds"] == pytest.approx(1.0)
+    assert status["notes"] == ["not understood in the style: 'purple'"]
     with av.open(str(output)) as container:
         assert len(list(container.decode(video=0))) == 25
         assert container.metadata["synthetic_media"] == "true"

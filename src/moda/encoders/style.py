@@ -149,6 +149,11 @@ class Delivery:
     """Words that mean nothing to it, and what had to be set aside, in words for the user."""
 
 
+def chosen_amount(chosen: float, of_words: float) -> float:
+    """An amount as it was chosen, or, where it was left at the usual 1, as the words have it."""
+    return of_words if chosen == 1.0 else chosen
+
+
 def encode_style(words: str) -> Delivery:
     """Words such as ``warm, a little tired, nods`` to what they stand for.
 

@@ -88,7 +88,7 @@ class VideoClient:
         """Ask for a video; its identifier. Raises :class:`ServerError` as all methods do.
 
         ``options`` are those of ``POST /v1/videos``: emotion, intensity, seed, size, full_frame,
-        head_motion, expression, blink.
+        head_motion, expression, blink, blink_rate, gaze, lips_only, style.
         """
         form = {name: str(value) for name, value in options.items() if value is not None}
         if text is not None:

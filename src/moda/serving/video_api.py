@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from moda.encoders.speech import SAMPLE_RATE_HZ
+from moda.encoders.style import encode_style
 from moda.errors import InputError, MediaError, MissingExtraError, ModaError
 from moda.media import AudioReader, check_image
 from moda.serving.jobs import (
@@ -29,7 +30,7 @@ from moda.serving.speech_from_text import write_spoken_text
 from moda.serving.video_worker import VideoRequest
 from moda.speech_synthesis import DEFAULT_LANGUAGE, SpokenText
 from moda.structures import EMOTIONS
-from moda.system import require_range
+from moda.system import MAX_BLINK_RATE, Gaze, require_range
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
@@ -54,6 +55,8 @@ class VideoStatus(BaseModel):
     """Seconds since 1970"""
     result: str | None
     """Where the video is, when it is done"""
+    notes: list[str]
+    """What was not understood, and left out"""
 
 
 class VideoOptions(BaseModel, extra="forbid"):
@@ -67,6 +70,11 @@ class VideoOptions(BaseModel, extra="forbid"):
     head_motion: float = 1.0
     expression: float = 1.0
     blink: bool = True
+    blink_rate: float | None = None
+    gaze: Gaze | None = None
+    lips_only: bool = False
+    style: str = ""
+    """In words, such as ``warm, a little tired``; other options count more"""
 
     def check(self) -> None:
         """Raise :class:`InputError` for values outside the limits."""
@@ -79,6 +87,10 @@ class VideoOptions(BaseModel, extra="forbid"):
         require_range("seed", self.seed, 0, 2**63 - 1)
         if self.size is not None:
             require_range("size", self.size, 64, 2160)
+        if self.blink_rate is not None:
+            rate = self.blink_rate if math.isfinite(self.blink_rate) else -1.0
+            require_range("blink rate", rate, 0, MAX_BLINK_RATE)
+        encode_style(self.style)
 
 
 class VideoForm(VideoOptions):
@@ -218,6 +230,10 @@ def _status(job: Job, jobs: VideoJobs) -> VideoStatus:
         error=job.error,
         created=job.created,
         result=f"/v1/videos/{job.identifier}/result" if job.state == "done" else None,
+        notes=[
+            f"not understood in the style: {words}"
+            for words in encode_style(job.request.style).not_understood
+        ],
     )
 
 

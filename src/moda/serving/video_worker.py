@@ -24,6 +24,7 @@ from moda.errors import ModaError
 if TYPE_CHECKING:
     from moda.pipeline import TalkingHead
     from moda.speech_synthesis import SpokenText
+    from moda.system import Gaze
 
 NICENESS = 5
 """Live sessions come first."""
@@ -45,6 +46,11 @@ class VideoRequest:
     head_motion: float = 1.0
     expression: float = 1.0
     blink: bool = True
+    blink_rate: float | None = None
+    gaze: Gaze | None = None
+    lips_only: bool = False
+    style: str = ""
+    """In words; what else is chosen counts more"""
     said: SpokenText | None = None
     """What ``speech`` says, if it was made from text"""
 
@@ -76,6 +82,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
 
 def make_video(head: TalkingHead, request: VideoRequest, connection: Connection) -> float:
     """Make one video and tell about it on the way; its length in seconds."""
+    from moda.encoders.style import chosen_amount, encode_style
     from moda.structures import EmotionAt, Style
 
     told = 0.0
@@ -86,19 +93,25 @@ def make_video(head: TalkingHead, request: VideoRequest, connection: Connection)
             told = time.monotonic()
             connection.send(("progress", done / max(total, 1)))
 
-    style = None  # what the text says
+    delivery = encode_style(request.style)
+    schedule = delivery.style.schedule
     if request.emotion is not None:
-        style = Style((EmotionAt(0.0, request.emotion, request.intensity),))
+        schedule = (EmotionAt(0.0, request.emotion, request.intensity),)
+    elif request.said is not None:
+        schedule = (*schedule, *request.said.style.schedule)
     video = head.generate(
         request.portrait,
         request.said or request.speech,
-        style=style,
+        style=Style(schedule),
         seed=request.seed,
         size=request.size,
         full_frame=request.full_frame,
-        head_motion=request.head_motion,
-        expression=request.expression,
+        head_motion=chosen_amount(request.head_motion, delivery.head_motion),
+        expression=chosen_amount(request.expression, delivery.expression),
         blink=request.blink,
+        blink_rate=delivery.blink_rate if request.blink_rate is None else request.blink_rate,
+        gaze=request.gaze or delivery.gaze,
+        lips_only=request.lips_only,
     )
     return video.write(request.output, progress=progress).seconds
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from moda.encoders.style import encode_style
+from moda.encoders.style import chosen_amount, encode_style
 from moda.errors import InputError, ModaError
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
@@ -199,8 +199,8 @@ class WebPage:
             frames_per_second=choices.frames_per_second,
             size=int(choices.size),
             full_frame=choices.full_frame,
-            head_motion=given(choices.head_motion, delivery.head_motion),
-            expression=given(choices.expression, delivery.expression),
+            head_motion=chosen_amount(choices.head_motion, delivery.head_motion),
+            expression=chosen_amount(choices.expression, delivery.expression),
             blink=choices.blink,
             blink_rate=choices.blinks_a_minute(delivery.blink_rate),
             gaze=choices.gaze_direction() or delivery.gaze,
@@ -209,11 +209,6 @@ class WebPage:
             progress=progress,
             face=int(choices.face or 0) or None,
         )
-
-
-def given(amount: float, of_words: float) -> float:
-    """The amount of a slider, or, where it is left alone, that of the words for the style."""
-    return of_words if amount == 1.0 else amount
 
 
 def shown(
