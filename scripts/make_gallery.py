@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PORTRAIT, SPEECH = ROOT / "examples" / "portrait.jpg", ROOT / "examples" / "speech.wav"
 IMAGES = ROOT / "docs" / "images"
 TILE_PX, LABEL_PX = 240, 26
-EMOTION_FRAME = 60
+EMOTION_FRAME = 45
 SPEAKING_FRAMES = (10, 17, 24, 31, 38, 45, 52, 59)
 
 
