@@ -42,6 +42,7 @@ GROUPS = {
     "Fusion": ("base", "one_stream", "two_stream", "cross_attention"),
     "Objective": ("base", "diffusion", "v_diffusion"),
     "Space": ("base", "latent"),
+    "Loss": ("base", "with_sync"),
     "Conditions": ("base", "without_style", "without_identity", "without_previous_motion"),
     "Steps of the flow": (
         "base",
