@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -252,7 +253,7 @@ def _tooth_colour(video: VideoReader, face: TrackedFace) -> Floats | None:
     gaps = np.where(face.share > 0.0, lip_gap(face.landmarks), 0.0)
     widest = set(np.argsort(gaps)[-FRAMES_WITH_TEETH:].tolist())
     found = []
-    for index, picture in enumerate(_even(video)):
+    for index, picture in enumerate(islice(_even(video), max(widest) + 1)):
         if index in widest:
             points = face.landmarks[index]
             unit = float(eye_distance(points))

@@ -12,6 +12,7 @@ from moda.encoders.face import FaceModels
 from moda.encoders.tracking import remove_pose, track_landmarks
 from moda.errors import InputError
 from moda.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER, MOUTH_CORNERS, Array, eye_distance
+from moda.motion.emotion import CHANGE_SECONDS
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Picture
 
 INNER_BROWS = ((107, 55), (336, 285))
@@ -19,8 +20,6 @@ OUTER_BROWS = ((70, 46), (300, 276))
 """Upper and lower edge of the brow, right and left"""
 UPPER_LIDS, LOWER_LIDS = (160, 159, 158, 387, 386, 385), (144, 145, 153, 373, 374, 380)
 
-CHANGE_SECONDS = 0.6
-"""What a change of emotion takes; see docs/controls.md."""
 SMOOTH_FRAMES = 9
 
 

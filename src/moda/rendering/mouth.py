@@ -41,6 +41,7 @@ TEETH_BEHIND_LIPS, LOWER_BEHIND_LIPS = 0.045, 0.070
 CLOSED_GAP = 0.004
 """Below this gap nothing is painted."""
 SEAM_DARKNESS = 0.5
+"""How much darker than the lips the line is on which they meet."""
 OPEN_SOURCE_GAP = 0.012
 """From this gap on, the portrait's own mouth counts as open."""
 TEETH_SOURCE_GAP = 0.035
