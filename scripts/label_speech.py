@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 
+from moda.data.corpora import VIDEO_SUFFIXES
 from moda.data.phone_corpus import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_LABEL,
@@ -43,7 +44,7 @@ RECOGNISER_DELAY_SECONDS = 0.0078
 """Its frame k is centred at 10 k + 12.8 ms, label k at 10 k + 5 ms.
 
 Against synthesised speech with known times the labels are then 0 to 5 ms late."""
-MEDIA_SUFFIXES = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".mp4", ".webm", ".mkv", ".mov")
+MEDIA_SUFFIXES = VIDEO_SUFFIXES | {".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus"}
 
 
 def phone_recogniser() -> pocketsphinx.Decoder:

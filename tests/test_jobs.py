@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import av
@@ -129,6 +130,22 @@ class TestText:
             assert height[change + 16 :].mean() < -0.005, language
             middle = np.argmin(np.abs(height[change - 5 : change + 20]))
             assert 0 <= middle - 5 <= 16, "within 0.6 s of the tag"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("language", ["en-us", "de", "fr-fr"])
+    def test_tags_show_in_the_finished_video(self, head: TalkingHead, language: str) -> None:
+        """Frames tracked again: a smile, then corners down, turned within the change's 0.6 s."""
+        spec = spec_from_file_location("tags", EXAMPLES.parent / "benchmarks" / "tags.py")
+        assert spec is not None
+        assert spec.loader is not None
+        tags = module_from_spec(spec)
+        spec.loader.exec_module(tags)
+        happy, sad, angry = tags.measured(head, PORTRAIT, language, 256)
+        assert [row["tag"] for row in (happy, sad, angry)] == ["happy", "sad", "angry"]
+        assert happy["corner_height"] > 3.0
+        assert sad["corner_height"] < -2.0
+        assert angry["inner_brow_height"] < sad["inner_brow_height"] - 0.5
+        assert 0.0 < sad["turned_after_seconds"] <= 0.6
 
     def test_a_whole_video_with_subtitles(self, head: TalkingHead, tmp_path: Path) -> None:
         job = VideoJob(
