@@ -40,9 +40,10 @@ from moda.training.stages import TrainingData
 
 GROUPS = {
     "Fusion": ("base", "one_stream", "two_stream", "cross_attention"),
+    "Fusion at equal cost": ("base", "one_stream_4"),
     "Objective": ("base", "diffusion", "v_diffusion"),
     "Space": ("base", "latent"),
-    "Loss": ("base", "with_sync"),
+    "Loss": ("base", "sync_0.1", "sync_1.0"),
     "Conditions": ("base", "without_style", "without_identity", "without_previous_motion"),
     "Steps of the flow": (
         "base",

@@ -85,7 +85,7 @@ def test_recipes_that_only_sample_differently_share_a_training(script: ModuleTyp
     same = {name for name, value in key.items() if value == key["base"]}
     assert same == {name for name in key if name.startswith(("base", "steps", "guidance"))}
     assert key["diffusion_steps_4"] == key["diffusion"]
-    assert len(set(key.values())) == 11
+    assert len(set(key.values())) == 13
 
 
 def test_variants_of_fusion_are_of_one_size(script: ModuleType) -> None:
