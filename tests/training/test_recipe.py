@@ -43,7 +43,9 @@ def test_ablations_differ_from_their_base_in_one_thing(path: Path) -> None:
     assert (extends is None) == (path.stem == "base")
     if extends:
         differs = set(values) - {"name"}
-        assert differs in ({"network"}, {"sampler"}, {"network", "autoencoder"})
+        of_sync = {"expert", "options"}
+        assert differs in ({"network"}, {"sampler"}, {"network", "autoencoder"}, of_sync)
+        assert set(values.get("options", ["sync_weight"])) == {"sync_weight"}
         assert extends in ("base.json", "diffusion.json", "v_diffusion.json")
 
 
