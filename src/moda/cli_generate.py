@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moda import cli_options as options
 from moda import cli_steps
 from moda.errors import InputError
+
+if TYPE_CHECKING:
+    from moda.pipeline import VideoSummary
 
 
 def register(app: typer.Typer) -> None:
@@ -100,14 +103,16 @@ def generate(
         raise InputError("--workers and --ray are for a batch; give its table with --batch")
     if portrait is None:
         raise typer.BadParameter("Missing argument 'PORTRAIT'")
+    cli_steps.tell(_make_one(given), started)
 
+
+def _make_one(given: dict[str, Any]) -> VideoSummary:
     from moda.jobs import job_from_row, make_video
 
     job = job_from_row(given, Path())
     job.check()
     head = cli_steps.load_head(*job.model_choice)
-    summary = make_video(job, head, stages=cli_steps.progress_bar, tell=cli_steps.warn)
-    cli_steps.tell(summary, started)
+    return make_video(job, head, stages=cli_steps.progress_bar, tell=cli_steps.warn)
 
 
 def _was_typed(context: typer.Context, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,7 +84,7 @@ def prepare(
 
     from moda.data.clip_jobs import PrepareOptions
     from moda.data.corpora import VALIDATION_SHARE, read_corpus
-    from moda.data.prepare import count_reasons, prepare_corpus
+    from moda.data.prepare import prepare_corpus
     from moda.errors import InputError
     from moda.pipeline import choose_device
 
@@ -94,26 +95,27 @@ def prepare(
         raise InputError(f"validation share {validation_share} is outside 0..0.5")
     found = read_corpus(layout, corpus, labels=labels, validation_share=validation_share)
     if not sound:
-        found = replace(
-            found, clips=tuple(replace(clip, has_own_sound=False) for clip in found.clips)
-        )
-    outcomes = prepare_corpus(
-        found,
-        output,
-        options=PrepareOptions(
-            keep_all=keep_all,
-            space=space.value,
-            device=choose_device(device),
-            clips_per_shard=clips_per_shard,
-        ),
-        run_jobs=_runner(ray, workers),
-        report=_Progress(started),
+        clips = tuple(replace(clip, has_own_sound=False) for clip in found.clips)
+        found = replace(found, clips=clips)
+    options = PrepareOptions(
+        keep_all=keep_all,
+        space=space.value,
+        device=choose_device(device),
+        clips_per_shard=clips_per_shard,
     )
+    runner, progress = _runner(ray, workers), _Progress(started)
+    outcomes = prepare_corpus(found, output, options=options, run_jobs=runner, report=progress)
+    _say(outcomes, time.perf_counter() - started, output)
+
+
+def _say(outcomes: Sequence[Outcome], took_seconds: float, output: Path) -> None:
+    """What has become of the clips."""
+    from moda.data.prepare import count_reasons
+
     minutes = sum(outcome.seconds for outcome in outcomes) / 60.0
     statuses = Counter(outcome.status for outcome in outcomes)
     counts = ", ".join(f"{statuses[name]} {name}" for name in ("prepared", "kept", "skipped"))
-    took = time.perf_counter() - started
-    typer.echo(f"{counts}; {minutes:.1f} minutes of video in {took:.0f} s: {output}")
+    typer.echo(f"{counts}; {minutes:.1f} minutes of video in {took_seconds:.0f} s: {output}")
     for kind, count in count_reasons(outcomes).most_common():
         typer.echo(f"{count:6d} {kind}")
 

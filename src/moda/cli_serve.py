@@ -66,23 +66,12 @@ def serve(
     requests_per_minute: Annotated[int, typer.Option(help="Of one client.")] = 300,
 ) -> None:
     """Serve talking heads: live over WebSocket and WebRTC, and videos on request."""
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise MissingExtraError(
-            "moda serve needs FastAPI and uvicorn; install them with: "
-            "pip install 'moda-talking-head[serve]'"
-        )
+    _require_extra()
     from moda.serving.server import open_socket
     from moda.serving.server import serve as run
-    from moda.serving.settings import (
-        ServerSettings,
-        portrait_names,
-        read_api_keys,
-        read_ice_server,
-    )
+    from moda.serving.settings import ServerSettings, portrait_names, read_api_keys, read_ice_server
 
-    keys = tuple(os.environ.get(KEYS_VARIABLE, "").split())
-    if api_keys is not None:
-        keys = read_api_keys(api_keys)
+    keys = read_api_keys(api_keys) if api_keys else os.environ.get(KEYS_VARIABLE, "").split()
     settings = ServerSettings(
         portraits=tuple(portraits or ()),
         host=host,
@@ -90,7 +79,7 @@ def serve(
         model=model,
         size=size,
         full_frame=full_frame,
-        api_keys=keys,
+        api_keys=tuple(keys),
         allowed_origins=tuple(allow_origin or ()),
         ice_servers=tuple(read_ice_server(text) for text in ice_server or ()),
         max_sessions=sessions if portraits else 0,
@@ -107,3 +96,11 @@ def serve(
     typer.echo(f"http://{address[0]}:{address[1]}/ is starting", err=True)
     if not run(settings, listener):
         raise InputError("the server could not start; the lines above say why")
+
+
+def _require_extra() -> None:
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise MissingExtraError(
+            "moda serve needs FastAPI and uvicorn; install them with: "
+            "pip install 'moda-talking-head[serve]'"
+        )
