@@ -6,7 +6,7 @@ Head, eyes, brows and light stay those of the footage; the mouth says what is in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -28,6 +28,7 @@ from moda.landmarks import (
     NUM_LANDMARKS,
     STABLE,
     Array,
+    eased_gap,
     eye_distance,
     fit_similarity,
     identity_vector,
@@ -54,6 +55,7 @@ SMOOTHING_SECONDS = 0.2
 CLOSED_PERCENTILE, LARGEST_CLOSED_GAP = 5.0, 0.03
 """Trackers see a gap between closed lips. It is this percentile of a video's gaps, unless that is
 larger: then the lips never meet, and nothing is known."""
+NO_GAP = 1e-9
 RELEASE = 2.5
 """Gaps of so many times the closed one are right."""
 FRAMES_WITH_TEETH = 9
@@ -160,7 +162,11 @@ def dub(
             f"{video.duration_seconds:.1f} s; use more footage, or shorter speech"
         )
     face = track_face(video, system, progress)
-    portrait = _reference(video, face, system)
+    gaps = np.where(face.share > 0.0, lip_gap(face.landmarks), 0.0)
+    widest = np.argsort(gaps)[-FRAMES_WITH_TEETH:].tolist()
+    pictures = _pictures(video, {face.reference, *widest})
+    portrait = _reference(pictures[face.reference], face, system)
+    teeth = _tooth_colour([(pictures[index], face.landmarks[index]) for index in widest])
     options = SpeakingOptions(
         seed=seed,
         blink=False,
@@ -168,7 +174,7 @@ def dub(
         amounts=MotionAmounts(1.0, expression),
         phones=phones,
     )
-    drawing = FootageRenderer(portrait, system.space, _tooth_colour(video, face))
+    drawing = FootageRenderer(portrait, system.space, teeth)
     actor = Actor(drawing, identity_vector(face.neutral), system.space.rest)
     length = Fraction(len(face.share)) / exact_rate(rate)
 
@@ -226,9 +232,8 @@ def track_face(
     return TrackedFace(landmarks, _shares(seen), neutral, reference, person)
 
 
-def _reference(video: VideoReader, face: TrackedFace, system: EmbeddedSystem) -> Portrait:
+def _reference(picture: Picture, face: TrackedFace, system: EmbeddedSystem) -> Portrait:
     """The reference frame as a portrait, with the landmarks that have been tracked."""
-    picture = next(picture for index, picture in enumerate(_even(video)) if index == face.reference)
     landmarks = face.landmarks[face.reference]
     crop_image, crop_from_image = crop_around(picture, FaceLandmarks(landmarks, 1.0))
     crop_landmarks = map_points(crop_from_image, landmarks)
@@ -248,19 +253,22 @@ def _reference(video: VideoReader, face: TrackedFace, system: EmbeddedSystem) ->
     )
 
 
-def _tooth_colour(video: VideoReader, face: TrackedFace) -> Floats | None:
-    """Colour (3,) of the teeth where the mouth is open widest; None where no teeth are seen."""
-    gaps = np.where(face.share > 0.0, lip_gap(face.landmarks), 0.0)
-    widest = set(np.argsort(gaps)[-FRAMES_WITH_TEETH:].tolist())
-    found = []
-    for index, picture in enumerate(islice(_even(video), max(widest) + 1)):
-        if index in widest:
-            points = face.landmarks[index]
-            unit = float(eye_distance(points))
-            colour = seen_tooth_colour(picture, points, unit, measure_palette(picture, points))
-            if colour is not None:
-                found.append(colour)
+def _tooth_colour(frames: Iterable[tuple[Picture, Array]]) -> Floats | None:
+    """Colour (3,) of the teeth in pictures with landmarks (478, 3); None where none are seen."""
+    colours = [
+        seen_tooth_colour(
+            picture, points, float(eye_distance(points)), measure_palette(picture, points)
+        )
+        for picture, points in frames
+    ]
+    found = [colour for colour in colours if colour is not None]
     return np.median(found, axis=0).astype(np.float32) if found else None
+
+
+def _pictures(video: VideoReader, indices: set[int]) -> dict[int, Picture]:
+    """Some frames of a video by their number, read in one go."""
+    frames = enumerate(islice(_even(video), max(indices) + 1))
+    return {index: picture for index, picture in frames if index in indices}
 
 
 def _even(video: VideoReader) -> Iterator[Picture]:
@@ -306,9 +314,9 @@ def meet_lips(smooth: Array, tracked: Array, seen: NDArray[np.bool_]) -> Array:
     apart = tracked[:, lower] - tracked[:, upper]
     gaps = np.linalg.norm(apart[..., :2], axis=-1) / eye_distance(tracked)[:, None]
     closed = np.percentile(gaps[seen], CLOSED_PERCENTILE, axis=0)
-    closed = np.where(closed > LARGEST_CLOSED_GAP, 0.0, closed)
-    eased = np.maximum(gaps - closed, 0.0) * RELEASE / (RELEASE - 1.0)
-    half = 0.5 * apart * (np.minimum(gaps, eased) / np.maximum(gaps, 1e-9))[..., None]
+    closed = np.where(closed > LARGEST_CLOSED_GAP, 0.0, closed) + NO_GAP
+    wanted = eased_gap(gaps, closed, RELEASE * closed)
+    half = 0.5 * apart * (wanted / np.maximum(gaps, NO_GAP))[..., None]
     middle = 0.5 * (smooth[:, upper] + smooth[:, lower])
     met = smooth.copy()
     met[:, upper], met[:, lower] = middle - half, middle + half

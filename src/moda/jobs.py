@@ -224,6 +224,12 @@ def _video(
     job: VideoJob, head: TalkingHead, delivery: Delivery, folder: Path, stages: Stages
 ) -> TalkingVideo:
     """The video of a job before anything of it is made, but for the speech of its text."""
+    delivery = delivery.with_chosen(
+        head_motion=job.head_motion,
+        expression=job.expression,
+        blink_rate=job.blink_rate,
+        gaze=cast("Gaze | None", job.gaze),
+    )
     chosen = parse_style(job.emotion, job.emotion_at)
     base = Style((*delivery.style.schedule[: 0 if job.emotion else 1], *chosen.schedule))
     options: dict[str, Any] = {
@@ -232,11 +238,11 @@ def _video(
         "guidance_scale": job.guidance_scale,
         "frames_per_second": job.fps,
         "size": parse_size(job.size),
-        "head_motion": _first(job.head_motion, delivery.head_motion),
-        "expression": _first(job.expression, delivery.expression),
+        "head_motion": delivery.head_motion,
+        "expression": delivery.expression,
         "blink": job.blink,
-        "blink_rate": _first(job.blink_rate, delivery.blink_rate),
-        "gaze": cast("Gaze | None", _first(job.gaze, delivery.gaze)),
+        "blink_rate": delivery.blink_rate,
+        "gaze": delivery.gaze,
         "lips_only": job.lips_only,
     }
     faces = [parse_face(entry) for entry in job.face]
@@ -407,10 +413,6 @@ def parse_face(text: str) -> tuple[int, Path | None]:
             "recording such as 2=speech.wav"
         )
     return face, Path(recording) if equals else None
-
-
-def _first(given: Any, otherwise: Any) -> Any:
-    return otherwise if given is None else given
 
 
 def _refuse(job: VideoJob, what: str, names: Sequence[str]) -> None:

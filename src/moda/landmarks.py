@@ -129,6 +129,13 @@ def lip_gaps(faces: Array) -> Array:
     return result
 
 
+def eased_gap(gap: Array, contact: Array | float, release: Array | float) -> Array:
+    """Gaps between lips: none up to ``contact``, themselves from ``release`` on, a line between."""
+    eased = np.maximum(0.0, gap - contact) * release / (release - contact)
+    result: Array = np.where(gap < release, eased, gap)
+    return result
+
+
 def identity_vector(face: Array) -> NDArray[np.float32]:
     """(63,) canonical coordinates of the identity points of a face (478, 3)."""
     return face[list(IDENTITY_POINTS)].astype(np.float32).ravel()

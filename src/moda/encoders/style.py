@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from moda.errors import InputError
@@ -148,10 +148,27 @@ class Delivery:
     not_understood: tuple[str, ...] = ()
     """Words that mean nothing to it, and what had to be set aside, in words for the user."""
 
+    def with_chosen(
+        self,
+        *,
+        head_motion: float | None,
+        expression: float | None,
+        blink_rate: float | None,
+        gaze: Gaze | None,
+    ) -> Delivery:
+        """The same, but for what was chosen by hand, which counts more; None was not chosen."""
+        return replace(
+            self,
+            head_motion=self.head_motion if head_motion is None else head_motion,
+            expression=self.expression if expression is None else expression,
+            blink_rate=self.blink_rate if blink_rate is None else blink_rate,
+            gaze=gaze or self.gaze,
+        )
 
-def chosen_amount(chosen: float, of_words: float) -> float:
-    """An amount as it was chosen, or, where it was left at the usual 1, as the words have it."""
-    return of_words if chosen == 1.0 else chosen
+
+def amount_if_chosen(amount: float) -> float | None:
+    """None for the usual 1, where nothing tells a choice from a control that was left alone."""
+    return None if amount == 1.0 else amount
 
 
 def encode_style(words: str) -> Delivery:

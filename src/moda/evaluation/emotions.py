@@ -99,7 +99,7 @@ def schedule_effects(
     if len(plain) != len(tagged):
         raise InputError(f"tracks of {len(plain)} and {len(tagged)} frames cannot be compared")
     ends = [entry.seconds for entry in schedule[1:]] + [len(plain) / FRAMES_PER_SECOND]
-    spans, heights = [], []
+    spans = []
     for entry, end in zip(schedule, ends, strict=True):
         begin, stop = (round(at * FRAMES_PER_SECOND) for at in (entry.seconds, end))
         settled = begin + round(CHANGE_SECONDS * FRAMES_PER_SECOND) if begin else 0
@@ -109,11 +109,10 @@ def schedule_effects(
                 f"give it more than {CHANGE_SECONDS} s"
             )
         effects = landmark_effects(plain[settled:stop], tagged[settled:stop])
-        heights.append(effects["corner_height"])
         spans.append(SpanEffect(entry, end, effects, None))
     course = _corner_course(plain, tagged)
     for index in range(1, len(spans)):
-        before, after = heights[index - 1 : index + 1]
+        before, after = (each.effects["corner_height"] for each in spans[index - 1 : index + 1])
         begin = round(spans[index].entry.seconds * FRAMES_PER_SECOND)
         turn = _first_crossing(course[begin:], 0.5 * (before + after), after > before)
         if turn is not None and before != after:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from moda.landmarks import NUM_SURFACE, Array, Similarity, lip_gap, lip_gaps
@@ -126,9 +125,8 @@ class FootageRenderer:
         base = picture
         if filmed_open > 0.0:
             meeting = float(1.0 - smoothstep(*SEAM_SEEN, float(lip_gaps(shape).max())))
-            lips = paint_over_mouth(picture, landmarks, pose.scale, seam=SEAM_DARKNESS * meeting)
-            mixed = cv2.addWeighted(lips, filmed_open, picture, 1.0 - filmed_open, 0.0)
-            base = mixed.astype(np.uint8, copy=False)
+            seam = SEAM_DARKNESS * meeting
+            base = paint_over_mouth(picture, landmarks, pose.scale, share=filmed_open, seam=seam)
         texture = enlarge_texture(np.ascontiguousarray(box.cut(base)))
         corner = np.array([box.left, box.top], np.float32)
         local = screen.copy()

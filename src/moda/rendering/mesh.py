@@ -19,6 +19,7 @@ from moda.landmarks import (
     NUM_SURFACE,
     RIGHT_BROW,
     Array,
+    eased_gap,
     euler_from_rotation,
     lip_width,
     rotation_from_euler,
@@ -278,8 +279,7 @@ def _touch_lips(shape: Array) -> None:
     """Keep lips from crossing; close gaps below ``LIP_CONTACT`` exactly, in place."""
     upper, lower = UPPER_LIP[1:-1], LOWER_LIP[1:-1]
     gap = shape[lower, 1] - shape[upper, 1]
-    eased = np.maximum(0.0, gap - LIP_CONTACT) * LIP_RELEASE / (LIP_RELEASE - LIP_CONTACT)
-    wanted = np.where(gap < LIP_RELEASE, eased, gap)
+    wanted = eased_gap(gap, LIP_CONTACT, LIP_RELEASE)
     middle = 0.5 * (shape[lower, 1] + shape[upper, 1])
     shape[upper, 1] = middle - 0.5 * wanted
     shape[lower, 1] = middle + 0.5 * wanted

@@ -247,7 +247,12 @@ class MouthInterior:
 
 
 def paint_over_mouth(
-    plate: Picture, landmarks: Array, unit: float, *, seam: float = SEAM_DARKNESS
+    plate: Picture,
+    landmarks: Array,
+    unit: float,
+    *,
+    share: float = 1.0,
+    seam: float = SEAM_DARKNESS,
 ) -> Picture:
     """A picture whose open mouth has become lip, see :meth:`MouthInterior.base_texture`.
 
@@ -255,6 +260,7 @@ def paint_over_mouth(
         plate: (H, W, 3).
         landmarks: (478, 3) px of it.
         unit: distance of the outer eye corners in px.
+        share: 0..1, how much of the mouth is painted over.
         seam: 0..1, how much darker it becomes where the lips will meet.
     """
     texture: Picture = plate.copy()
@@ -273,7 +279,8 @@ def paint_over_mouth(
     filled = cv2.inpaint(region, (wide > 8).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     depth = cv2.GaussianBlur(hole, (0, 0), max(0.8, 0.006 * unit)).astype(np.float32) / 255
     filled = filled * (1.0 - seam * depth[..., None])
-    soft = cv2.GaussianBlur(wide, (0, 0), max(0.6, 0.004 * unit))[..., None] / np.float32(255)
+    soft = cv2.GaussianBlur(wide, (0, 0), max(0.6, 0.004 * unit))[..., None]
+    soft = soft * np.float32(share / 255)
     region[:] = np.clip(region + (filled - region) * soft + 0.5, 0, 255).astype(np.uint8)
     return texture
 

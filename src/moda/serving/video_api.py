@@ -88,8 +88,7 @@ class VideoOptions(BaseModel, extra="forbid"):
         if self.size is not None:
             require_range("size", self.size, 64, 2160)
         if self.blink_rate is not None:
-            rate = self.blink_rate if math.isfinite(self.blink_rate) else -1.0
-            require_range("blink rate", rate, 0, MAX_BLINK_RATE)
+            require_range("blink rate", self.blink_rate, 0, MAX_BLINK_RATE)
         encode_style(self.style)
 
 

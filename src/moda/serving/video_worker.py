@@ -82,7 +82,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
 
 def make_video(head: TalkingHead, request: VideoRequest, connection: Connection) -> float:
     """Make one video and tell about it on the way; its length in seconds."""
-    from moda.encoders.style import chosen_amount, encode_style
+    from moda.encoders.style import amount_if_chosen, encode_style
     from moda.structures import EmotionAt, Style
 
     told = 0.0
@@ -93,7 +93,12 @@ def make_video(head: TalkingHead, request: VideoRequest, connection: Connection)
             told = time.monotonic()
             connection.send(("progress", done / max(total, 1)))
 
-    delivery = encode_style(request.style)
+    delivery = encode_style(request.style).with_chosen(
+        head_motion=amount_if_chosen(request.head_motion),
+        expression=amount_if_chosen(request.expression),
+        blink_rate=request.blink_rate,
+        gaze=request.gaze,
+    )
     schedule = delivery.style.schedule
     if request.emotion is not None:
         schedule = (EmotionAt(0.0, request.emotion, request.intensity),)
@@ -106,11 +111,11 @@ def make_video(head: TalkingHead, request: VideoRequest, connection: Connection)
         seed=request.seed,
         size=request.size,
         full_frame=request.full_frame,
-        head_motion=chosen_amount(request.head_motion, delivery.head_motion),
-        expression=chosen_amount(request.expression, delivery.expression),
+        head_motion=delivery.head_motion,
+        expression=delivery.expression,
         blink=request.blink,
-        blink_rate=delivery.blink_rate if request.blink_rate is None else request.blink_rate,
-        gaze=request.gaze or delivery.gaze,
+        blink_rate=delivery.blink_rate,
+        gaze=delivery.gaze,
         lips_only=request.lips_only,
     )
     return video.write(request.output, progress=progress).seconds

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 import gradio as gr
 
-from moda.encoders.style import MAX_STYLE_CHARACTERS, Delivery
+from moda.encoders.style import (
+    MAX_STYLE_CHARACTERS,
+    Delivery,
+    amount_if_chosen,
+    encode_style,
+)
 from moda.structures import EMOTIONS, EmotionAt, Style
-from moda.system import Gaze
+from moda.system import MAX_BLINK_RATE, Gaze
 from moda.web import words
 from moda.web.components import playing_video, portrait_picture
 from moda.web.text import TextSpeaker
@@ -50,19 +56,22 @@ class Choices:
         """The uploaded files."""
         return [Path(name) for name in (self.portrait, self.speech, self.driving) if name]
 
-    def gaze_direction(self) -> Gaze | None:
-        """Where the eyes look, if it has been chosen."""
-        return None if self.gaze == USUAL_GAZE else cast("Gaze", self.gaze)
+    @cached_property
+    def delivery(self) -> Delivery:
+        """What the words for the style say, and what was chosen, which counts more.
 
-    def blinks_a_minute(self, of_words: float | None) -> float | None:
-        """What has been chosen, or else what the words for the style say."""
-        return self.blink_rate or of_words
-
-    def style(self, delivery: Delivery) -> Style:
-        """The chosen emotion, or else that of the words for the style, from the beginning on."""
+        Raises:
+            InputError: the words are too long.
+        """
+        said = encode_style(self.style_words or "").with_chosen(
+            head_motion=amount_if_chosen(self.head_motion),
+            expression=amount_if_chosen(self.expression),
+            blink_rate=self.blink_rate or None,
+            gaze=None if self.gaze == USUAL_GAZE else cast("Gaze", self.gaze),
+        )
         if self.emotion == NO_EMOTION:
-            return delivery.style
-        return Style((EmotionAt(0.0, self.emotion, self.intensity),))
+            return said
+        return replace(said, style=Style((EmotionAt(0.0, self.emotion, self.intensity),)))
 
 
 class Controls(NamedTuple):
@@ -232,7 +241,8 @@ def _more_options() -> dict[str, Any]:
         with gr.Row():
             blink = gr.Checkbox(True, label="Blink", info=said["blink"], min_width=140)
             blink_rate = gr.Number(
-                0, label="Blinks a minute", info=said["blink_rate"], minimum=0, maximum=60,
+                0, label="Blinks a minute", info=said["blink_rate"], minimum=0,
+                maximum=MAX_BLINK_RATE,
                 min_width=140, elem_id="blink-rate",
             )  # fmt: skip
         with gr.Row():

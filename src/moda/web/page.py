@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from moda.encoders.style import chosen_amount, encode_style
 from moda.errors import InputError, ModaError
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
@@ -131,7 +130,7 @@ class WebPage:
         self._jobs[session] = job
         self._streams.pop(session, None)
         try:
-            not_understood = encode_style(choices.style_words or "").not_understood
+            not_understood = choices.delivery.not_understood
             if not_understood:
                 gr.Warning(f"Not understood in the style: {'; '.join(not_understood)}")
             job.start()
@@ -174,8 +173,8 @@ class WebPage:
         """
         if not choices.portrait:
             raise InputError("there is no portrait yet; add a picture with a face")
-        delivery = encode_style(choices.style_words or "")
-        speech, style, phones = choices.speech, choices.style(delivery), None
+        delivery = choices.delivery
+        speech, style, phones = choices.speech, delivery.style, None
         text = (choices.text or "").strip()
         if text:
             if speech:
@@ -199,11 +198,11 @@ class WebPage:
             frames_per_second=choices.frames_per_second,
             size=int(choices.size),
             full_frame=choices.full_frame,
-            head_motion=chosen_amount(choices.head_motion, delivery.head_motion),
-            expression=chosen_amount(choices.expression, delivery.expression),
+            head_motion=delivery.head_motion,
+            expression=delivery.expression,
             blink=choices.blink,
-            blink_rate=choices.blinks_a_minute(delivery.blink_rate),
-            gaze=choices.gaze_direction() or delivery.gaze,
+            blink_rate=delivery.blink_rate,
+            gaze=delivery.gaze,
             lips_only=choices.lips_only,
             driving=choices.driving or None,
             progress=progress,
