@@ -41,16 +41,21 @@ MAX_WINDOW = 1000
 """Far above every real network: a damaged or hostile file must not claim all memory."""
 
 
+NUM_PROSODY = 3
+"""Loudness, pitch and voicing, which follow the tokens of a frame."""
+
+
 @dataclass(frozen=True)
 class SpeechFeaturesConfig:
     """What the network is told of the sound, per frame of 25 fps.
 
-    ``log_mel``: ``stacked`` consecutive spectra of ``bands`` numbers (4 x 40 = 160), each over
-    ``window`` samples, ``hop`` samples apart. ``hubert``: the outputs of ``layers`` transformer
-    layers with ``channels`` numbers each; the spectral sizes have no meaning there.
+    ``whisper``: two tokens of ``channels`` numbers of the pretrained speech encoder, then loudness,
+    pitch and voicing. ``log_mel``: ``stacked`` consecutive spectra of ``bands`` numbers (4 x 40 =
+    160), each over ``window`` samples, ``hop`` samples apart. ``hubert``: the outputs of ``layers``
+    transformer layers with ``channels`` numbers each. Sizes of another kind have no meaning.
     """
 
-    kind: Literal["log_mel", "hubert"] = "log_mel"
+    kind: Literal["whisper", "log_mel", "hubert"] = "log_mel"
     sample_rate: int = 16_000  # Hz
     bands: int = 40
     window: int = 400  # samples
@@ -66,13 +71,14 @@ class SpeechFeaturesConfig:
     @property
     def size(self) -> int:
         """Length F of one frame's flat feature vector."""
-        layers = self.layers if self.kind == "hubert" else 1
-        return layers * self.layer_size
+        if self.kind == "whisper":
+            return 2 * self.channels + NUM_PROSODY
+        return (self.layers if self.kind == "hubert" else 1) * self.layer_size
 
     @property
     def layer_size(self) -> int:
         """Length of the part of it that comes from one layer."""
-        return self.channels if self.kind == "hubert" else self.stacked * self.bands
+        return self.stacked * self.bands if self.kind == "log_mel" else self.channels
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,14 @@ class SpeechEmbedderConfig:
     ``mlp``: three layers of ``width`` on each frame alone (published). ``conv``: convolutions at
     50 Hz with ``width`` channels and residual layers of the given ``dilations``; it wants
     ``2 * context`` frames more than there are tokens. ``delay`` moves them to the past: a token is
-    told ``context + delay`` frames before its own and ``context - delay`` after it. ``num_phones``
-    classes of phones are recognised on the way and told to the last layer, or the real ones where
-    they are known; 0 leaves phones out. Whether somebody speaks is judged over ``voice_spans``,
-    stretches of an odd number of frames around each frame; without them nobody judges it.
+    told ``context + delay`` frames before its own and ``context - delay`` after it. ``reader``: of
+    the tokens of the pretrained encoder; it reads the mouth, ``num_phones`` classes of phones and
+    voices from them, linearly, and tells the transformer their ``compressed`` principal components
+    and the prosody through one convolution. Whether somebody speaks is judged over ``voice_spans``,
+    stretches of an odd number of frames around each frame.
     """
 
-    kind: Literal["mlp", "conv"] = "conv"
+    kind: Literal["mlp", "conv", "reader"] = "conv"
     width: int = 128
     dilations: tuple[int, ...] = (1, 2, 3, 4)
     context: int = 12  # frames
@@ -96,19 +103,31 @@ class SpeechEmbedderConfig:
     delay: int = 0  # frames
     num_phones: int = 0
     voice_spans: tuple[int, ...] = ()
+    compressed: int = 0
 
     def __post_init__(self) -> None:
         _require_range("embedder", "width", self.width, 1, MAX_HIDDEN)
         _require_range("embedder", "dropout", self.dropout, 0.0, 0.9)
-        if self.kind == "mlp":
-            absent = (self.context, self.dilations, self.dropout, self.delay, self.num_phones)
-            if any((*absent, self.voice_spans)):
+        if self.kind == "mlp" and any(
+            (self.context, self.dilations, self.dropout, self.delay, self.read)
+        ):
+            raise ConfigError(
+                "an mlp speech embedder sees one frame at a time: "
+                "context, delay, dilations and dropout must be 0 or empty, and it reads nothing"
+            )
+        if self.kind == "conv" and self.read:
+            raise ConfigError(
+                "a conv speech embedder reads no phones and no voices: num_phones, voice_spans and "
+                "compressed must be 0 or empty"
+            )
+        if self.kind == "reader":
+            _require_range("embedder", "num_phones", self.num_phones, 1, 1000)
+            _require_range("embedder", "compressed", self.compressed, 1, MAX_HIDDEN)
+            if self.dilations or self.delay or not self.voice_spans:
                 raise ConfigError(
-                    "an mlp speech embedder sees one frame at a time: "
-                    "context, delay, dilations, dropout, phones and voice_spans must be 0 or empty"
+                    "a reader has one convolution: dilations must be empty, delay 0, and "
+                    "voice_spans must name at least one span"
                 )
-            return
-        _require_range("embedder", "num_phones", self.num_phones, 0, 1000)
         _require_range("embedder", "delay", self.delay, 0, self.context)
         for dilation in self.dilations:
             _require_range("embedder", "dilations", dilation, 1, 32)
@@ -116,13 +135,16 @@ class SpeechEmbedderConfig:
             _require_range("embedder", "voice_spans", span, 1, 1001)
             if span % 2 == 0:
                 raise ConfigError(f"embedder: voice span {span} is even; it has no middle frame")
-        if self.voice_spans and not self.num_phones:
-            raise ConfigError("embedder: voice_spans need phones; give num_phones too")
-        if not self.reach <= self.context <= MAX_WINDOW:
+        if self.kind != "mlp" and not self.reach <= self.context <= MAX_WINDOW:
             raise ConfigError(
                 f"speech context {self.context} is outside {self.reach}..{MAX_WINDOW} frames; "
                 f"less than {self.reach} would make tokens depend on where the window begins"
             )
+
+    @property
+    def read(self) -> tuple[object, ...]:
+        """What only a reader has."""
+        return tuple(part for part in (self.num_phones, self.voice_spans, self.compressed) if part)
 
     @property
     def reach(self) -> int:
@@ -165,7 +187,8 @@ class MotionModelConfig:
     """Sizes of the multi-modal diffusion transformer. Lengths are in frames of 25 fps.
 
     With a ``mouth_size``, the mean of the first numbers, the mouth, is predicted from the speech at
-    once, each emotion has a constant offset of all numbers, and the flow makes what is left.
+    once, each emotion has a constant offset of all numbers, and the flow makes what is left, but
+    for the numbers in ``unsampled``, which are left to rules.
     ``cross_attention_blocks`` come between the two-stream and the one-stream blocks. What is not in
     ``conditions`` is the same for everybody, in training and in sampling.
     """
@@ -182,6 +205,7 @@ class MotionModelConfig:
     mlp_ratio: float = 4.0
     num_emotions: int = 8
     mouth_size: int = 0
+    unsampled: tuple[int, ...] = ()
     window: int = 80
     overlap: int = 16
     rope_base: float = 256.0
@@ -212,6 +236,22 @@ class MotionModelConfig:
                 "rotary positions turn pairs of channels"
             )
         _require_range("model", "mouth_size", self.mouth_size, 0, self.motion_size)
+        if len(set(self.unsampled)) != len(self.unsampled) or not all(
+            self.mouth_size <= column < self.motion_size for column in self.unsampled
+        ):
+            raise ConfigError(
+                f"unsampled numbers {self.unsampled} must be different ones of "
+                f"{self.mouth_size}..{self.motion_size - 1}"
+            )
+        if self.autoencoder.latent_size and self.unsampled:
+            raise ConfigError("latents are of all numbers: leave unsampled empty")
+        if (self.speech_embedder.kind == "reader") != (self.speech.kind == "whisper"):
+            raise ConfigError(
+                f"a {self.speech_embedder.kind} speech embedder does not fit {self.speech.kind} "
+                "features; a reader goes with whisper and nothing else does"
+            )
+        if self.speech_embedder.kind == "reader" and not self.mouth_size:
+            raise ConfigError("a reader reads the mouth: set mouth_size")
         _require_range("model", "mlp_ratio", self.mlp_ratio, 0.25, 16.0)
         _require_range("model", "rope_base", self.rope_base, 1.0, 1e9)
         _require_range("model", "window", self.window, 4, MAX_WINDOW)
@@ -222,7 +262,7 @@ class MotionModelConfig:
     @property
     def generated_size(self) -> int:
         """Numbers per frame that are made from noise: latents, or the motion itself."""
-        return self.autoencoder.latent_size or self.motion_size
+        return self.autoencoder.latent_size or self.motion_size - len(self.unsampled)
 
     @property
     def none_emotion(self) -> int:
@@ -414,8 +454,16 @@ PRESETS: Mapping[str, ModelConfig] = {
             one_stream_blocks=2,
             mlp_ratio=2.0,
             mouth_size=16,
+            unsampled=(22, 23),
+            speech=SpeechFeaturesConfig(kind="whisper", channels=384),
             speech_embedder=SpeechEmbedderConfig(
-                delay=6, num_phones=len(Phone), voice_spans=(9, 25, 65)
+                kind="reader",
+                width=48,
+                dilations=(),
+                context=2,
+                num_phones=len(Phone),
+                voice_spans=(9, 25, 65),
+                compressed=32,
             ),
         ),
     ),

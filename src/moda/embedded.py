@@ -42,6 +42,10 @@ class EmbeddedSystem:
     def takes_phones(self) -> bool:
         return self.checkpoint.config.motion.speech_embedder.num_phones > 0
 
+    @property
+    def _features(self) -> Literal["whisper", "log_mel"]:
+        return "log_mel" if self.checkpoint.config.motion.speech.kind == "log_mel" else "whisper"
+
     def find_face(self, image: Picture, face: int | None) -> Array:
         return choose_face(image, self.models, face).points
 
@@ -70,13 +74,13 @@ class EmbeddedSystem:
             self.checkpoint.model,
             self.space,
             self.checkpoint.config.sampler,
-            encode_speech(sound),
+            encode_speech(sound, self._features),
             identity=actor.identity,
             options=options,
         )
 
     def hear_phones(self, sound: Iterable[Floats]) -> Floats:
-        return heard_shares(self.checkpoint.model, encode_speech(sound))
+        return heard_shares(self.checkpoint.model, encode_speech(sound, self._features))
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
         tracked = track_motion(video(), self.models, self.space)

@@ -198,13 +198,15 @@ class Speech:
     :data:`UNKNOWN_PHONE` elsewhere"""
     closure: Floats | None = None
     """(T,) in 0..1: how surely the lips are closed for a sound"""
+    loudness: Floats | None = None
+    """(T,) in nats above silence, relative to the level of the recording"""
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, frames: slice) -> Speech:
         """A part of the stretch."""
-        parts = (self.features, self.activity, self.phones, self.closure)
+        parts = (self.features, self.activity, self.phones, self.closure, self.loudness)
         return Speech(*(None if part is None else part[frames] for part in parts))  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,9 @@ class TrainingClip:
     lips: Array
     """(T, 2) lip gap and width as tracked; (0, 2) in the neural space, whose lags are not estimated
     """
-    phones: NDArray[np.int8] | None = None
-    """(2 T,) classes at 50 Hz that somebody or something else heard, -1 unknown"""
+    mouth_mean: tuple[Floats, Floats] | None = None
+    """(T, M) of both, what is read of the mouth from the clean sound by a readout that has not seen
+    the speaker; None takes the model's own mean"""
     lag: float = 0.0
     """lips at ``t + lag`` go with the sound at ``t``"""
     to_normal: Affine | None = None
@@ -79,7 +80,7 @@ class Batch(NamedTuple):
     motion: Floats  # (B, T, D) normalised
     previous_motion: Floats  # (B, 1, D)
     speech: Floats  # (B, before + T + after, F)
-    phones: NDArray[np.int64]  # (B, 2 (before + T + after)), -1 unknown
+    mouth_mean: Floats  # (B, T, M), M = 0 where it is left to the model
     is_silent: NDArray[np.bool_]  # (B,) the window has no sound of its own
     emotion: NDArray[np.int64]  # (B,)
     identity: Floats  # (B, 63)
@@ -93,34 +94,37 @@ def build_clips(
     *,
     versions: int,
     in_sync: str,
-    phones: Mapping[str, NDArray[np.int8]] | None = None,
+    kind: Literal["whisper", "log_mel"] = "log_mel",
     seed: int = 0,
 ) -> list[TrainingClip]:
     """Motion and features of prepared clips, with the offset of sound and picture estimated.
 
     ``versions`` counts the augmented sounds besides the clean one; ``in_sync`` is a pattern of the
-    names of clips whose sound is known to fit. ``phones`` are labels at 50 Hz by name of clip.
+    names of clips whose sound is known to fit. ``kind`` is that of the speech features.
     """
     generator = np.random.default_rng(seed)
     neutrals = speaker_neutrals(prepared, space)
     clips = [
-        _build(clip, space, versions, neutrals.get(clip.speaker), generator) for clip in prepared
+        _build(clip, space, kind, versions, neutrals.get(clip.speaker), generator)
+        for clip in prepared
     ]
-    speaking = [clip for clip in clips if clip.features]
     lags = estimate_lags(
         [
             SyncClip(
                 clip.name,
                 clip.speaker,
-                stack_context(clip.features[0][: len(clip)]),
+                stack_context(_features(source.sound, "log_mel")[: len(clip)]),
                 clip.lips[: len(clip)],
             )
-            for clip in speaking
+            for clip, source in zip(clips, prepared, strict=True)
+            if clip.features
         ]
     )
-    return with_lags(
-        [replace(clip, phones=(phones or {}).get(clip.name)) for clip in clips], lags, in_sync
-    )
+    return with_lags(clips, lags, in_sync)
+
+
+def _features(sound: Floats, kind: Literal["whisper", "log_mel"]) -> Floats:
+    return np.concatenate([part.features for part in encode_speech([sound], kind)])
 
 
 def with_lags(
@@ -151,6 +155,7 @@ def speaker_neutrals(
 def _build(
     clip: PreparedClip,
     space: MotionSpace,
+    kind: Literal["whisper", "log_mel"],
     versions: int,
     neutrals: tuple[Array, Array] | None,
     generator: np.random.Generator,
@@ -171,9 +176,7 @@ def _build(
         emotion=NONE_EMOTION if clip.emotion is None else EMOTIONS.index(clip.emotion),
         motion=(own, other),
         identity=(identities[0], identities[1]),
-        features=tuple(
-            np.concatenate([part.features for part in encode_speech([sound])]) for sound in sounds
-        ),
+        features=tuple(_features(sound, kind) for sound in sounds),
         lips=np.stack([lip_gap(landmarks), lip_width(landmarks)], axis=1),
     )
 
@@ -247,7 +250,6 @@ class WindowSampler:
         forget_previous: float = 0.15,
         forget_identity: float = 0.3,
         forget_emotion: float = 0.1,
-        forget_phones: float = 0.5,
         augment: bool = True,
     ) -> None:
         self._speaking = [clip for clip in clips if clip.features]
@@ -256,7 +258,7 @@ class WindowSampler:
             raise InputError(f"none of the {len(clips)} clips has sound of its own; add some")
         self._before, self._after, self._seed = before, after, seed
         self._silent_share = silent_share if self._silent else 0.0
-        self._forget = (forget_previous, forget_identity, forget_emotion, forget_phones)
+        self._forget = (forget_previous, forget_identity, forget_emotion)
         self._augment = augment
         self._num_draws = 0
         self._mean_identity = np.mean([clip.identity[0] for clip in clips], axis=0)
@@ -309,7 +311,7 @@ class WindowSampler:
         place = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
         clip = group[min(int(place), len(group) - 1)]
         flip = int(random.integers(2))
-        forget_previous, forget_identity, forget_emotion, forget_phones = self._forget
+        forget_previous, forget_identity, forget_emotion = self._forget
         length = len(clip)
         start = int(random.integers(0, max(0, length - num_frames) + 1))
         times = np.arange(start - 1, start + num_frames)
@@ -321,8 +323,7 @@ class WindowSampler:
         known = start > 0 and random.random() >= forget_previous
         previous = motion[:1] if known else np.zeros_like(motion[:1])
         speech = self._speech(clip, start, num_frames, random)
-        told = clip.phones if random.random() >= forget_phones else None
-        phones = self._phones(told, start, num_frames)
+        mouth_mean = self._mouth_mean(clip, flip, start, num_frames)
         identity = self._mean_identity
         if random.random() >= forget_identity:
             identity = clip.identity[flip] + 0.01 * random.standard_normal(len(identity))
@@ -331,7 +332,7 @@ class WindowSampler:
             motion[1:],
             previous,
             speech,
-            phones,
+            mouth_mean,
             np.bool_(not clip.features),
             np.int64(emotion),
             identity.astype(np.float32),
@@ -353,15 +354,17 @@ class WindowSampler:
         padded = np.pad(known, ((missing, wanted - missing - len(known)), (0, 0)))
         return augment_features(padded, random) if self._augment else padded
 
-    def _phones(
-        self, phones: NDArray[np.int8] | None, start: int, num_frames: int
-    ) -> NDArray[np.int64]:
-        """Classes of the same time, -1 outside the recording and where nobody knows them."""
-        wanted = 2 * (self._before + num_frames + self._after)
-        if phones is None:
-            return np.full(wanted, -1, np.int64)
-        padded = np.pad(phones, (2 * self._before, wanted), constant_values=-1)
-        return padded[2 * start : 2 * start + wanted].astype(np.int64)
+    def _mouth_mean(
+        self, clip: TrainingClip, flip: int, start: int, num_frames: int
+    ) -> NDArray[np.float32]:
+        """(T, M) of the window, that of silence where the clip has no sound; (T, 0) without any."""
+        silence = next((c.mouth_mean[0] for c in self._speaking if c.mouth_mean is not None), None)
+        if silence is None:
+            return np.zeros((num_frames, 0), np.float32)
+        if clip.mouth_mean is None:
+            return np.zeros((num_frames, silence.shape[1]), np.float32)
+        mean = clip.mouth_mean[flip]
+        return mean[np.minimum(np.arange(start, start + num_frames), len(mean) - 1)]
 
 
 def _feature_size(clips: Sequence[TrainingClip]) -> int:

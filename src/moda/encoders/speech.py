@@ -1,18 +1,23 @@
-"""Sound to log-mel features and speech activity on the 25 fps grid, as a stream.
+"""Sound to features and speech activity on the 25 fps grid, as a stream.
 
-The features depend neither on loudness nor on the microphone: the level of the speech and its mean
-spectrum are followed and taken off. Features are positive, small in silence, and 0 outside the
-recording. The whole recording is never needed; memory is constant in its length.
+Features are tokens of a pretrained encoder with the prosody, or log-mel spectra. The spectra depend
+neither on loudness nor on the microphone: the level of the speech and its mean spectrum are
+followed and taken off. They are positive, small in silence, and 0 outside the recording. The whole
+recording is never needed; memory is constant in its length.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import tee
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moda.encoders.prosody import track_pitch
+from moda.encoders.whisper import encode_tokens, load_speech_encoder
 from moda.structures import FRAMES_PER_SECOND, Floats, Speech
 
 SAMPLE_RATE_HZ = 16_000
@@ -125,14 +130,82 @@ class LevelTracker:
 
 
 def encode_speech(
-    chunks: Iterable[Floats], *, look_ahead_seconds: float = LEVEL_LOOK_AHEAD_SECONDS
+    chunks: Iterable[Floats],
+    kind: Literal["whisper", "log_mel"] = "whisper",
+    *,
+    look_ahead_seconds: float = LEVEL_LOOK_AHEAD_SECONDS,
 ) -> Iterator[Speech]:
     """Mono 16 kHz samples in chunks of any length to stretches of :class:`Speech`.
 
     Frame ``t`` describes the sound from ``t / 25`` to ``(t + 1) / 25`` seconds; there are
-    ``ceil(samples / 640)`` frames in all.
+    ``ceil(samples / 640)`` frames in all. ``whisper`` features (T, 771) are the two tokens of the
+    pretrained encoder, then loudness, pitch and voicing, see :func:`prosody`; ``log_mel`` features
+    (T, 160) are the spectra.
     """
-    yield from _to_frames(_normalised_hops(_hops(chunks), look_ahead_seconds))
+    if kind == "log_mel":
+        yield from _to_frames(_normalised_hops(_hops(chunks), look_ahead_seconds))
+        return
+    spectra, sound, samples = tee(chunks, 3)
+    encoder = load_speech_encoder()
+    streams = (
+        encode_speech(spectra, "log_mel", look_ahead_seconds=look_ahead_seconds),
+        _pairs(encode_tokens(encoder, sound)),
+        track_pitch(samples),
+    )
+    for heard, tokens, pitch in in_step(*streams):
+        yield Speech(
+            np.concatenate([tokens, prosody(heard.loudness, pitch)], axis=1),
+            heard.activity,
+            loudness=heard.loudness,
+        )
+
+
+LOUDNESS_CENTRE_NATS, LOUDNESS_SPREAD_NATS = 4.0, 2.5
+
+
+def prosody(loudness: Floats, pitch: Floats) -> Floats:
+    """Loudness (T,) in nats and pitch with voicing (T, 2) -> three features (T, 3) of unit size."""
+    level = (loudness - LOUDNESS_CENTRE_NATS) / LOUDNESS_SPREAD_NATS
+    columns = [level, pitch[:, 0] / PITCH_SPREAD_OCTAVES, pitch[:, 1]]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+PITCH_SPREAD_OCTAVES = 0.3
+
+
+class Sliceable(Protocol):
+    """A stretch of frames."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, frames: slice, /) -> Any: ...
+
+
+def in_step(*streams: Iterator[Any]) -> Iterator[tuple[Any, ...]]:
+    """Streams of stretches that are cut differently, cut alike; all have as many frames."""
+    held: list[Sliceable | None] = [None] * len(streams)
+    while True:
+        for index, stream in enumerate(streams):
+            if held[index] is None:
+                held[index] = next(stream, None)
+        if any(part is None for part in held):
+            return
+        parts = cast("list[Sliceable]", held)
+        count = min(len(part) for part in parts)
+        yield tuple(part[:count] for part in parts)
+        held = [part[count:] if len(part) > count else None for part in parts]
+
+
+def _pairs(stretches: Iterator[Floats]) -> Iterator[Floats]:
+    """Tokens (n, C) at 50 Hz to frames (n / 2, 2 C) at 25 Hz; the last one may be doubled."""
+    rest: Floats | None = None
+    for stretch in stretches:
+        tokens = stretch if rest is None else np.concatenate([rest, stretch])
+        even = len(tokens) // 2 * 2
+        if even:
+            yield tokens[:even].reshape(even // 2, -1)
+        rest = tokens[even:]
+    if rest is not None and len(rest):
+        yield np.concatenate([rest, rest]).reshape(1, -1)
 
 
 def _hops(chunks: Iterable[Floats]) -> Iterator[Floats]:
@@ -203,9 +276,11 @@ def _to_frames(hops: Iterator[tuple[Floats, NDArray[np.bool_]]]) -> Iterator[Spe
         wide = np.zeros(ready, np.bool_)
         for shift in range(HANGOVER_HOPS + ONSET_HOPS + 1):
             wide |= padded[shift : shift + ready]
+        spectra = features[:ready].reshape(-1, FEATURE_SIZE)
         yield Speech(
-            features[:ready].reshape(-1, FEATURE_SIZE),
+            spectra,
             wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32),
+            loudness=spectra.mean(1),
         )
         features, active = features[ready:], active[ready:]
 

@@ -252,7 +252,6 @@ def measure_denoising(
         silent_share=0.0,
         forget_identity=0.0,
         forget_emotion=0.0,
-        forget_phones=1.0,
     )
     state = torch.get_rng_state()
     torch.manual_seed(seed)

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from moda.errors import InputError
-from moda.motion.layers import SpeechConv
-from moda.motion.listening import join_speech, with_context
+from moda.motion.listening import join_speech, phone_shares, with_context
 from moda.motion.model import MotionTransformer
+from moda.motion.reading import SpeechReader
 from moda.phones import Phone, PhoneSegment
 from moda.structures import FRAMES_PER_SECOND, Floats, Speech
 
@@ -41,15 +40,14 @@ class AlignedPhones(NamedTuple):
     """Geometric mean of the probability of the phones at their times."""
 
 
-@torch.inference_mode()
 def heard_shares(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
     """Probabilities (2 T, phones) of what is heard at 50 Hz.
 
     Raises:
         InputError: The model does not recognise phones, or the recording is too long.
     """
-    embedder = model.speech_embedder
-    if not isinstance(embedder, SpeechConv) or not embedder.config.num_phones:
+    reader = model.speech_embedder
+    if not isinstance(reader, SpeechReader):
         raise InputError(
             "this model does not recognise phones, so it cannot find a transcript in a recording; "
             "leave it out, or choose the model moda-tiny"
@@ -64,10 +62,8 @@ def heard_shares(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
                 f"the recording is longer than the limit of {MAX_ALIGNED_SECONDS / 60:.0f} minutes "
                 "for a transcript; cut it into parts"
             )
-    device = embedder.linear.weight.device
-    features = with_context(join_speech(stretches).features, embedder.config).to(device)
-    shares = embedder.phone_shares(embedder.inner_hidden(features))[0].T
-    return shares.float().cpu().numpy()
+    features = with_context(join_speech(stretches).features, reader.config)
+    return phone_shares(reader, features.to(reader.linear.weight.device))
 
 
 def align_phones(

@@ -351,11 +351,10 @@ class ConvNorm(nn.Module):
 
 
 class SpeechConv(nn.Module):
-    """Speech embedder of the small model: convolutions at 50 Hz, then half the rate.
+    """Speech embedder for spectra: convolutions at 50 Hz, then half the rate.
 
     A token depends on ``before`` frames before its own and ``after`` frames after it and on nothing
-    else, so it is the same whichever window it is computed in. On the way the sound's phones are
-    recognised; the last layer is told them, or the real ones where somebody knows them.
+    else, so it is the same whichever window it is computed in.
     """
 
     def __init__(self, size: int, hidden: int, config: SpeechEmbedderConfig) -> None:
@@ -365,107 +364,26 @@ class SpeechConv(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.first = ConvNorm(size // 2, width)
         self.residual = nn.ModuleList(ConvNorm(width, width, d) for d in config.dilations)
-        if config.num_phones:
-            self.phone_head = nn.Conv1d(width, config.num_phones, 1)
-            self.phone_embedder = nn.Conv1d(config.num_phones, width, 1)
-            self.is_known = nn.Parameter(torch.zeros(width))
-        if config.voice_spans:
-            inputs = len(config.voice_spans) * (2 * width + config.num_phones)
-            self.voice_head = nn.Linear(inputs, 1)
         self.halve = nn.Conv1d(width, width, 4, stride=2)
         self.linear = nn.Linear(width, hidden)
         self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
         self.null_speech = nn.Parameter(torch.randn(hidden))
 
-    def hidden(self, features: Tensor) -> Tensor:
-        """(B, L, F) at 25 Hz -> (B, width, 2 L) at 50 Hz: what phone classes are read from.
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T + 2 * context, F) at 25 Hz -> (B, T, C).
 
-        Column ``2 k`` tells of frame ``k + delay``.
+        The token of frame k tells of frame ``k + delay``. Half a frame more on either side is seen
+        by the step to half the rate.
         """
         halves = rearrange(features, "batch time (half band) -> batch band (time half)", half=2)
         sound: Tensor = self.first(halves)
         for layer in self.residual:
             sound = sound + self.dropout(layer(sound))
-        return sound
-
-    def inner_hidden(self, features: Tensor) -> Tensor:
-        """(B, T + 2 * context, F) at 25 Hz -> (B, width, 2 T) at 50 Hz, without context."""
         context = 2 * self.config.context
-        sound = self.hidden(features)
-        return sound[:, :, context : sound.shape[2] - context]
-
-    def phone_shares(self, sound: Tensor) -> Tensor:
-        """Probabilities (B, phones, L) of what is heard in (B, width, L)."""
-        return torch.softmax(self.phone_head(sound), dim=1)
-
-    def voice_inputs(self, sound: Tensor) -> Tensor:
-        """(B, width, 2 T) at 50 Hz -> (B, T, N) what the voice head judges by.
-
-        Means of activations and phones and the spread of the activations over each of the spans,
-        as far as there is sound: a voice changes all the time, and like nothing else.
-        """
-        heard = torch.cat((sound, self.phone_shares(sound)), dim=1)
-        frames = rearrange(heard, "batch band (time half) -> batch band time half", half=2).mean(-1)
-        parts = []
-        for span in self.config.voice_spans:
-            mean = moving_mean(frames, span)
-            own = mean[:, : self.config.width]
-            square = moving_mean(frames[:, : self.config.width] ** 2, span)
-            parts += [mean, (square - own**2).clamp(min=0.0).add(1e-6).sqrt()]
-        return rearrange(torch.cat(parts, dim=1), "batch band time -> batch time band")
-
-    def phone_logits(self, features: Tensor) -> Tensor:
-        """(B, T + 2 * context, F) at 25 Hz -> logits (B, phones, 2 T) at 50 Hz."""
-        logits: Tensor = self.phone_head(self.inner_hidden(features))
-        return logits
-
-    def forward(self, features: Tensor, phones: Tensor | None = None) -> Tensor:
-        """(B, T + 2 * context, F) at 25 Hz -> (B, T, C).
-
-        ``phones`` (B, 2 (T + 2 * context)) are the classes of the same time at 50 Hz, -1 where
-        nobody knows them.
-        """
-        return self._tokens(self._sound(features), phones)
-
-    def tokens_and_phones(
-        self, features: Tensor, phones: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T, C) as :meth:`forward`, and logits (B, phones, 2 T) of what is heard."""
-        sound = self._sound(features)
-        return self._tokens(sound, phones), self.phone_head(sound)[:, :, 1:-1]
-
-    def _sound(self, features: Tensor) -> Tensor:
-        """(B, T + 2 * context, F) -> (B, width, 2 T + 2) at 50 Hz.
-
-        Half a frame more on either side is seen by the step to half the rate.
-        """
-        context = 2 * self.config.context
-        return self.hidden(features)[:, :, context - 1 : 2 * features.shape[1] - context + 1]
-
-    def _tokens(self, sound: Tensor, phones: Tensor | None) -> Tensor:
-        """What :meth:`_sound` gives and the known phones of the whole time -> (B, T, C)."""
-        config = self.config
-        if config.num_phones:
-            known = None
-            if phones is not None:
-                first = 2 * (config.context + config.delay) - 1
-                known = phones[:, first : first + sound.shape[2]]
-            sound = sound + self._embed_phones(sound, known)
+        sound = sound[:, :, context - 1 : 2 * features.shape[1] - context + 1]
         frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
         tokens: Tensor = self.norm(self.linear(frames).float())
         return tokens
-
-    def _embed_phones(self, sound: Tensor, known: Tensor | None) -> Tensor:
-        """What is recognised in (B, width, L), replaced by the classes (B, L) that are known."""
-        shares = self.phone_shares(sound)
-        if known is None:
-            embedded: Tensor = self.phone_embedder(shares)
-            return embedded
-        is_known = (known >= 0)[:, None]
-        exact = F.one_hot(known.clamp(min=0).long(), self.config.num_phones).transpose(1, 2)
-        shares = torch.where(is_known, exact.type_as(shares), shares)
-        embedded = self.phone_embedder(shares)
-        return embedded + is_known.type_as(shares) * self.is_known[:, None]
 
     def projection_parameters(self) -> Iterator[nn.Parameter]:
         """The last layer, whose size is the transformer's."""

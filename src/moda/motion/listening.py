@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moda.config import SpeechEmbedderConfig
-from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
+from moda.motion.reading import SpeechReader
 from moda.phones import LABELS_PER_SECOND, Phone, PhoneSegment, label_segments
 from moda.structures import FRAMES_PER_SECOND, UNKNOWN_PHONE, Floats, Speech
 
@@ -31,11 +31,11 @@ CLOSURE_FLOOR, CLOSURE_CEILING = 0.12, 0.5
 def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speech]:
     """The same speech with the activity limited to voices, and with closures, as a stream.
 
-    Speech comes out as soon as what is ahead of it is known; a model whose embedder does not know
-    phones leaves it as it is, and one that does not judge voices leaves the activity.
+    Speech comes out as soon as what is ahead of it is known; a model that does not read phones and
+    voices leaves it as it is.
     """
     embedder = model.speech_embedder
-    if not isinstance(embedder, SpeechConv) or not embedder.config.num_phones:
+    if not isinstance(embedder, SpeechReader):
         yield from speech
         return
     config = embedder.config
@@ -80,28 +80,30 @@ def join_speech(parts: list[Speech]) -> Speech:
         values = [getattr(part, name) for part in parts]
         return None if any(value is None for value in values) else np.concatenate(values)
 
-    names = ("features", "activity", "phones", "closure")
+    names = ("features", "activity", "phones", "closure", "loudness")
     return Speech(*(joined(name) for name in names))  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
-def _hear(embedder: SpeechConv, speech: Speech) -> Speech:
-    device = embedder.linear.weight.device
-    sound = embedder.inner_hidden(with_context(speech.features, embedder.config).to(device))
-    halves = embedder.phone_shares(sound)[0].T.float().cpu().numpy()
-    shares = halves.reshape(len(speech), 2, -1)
-    voice = np.ones(len(speech), np.bool_)
-    if embedder.config.voice_spans:
-        voice = (embedder.voice_head(embedder.voice_inputs(sound))[0, :, 0] > 0.0).cpu().numpy()
+def _hear(reader: SpeechReader, speech: Speech) -> Speech:
+    features = with_context(speech.features, reader.config).to(reader.linear.weight.device)
+    shares = phone_shares(reader, features).reshape(len(speech), 2, -1)
+    voice = (reader.voice_logits(features)[0] > 0.0).cpu().numpy()
     if speech.phones is not None:
         shares = with_known_phones(shares, speech.phones)
         voice = with_known_voice(voice, speech.phones)
-    return Speech(
-        speech.features,
-        without_short_pauses(np.where(voice, speech.activity, np.float32(0.0))),
-        speech.phones,
-        closures(shares),
+    return replace(
+        speech,
+        activity=without_short_pauses(np.where(voice, speech.activity, np.float32(0.0))),
+        closure=closures(shares),
     )
+
+
+@torch.inference_mode()
+def phone_shares(reader: SpeechReader, features: Tensor) -> Floats:
+    """Probabilities (2 T, phones) at 50 Hz of features (1, T + 2 * context, F)."""
+    shares = torch.softmax(reader.phone_logits(features)[0], dim=0).T
+    return shares.float().cpu().numpy()
 
 
 def with_context(features: Floats, config: SpeechEmbedderConfig) -> Tensor:

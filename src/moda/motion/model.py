@@ -35,6 +35,7 @@ from moda.motion.layers import (
     rotary_positions,
     time_frequencies,
 )
+from moda.motion.reading import SpeechReader
 
 
 class Conditions(NamedTuple):
@@ -56,6 +57,8 @@ class MotionTransformer(nn.Module):
     computes its motion tokens only. False computes the figure literally; tests compare the two.
     """
 
+    sampled_columns: Tensor
+    """(G,) which numbers of the motion are made from noise"""
     emotion_mean: Tensor
     """(num_emotions + 1, D) what each emotion adds to the normalised motion of all frames"""
 
@@ -69,9 +72,13 @@ class MotionTransformer(nn.Module):
         self.identity_embedder = Embedder(config.identity_size, hidden)
         self.time_embedder = Embedder(2 * NUM_TIME_FREQUENCIES, hidden)
         self.emotion_embedder = nn.Embedding(config.num_emotions + 1, hidden)
-        self.speech_embedder: SpeechMLP | SpeechConv
+        self.speech_embedder: SpeechMLP | SpeechConv | SpeechReader
         if config.speech_embedder.kind == "mlp":
             self.speech_embedder = SpeechMLP(config.speech, config.speech_embedder.width, hidden)
+        elif config.speech_embedder.kind == "reader":
+            self.speech_embedder = SpeechReader(
+                config.speech, config.mouth_size, hidden, config.speech_embedder
+            )
         else:
             self.speech_embedder = SpeechConv(config.speech.size, hidden, config.speech_embedder)
         self.four_stream_blocks = nn.ModuleList(
@@ -90,8 +97,11 @@ class MotionTransformer(nn.Module):
         self.autoencoder: MotionAutoencoder | None = None
         if config.autoencoder.latent_size:
             self.autoencoder = MotionAutoencoder(config.motion_size, config.autoencoder)
+        sampled = [k for k in range(config.motion_size) if k not in config.unsampled]
+        self.register_buffer("sampled_columns", torch.tensor(sampled), persistent=False)
         if config.mouth_size:
-            self.mouth_head = nn.Linear(hidden, config.mouth_size)
+            if not isinstance(self.speech_embedder, SpeechReader):
+                self.mouth_head = nn.Linear(hidden, config.mouth_size)
             emotion_mean = torch.zeros(config.num_emotions + 1, config.motion_size)
             self.register_buffer("emotion_mean", emotion_mean)
         self.reset_parameters()
@@ -116,26 +126,21 @@ class MotionTransformer(nn.Module):
         *,
         intensity: Tensor | None = None,
         null_speech: Tensor | None = None,
-        phones: Tensor | None = None,
     ) -> Conditions:
         """Embed what a window is conditioned on.
 
         ``speech`` (B, T + 2 * context, F), the context being that of the speech embedder's
         configuration; ``emotion`` (B,) integers, ``identity`` (B, 63). ``intensity`` (B,) in 0..1
         moves the emotion towards "none" (default 1). ``null_speech`` (B,) booleans: the flow of
-        these samples is not told the speech. ``phones`` (B, 2 (T + 2 * context)) are the classes
-        spoken at 50 Hz, -1 where nobody knows them; a model without phones has no use for them.
+        these samples is not told the speech.
         """
         told = self.config.conditions
         if "style" not in told:
             emotion = torch.full_like(emotion, self.config.none_emotion)
         if "identity" not in told:
             identity = torch.zeros_like(identity)
-        if isinstance(self.speech_embedder, SpeechConv):
-            tokens = self.speech_embedder(speech, phones)
-        else:
-            tokens = self.speech_embedder(speech)
-        mean = self._mean(tokens)
+        tokens = self.speech_embedder(speech)
+        mean = self._mean(speech, tokens)
         if null_speech is not None:
             tokens = torch.where(null_speech[:, None, None], self._null_tokens(tokens), tokens)
         return Conditions(
@@ -159,14 +164,14 @@ class MotionTransformer(nn.Module):
         timestep: Tensor,
         conditions: Conditions,
     ) -> Tensor:
-        """Velocity (B, T, D) of ``noisy_motion`` (B, T, D) at ``timestep`` (B,) in 1..1000.
+        """Velocity (B, T, G) of ``noisy_motion`` (B, T, G) at ``timestep`` (B,) in 1..1000.
 
         Of another objective than the flow it is what that one predicts. With an autoencoder, both
         are latents (B, T, L), to be decoded by :meth:`decode`.
 
         ``previous_motion`` (B, 1, D) is the frame before the window, told to every frame of it
-        ((B, T, D) tells each frame its own). Motion is normalised; ``noisy_motion`` is around the
-        conditions' mean, ``previous_motion`` is whole.
+        ((B, T, D) tells each frame its own). Motion is normalised; ``noisy_motion`` (B, T, G) is of
+        what is sampled, around the conditions' mean, ``previous_motion`` is whole.
         """
         modulations = self.modulations(timestep, conditions.emotion)
         return self.velocity(noisy_motion, previous_motion, modulations, conditions)
@@ -223,9 +228,24 @@ class MotionTransformer(nn.Module):
         velocity: Tensor = self.final_layer(tokens[:, :num_frames], next(rows))
         return velocity
 
+    def sampled_part(self, motion: Tensor) -> Tensor:
+        """What is made from noise of normalised motion (B, T, D) around the mean: (B, T, G)."""
+        if self.autoencoder is not None:
+            return self.autoencoder.latents(motion)
+        return motion[..., self.sampled_columns] if self.config.unsampled else motion
+
     def decode(self, generated: Tensor) -> Tensor:
-        """What was made from noise, as normalised motion (B, T, D) around the conditions' mean."""
-        return generated if self.autoencoder is None else self.autoencoder.decode(generated)
+        """What was made from noise, as normalised motion (B, T, D) around the conditions' mean.
+
+        Numbers that are not sampled are 0.
+        """
+        if self.autoencoder is not None:
+            return self.autoencoder.decode(generated)
+        if not self.config.unsampled:
+            return generated
+        whole = generated.new_zeros(*generated.shape[:-1], self.config.motion_size)
+        whole[..., self.sampled_columns] = generated
+        return whole
 
     def _positions(
         self, num_frames: int, copies: int, device: torch.device
@@ -246,11 +266,19 @@ class MotionTransformer(nn.Module):
     def _null_tokens(self, tokens: Tensor) -> Tensor:
         return self.speech_embedder.null_token().to(tokens.dtype).expand_as(tokens)
 
-    def _mean(self, tokens: Tensor) -> Tensor:
+    def mean_mouth(self, speech: Tensor, tokens: Tensor) -> Tensor:
+        """(B, T, M) the mean of the mouth, from features with context or their tokens (B, T, C)."""
+        if isinstance(self.speech_embedder, SpeechReader):
+            return self.speech_embedder.mouth(speech)
+        mouth: Tensor = self.mouth_head(tokens)
+        return mouth
+
+    def _mean(self, speech: Tensor, tokens: Tensor) -> Tensor:
         config = self.config
         if not config.mouth_size:
             return tokens.new_zeros(len(tokens), 1, config.motion_size)
-        return F.pad(self.mouth_head(tokens), (0, config.motion_size - config.mouth_size))
+        mouth = self.mean_mouth(speech, tokens)
+        return F.pad(mouth, (0, config.motion_size - config.mouth_size))
 
     def _embed_emotion(self, emotion: Tensor, intensity: Tensor | None) -> Tensor:
         embedding: Tensor = self.emotion_embedder(emotion)

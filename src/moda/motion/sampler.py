@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
@@ -26,7 +25,6 @@ from moda.motion.objectives import OBJECTIVES
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
-    UNKNOWN_PHONE,
     EmotionAt,
     Floats,
     Motion,
@@ -40,7 +38,6 @@ class SpeechWindow(NamedTuple):
     """What one window is told of the speech."""
 
     features: Floats  # (window + 2 * context, F), zeros outside the recording
-    phones: NDArray[np.int8]  # (2 (window + 2 * context),) classes, -1 unknown
     start: int
     """Frame of the recording at which the window begins."""
     num_frames: int
@@ -267,15 +264,13 @@ def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Itera
     before, total = embedder.before, length + 2 * embedder.context
     pieces = _pieces(speech, config)
     held = np.zeros((before, config.speech.size), np.float32)
-    phones = np.full((before, 2), UNKNOWN_PHONE, np.int8)
     start, ended = 0, False
     while True:
         while len(held) < before + length + max(embedder.after, 1) and not ended:
             piece = next(pieces, None)
             ended = piece is None
             if piece is not None:
-                held = np.concatenate((held, piece[0]))
-                phones = np.concatenate((phones, piece[1]))
+                held = np.concatenate((held, piece))
         remaining = len(held) - before
         if remaining == 0:
             raise InputError("there is no speech: the recording has less than one frame (40 ms)")
@@ -283,14 +278,13 @@ def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Itera
         is_last = ended and remaining <= length
         yield SpeechWindow(
             np.pad(held[:total], missing),
-            np.pad(phones[:total], missing, constant_values=UNKNOWN_PHONE).reshape(-1),
             start,
             min(remaining, length),
             is_last,
         )
         if is_last:
             return
-        held, phones = held[config.stride :].copy(), phones[config.stride :].copy()
+        held = held[config.stride :].copy()
         start += config.stride
 
 
@@ -341,14 +335,12 @@ def _encode(
     """Conditions (batch 1) of a window, on the model's device."""
     device = next(model.parameters()).device
     known = entry.emotion is not None
-    told = window.phones.max() > UNKNOWN_PHONE
     emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
     return model.encode_conditions(
         torch.from_numpy(window.features)[None].to(device),
         torch.tensor([emotion], device=device),
         torch.from_numpy(identity)[None].to(device),
         intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
-        phones=torch.from_numpy(window.phones.astype(np.int64))[None].to(device) if told else None,
     )
 
 
@@ -367,10 +359,8 @@ def _autocast(device: torch.device, precision: Precision) -> AbstractContextMana
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def _pieces(
-    speech: Iterable[Speech], config: MotionModelConfig
-) -> Iterator[tuple[Floats, NDArray[np.int8]]]:
-    """Features (n, F) and phones (n, 2) in pieces of no more than one stride."""
+def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Floats]:
+    """Features (n, F) in pieces of no more than one stride."""
     for stretch in speech:
         features = np.asarray(stretch.features, dtype=np.float32)
         if features.ndim != 2 or features.shape[1] != config.speech.size:
@@ -378,12 +368,8 @@ def _pieces(
                 f"speech features have shape {features.shape}; "
                 f"the model needs (T, {config.speech.size})"
             )
-        phones = stretch.phones
-        if phones is None:
-            phones = np.full((len(features), 2), UNKNOWN_PHONE, np.int8)
         for begin in range(0, len(features), config.stride):
-            part = slice(begin, begin + config.stride)
-            yield features[part], phones[part]
+            yield features[begin : begin + config.stride]
 
 
 def _noise(
@@ -392,7 +378,8 @@ def _noise(
     """Starting noise (1, window, D) of one window after the other."""
     scale = torch.ones(config.generated_size)
     if noise_scale is not None:
-        scale = torch.from_numpy(_row(noise_scale, config.generated_size, "noise scale"))
+        whole = _row(noise_scale, config.motion_size, "noise scale")
+        scale = torch.from_numpy(np.delete(whole, config.unsampled))
     shape = (1, config.window, config.generated_size)
 
     def draw() -> Iterator[Tensor]:

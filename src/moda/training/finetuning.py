@@ -39,7 +39,6 @@ def finetuning_recipe(
             batch_size=batch_size,
             window_frames=(64, 80),
             learning_rate=learning_rate,
-            speech_learning_rate=learning_rate,
             warm_up_steps=max(1, round(WARM_UP_SHARE * steps)),
             ema_decay=EMA_DECAY,
             checkpoint_every=max(1, steps // 4),

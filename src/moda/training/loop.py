@@ -24,7 +24,6 @@ from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
-from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
@@ -34,8 +33,6 @@ from moda.training.snapshots import Snapshots
 from moda.training.step_losses import StepLosses
 from moda.training.sync_network import SyncExpert
 
-PRETRAINED = ("first.", "residual.", "phone_head.")
-"""Parts of the speech embedder that know phones already and learn at a rate of their own."""
 SPEECH_FRAMES = 80
 """Length of the windows of the first stage."""
 SETTLING_BATCHES = 20
@@ -49,7 +46,6 @@ SHARES = (
     "forget_previous",
     "forget_identity",
     "forget_emotion",
-    "forget_phones",
 )
 
 
@@ -64,8 +60,6 @@ class TrainingOptions:
     """windows of a step, over all processes together"""
     window_frames: tuple[int, ...] = (48, 64, 80)
     learning_rate: float = 1e-3
-    speech_learning_rate: float = 3e-4
-    """of the parts of the speech embedder that are pretrained"""
     weight_decay: float = 0.05
     warm_up_steps: int = 100
     gradient_clip: float = 1.0
@@ -93,7 +87,6 @@ class TrainingOptions:
     forget_previous: float = 0.15
     forget_identity: float = 0.3
     forget_emotion: float = 0.1
-    forget_phones: float = 0.5
     """shares of windows that are not told one of the conditions, each by itself"""
     sync_weight: float = 0.0
     """of the sync expert's loss; 0 trains without one"""
@@ -174,7 +167,8 @@ class Trainer:
     @property
     def _learns_mean(self) -> bool:
         """Whether the mean of the mouth may be changed; that of an adapted model may not."""
-        return id(self.model.mouth_head.bias) in self._trainable
+        head = getattr(self.model, "mouth_head", None)
+        return head is not None and id(head.bias) in self._trainable
 
     def run(self, report: Report = lambda values: None) -> MotionTransformer:
         """Train to the end and return the averaged model. ``report`` is called in every process.
@@ -256,7 +250,7 @@ class Trainer:
         if options.train_speech_projection:
             for parameter in model.speech_embedder.projection_parameters():
                 parameter.requires_grad_(id(parameter) in self._trainable)
-        if model.config.mouth_size:
+        if hasattr(model, "mouth_head"):
             for parameter in model.mouth_head.parameters():
                 parameter.requires_grad_(speech_only and id(parameter) in self._trainable)
         if frozen:
@@ -289,11 +283,6 @@ class Trainer:
         )
         raise InputError(f"{what} at step {self.step} with learning rate {rate:.2g}; {remedy}")
 
-    def start_from(self, embedder: SpeechConv) -> None:
-        """Begin with a speech embedder that has learned something already."""
-        self.model.speech_embedder.load_state_dict(embedder.state_dict())
-        self.average.load_state_dict(self.model.state_dict())
-
     @torch.no_grad()
     def settle_mean(self) -> None:
         """Go on with the averaged mean of the mouth, with lips that come together in speech.
@@ -309,9 +298,8 @@ class Trainer:
             draw = self.num_steps + index
             batch = self.windows.batch(self.options.batch_size, SPEECH_FRAMES, draw=draw)
             speaking = batch.weight.astype(bool) & ~batch.is_silent[:, None]
-            speech, phones = (torch.from_numpy(values) for values in (batch.speech, batch.phones))
-            device = self.processes.device
-            mouth = self.losses.mean_mouth(speech.to(device), phones.to(device))
+            speech = torch.from_numpy(batch.speech).to(self.processes.device)
+            mouth = self.losses.mean_mouth(speech)
             mouths.append(mouth.cpu().numpy()[speaking])
         scale = self.space.scale[mouth_part]
         raw = np.concatenate(mouths) * scale + self.space.mean[mouth_part]
@@ -335,7 +323,7 @@ class Trainer:
         if options.schedule == "cosine":
             factor *= max(LOWEST_RATE, 0.5 * (1.0 + math.cos(math.pi * progress)))
         for group in self.optimizer.param_groups:
-            group["lr"] = factor * group["base"]
+            group["lr"] = factor * options.learning_rate
         return factor * options.learning_rate
 
     @torch.no_grad()
@@ -355,19 +343,8 @@ class Trainer:
         return int(sequence.generate_state(1)[0])
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        knows = [
-            parameter
-            for name, parameter in self.model.speech_embedder.named_parameters()
-            if name.startswith(PRETRAINED) and parameter.requires_grad
-        ]
-        known = {id(parameter) for parameter in knows}
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            (knows, self.options.speech_learning_rate),
-            ([p for p in trainable if id(p) not in known], self.options.learning_rate),
-        ]
         return torch.optim.AdamW(
-            [{"params": members, "base": rate} for members, rate in groups if members],
+            [p for p in self.model.parameters() if p.requires_grad],
             lr=self.options.learning_rate,
             weight_decay=self.options.weight_decay,
             betas=(0.9, 0.99),
@@ -388,10 +365,10 @@ class Trainer:
                 f"the model predicts the mean of {size} numbers of the mouth; "
                 f"this motion space has {mouth_size}"
             )
-        if self.options.speech_steps and not size:
+        if self.options.speech_steps and not hasattr(self.model, "mouth_head"):
             raise InputError(
                 f"{self.options.speech_steps} speech steps train the mean of the mouth, and the "
-                f"model {config.name} predicts none; set speech_steps to 0"
+                f"model {config.name} predicts none, or reads it; set speech_steps to 0"
             )
 
     def save(self) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from moda.checkpoints import (
     load_motion_space,
@@ -20,7 +18,6 @@ from moda.checkpoints import (
 from moda.config import (
     ModelConfig,
     SamplerConfig,
-    SpeechEmbedderConfig,
     changed,
     from_dict,
     merged,
@@ -29,29 +26,27 @@ from moda.config import (
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
-from moda.data.phone_corpus import read_phone_corpus
 from moda.errors import ConfigError, InputError
-from moda.motion.layers import SpeechConv
-from moda.motion.model import MotionTransformer
-from moda.phones import Phone
+from moda.motion.reading import SpeechReader
 from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.adapters import save_adapter
 from moda.training.autoencoding import AutoencoderOptions, train_autoencoder
-from moda.training.distillation import DistillationOptions
 from moda.training.emotions import emotion_means
 from moda.training.lags import refine_lags
 from moda.training.loop import Report, Trainer, TrainingOptions
+from moda.training.phone_items import SpeechCorpora
 from moda.training.preview import Preview, PreviewOptions
 from moda.training.processes import OneProcess, Processes, in_turn
+from moda.training.reading import ReaderOptions, Say, fit_reader
 from moda.training.stages import (
+    Embedder,
     TrainingData,
     embedder_of,
     expert_of,
     is_held_out,
     make_expert,
     neural_data,
-    phone_embedder,
     plain,
     read_start,
     recorder,
@@ -61,15 +56,9 @@ from moda.training.stages import (
     without_unreliable,
 )
 from moda.training.sync_expert import ExpertOptions
-from moda.training.teachers import (
-    Say,
-    SpeechCorpora,
-    distilled_student,
-    pretrained_embedder,
-    trained_teacher,
-)
 
 ADAPTED, ADAPTER_FILE = "finetuned", "adapter.safetensors"
+READER_FILE = "reader.pt"
 MAX_EXTENSIONS = 8
 """Recipes that extend each other in a row."""
 
@@ -92,29 +81,18 @@ class Recipe:
     in_sync: str = "*"
     """pattern of clip names whose sound is known to fit the picture"""
     augmented_versions: int = 5
-    clip_phones: tuple[str, ...] = ()
-    """phone corpora (.npz) with labels of the clips' own sound, by name of file"""
     synthetic_phones: tuple[str, ...] = ()
-    """phone corpora with exact labels, for the pretraining of the speech embedder"""
-    synthetic_shares: tuple[float, ...] = ()
-    """how much of a batch of synthesised speech is of each of them"""
+    """phone corpora with exact labels, for what a reader reads of phones"""
+    synthetic_hours: float = 3.0
+    """read of them together"""
     natural_phones: tuple[str, ...] = ()
     """phone corpora of natural speech, whose labels are guesses; clips of the validation speakers
     are left out"""
-    phone_versions: int = 2
-    natural_versions: int = 5
-    """versions of each utterance, the first clean, the others with changed voice and room"""
-    non_speech_items: int = 900
+    natural_versions: int = 2
+    """versions of each recording, the first clean, the others with changed voice and room"""
+    non_speech_items: int = 400
     """stretches of music and noise, from which the voice head learns what is no voice"""
-    pretraining_steps: int = 5000
-    teachers: int = 0
-    """models that only know the mean of the mouth; with some, the speech embedder and the mean of
-    the model itself are distilled from them"""
-    teacher_embedder: SpeechEmbedderConfig = field(
-        default_factory=lambda: SpeechEmbedderConfig(num_phones=len(Phone))
-    )
-    distillation: tuple[DistillationOptions, ...] = (DistillationOptions(),)
-    """legs of the student's way, one after the other"""
+    reader: ReaderOptions = field(default_factory=ReaderOptions)
     start_from: str = ""
     """checkpoint that the training begins with: a name, or a file; its configuration and motion
     space are kept, and nothing is pretrained"""
@@ -132,8 +110,8 @@ class Recipe:
     network: Mapping[str, Any] = field(default_factory=dict)
     """what differs from the network of ``model``: keys of its motion configuration"""
     speech_embedder_from: str = ""
-    """built-in name or file of a checkpoint whose speech embedder is taken over, instead of a
-    pretraining; a last layer of another size is new"""
+    """built-in name or file of a checkpoint from whose speech embedder the training begins; of a
+    reader only the mouth is fitted anew; a last layer of another size is new"""
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     """training of the motion autoencoder that the network may have"""
 
@@ -159,21 +137,12 @@ def read_recipe(path: Path) -> Recipe:
     recipe = from_dict(Recipe, _read_values(path))
     if not recipe.clips:
         raise ConfigError(f"recipe {path} names no folders of prepared clips in 'clips'")
-    if len(recipe.synthetic_shares) != len(recipe.synthetic_phones):
+    reads = recipe.config.motion.speech_embedder.kind == "reader" and not recipe.start_from
+    if reads and not recipe.synthetic_phones and not recipe.speech_embedder_from:
         raise ConfigError(
-            f"recipe {path} names {len(recipe.synthetic_phones)} corpora in 'synthetic_phones' and "
-            f"{len(recipe.synthetic_shares)} shares in 'synthetic_shares'; give one for each"
-        )
-    shares = recipe.synthetic_shares
-    if shares and (min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-3):
-        raise ConfigError(
-            f"recipe {path}: the shares {shares} in 'synthetic_shares' are below 0 or do not sum "
-            "to 1; make them the parts of a batch"
-        )
-    if recipe.teachers < 0 or (recipe.teachers and not recipe.synthetic_phones):
-        raise ConfigError(
-            f"recipe {path} wants {recipe.teachers} teachers and names "
-            f"{len(recipe.synthetic_phones)} corpora in 'synthetic_phones' for them to learn from"
+            f"recipe {path}: what the model reads of phones must come from somewhere; name corpora "
+            "in 'synthetic_phones' (scripts/synthesize_speech.py makes them), or a checkpoint in "
+            "'speech_embedder_from'"
         )
     latent_size = recipe.config.motion.autoencoder.latent_size
     if bool(latent_size) != bool(recipe.autoencoder.steps):
@@ -258,17 +227,14 @@ def train(
         config,
         data.space,
         window_sampler(data.clips, config, recipe.options, recipe.seed),
-        replace(recipe.options, speech_steps=0) if data.student else recipe.options,
+        recipe.options,
         folder,
         model=starting_model(start, recipe.adapter_rank),
         processes=processes,
         expert=in_turn(processes, lambda: expert_of(recipe, data, base, folder, say)),
     )
     if not trainer.resume() and start is None:
-        if data.student is not None:
-            trainer.average.load_state_dict(data.student.state_dict())
-            trainer.settle_mean()
-        elif data.embedder is not None:
+        if data.embedder is not None:
             take_over(data.embedder, trainer.model.speech_embedder)
         if trainer.model.autoencoder is not None:
             say(f"training the autoencoder for {recipe.autoencoder.steps} steps")
@@ -307,12 +273,9 @@ def train_sync_expert(
 ) -> None:
     """Train a recipe's sync expert by itself and write it, with a folder ``<name>.run`` beside it.
 
-    Offsets of sound and picture are those of the linear map: nothing is pretrained.
-
     Raises:
         ModaError: something is missing or damaged; the message says what.
     """
-    recipe = replace(recipe, synthetic_phones=(), synthetic_shares=())
     folder = path.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
     data = load_training_data(recipe, base, folder, say)
@@ -344,30 +307,67 @@ def load_training_data(
     others = [clip for clip in prepared if is_held_out(clip, recipe.validation_speakers)]
     own = [clip for clip in prepared if not is_held_out(clip, recipe.validation_speakers)]
     space = _space(own, folder / "mesh_space.safetensors", say) if start is None else start.space
-    phones = _clip_phones(recipe, base)
+    kind: Literal["whisper", "log_mel"] = (
+        "whisper" if config.motion.speech.kind == "whisper" else "log_mel"
+    )
     clips, held_out = (
         build_clips(
-            some, space, versions=versions, in_sync=recipe.in_sync, phones=phones, seed=recipe.seed
+            some, space, versions=versions, in_sync=recipe.in_sync, kind=kind, seed=recipe.seed
         )
         for some, versions in ((own, recipe.augmented_versions), (others, 0))
     )
+    embedder: Embedder | None = None
     if start is not None:
-        embedder = phone_embedder(start)
+        embedder = start.model.speech_embedder
     elif recipe.speech_embedder_from:
         embedder = embedder_of(recipe, base)
-    else:
-        corpora = _corpora(recipe, base, {clip.name for clip in others})
-        embedders = _embedders(recipe, config, corpora, folder, say)
-        embedder = embedders[0] if embedders else None
-    if embedder is not None and embedder.config.num_phones:
-        clips = refine_lags(clips, embedder, recipe.in_sync)
+    if kind == "whisper":
+        clips = refine_lags(clips, recipe.in_sync)
+        names = {clip.name for clip in others}
+        embedder, clips = _read(recipe, config, space, clips, names, embedder, base, folder, say)
     _write_lags(clips, folder / "lags.json")
-    student = None
-    if start is None and recipe.teachers:
-        student = _student(recipe, config, space, embedders, corpora, clips, folder, say)
     has_mean = config.motion.mouth_size and start is None
     emotion_mean = emotion_means(own, space) / space.scale if has_mean else None
-    return TrainingData(space, clips, held_out, embedder, emotion_mean, student)
+    return TrainingData(space, clips, held_out, embedder, emotion_mean)
+
+
+def _read(
+    recipe: Recipe,
+    config: ModelConfig,
+    space: MotionSpace,
+    clips: Sequence[TrainingClip],
+    held_out: Collection[str],
+    known: Embedder | None,
+    base: Path,
+    folder: Path,
+    say: Say,
+) -> tuple[SpeechReader, list[TrainingClip]]:
+    """The fitted reader, and the clips with the mouth that it reads without having seen them.
+
+    It begins with the heads of a ``known`` one. The result is kept in the folder.
+    """
+    motion, path = config.motion, folder / READER_FILE
+    torch.manual_seed(recipe.seed)
+    reader = SpeechReader(motion.speech, motion.mouth_size, motion.hidden, motion.speech_embedder)
+    corpora = None
+    if known is not None:
+        take_over(known, reader)
+    elif path.exists():
+        reader.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        corpora = SpeechCorpora(
+            [base / name for name in recipe.synthetic_phones],
+            [base / name for name in recipe.natural_phones],
+            recipe.synthetic_hours,
+            recipe.natural_versions,
+            recipe.non_speech_items,
+            held_out,
+            recipe.seed,
+        )
+    told = fit_reader(reader, clips, corpora, space, recipe.reader, seed=recipe.seed, say=say)
+    if corpora is not None:
+        torch.save(reader.state_dict(), path)
+    return reader.eval(), told
 
 
 def _space(own: Sequence[PreparedClip], path: Path, say: Say) -> MotionSpace:
@@ -377,96 +377,6 @@ def _space(own: Sequence[PreparedClip], path: Path, say: Say) -> MotionSpace:
         assert triangles is not None
         save_motion_space(path, fit_mesh_space([clip.track for clip in own], triangles))
     return load_motion_space(path)
-
-
-def _clip_phones(recipe: Recipe, base: Path) -> dict[str, NDArray[np.int8]]:
-    """Labels at 50 Hz by name of clip."""
-    labels: dict[str, NDArray[np.int8]] = {}
-    for corpus in (read_phone_corpus(base / name) for name in recipe.clip_phones):
-        labels |= {name: heard[::2] for name, heard in corpus.labels_by_name().items()}
-    return labels
-
-
-def _corpora(recipe: Recipe, base: Path, held_out: Collection[str]) -> SpeechCorpora:
-    return SpeechCorpora(
-        [base / name for name in recipe.synthetic_phones],
-        recipe.synthetic_shares,
-        [base / name for name in recipe.natural_phones],
-        recipe.phone_versions,
-        recipe.natural_versions,
-        recipe.non_speech_items,
-        held_out,
-        recipe.seed,
-    )
-
-
-def _embedders(
-    recipe: Recipe,
-    config: ModelConfig,
-    corpora: SpeechCorpora,
-    folder: Path,
-    say: Say,
-) -> list[SpeechConv]:
-    """Embedders that know phones, each trained once per run folder; none without phone corpora.
-
-    They are the teachers', or the only one is the model's own.
-    """
-    if not recipe.synthetic_phones or config.motion.speech_embedder.kind != "conv":
-        return []
-    seeds = range(recipe.seed, recipe.seed + max(1, recipe.teachers))
-    return [
-        pretrained_embedder(
-            _teaching(recipe, config) if recipe.teachers else config,
-            corpora,
-            folder / f"speech_embedder_{seed}.pt",
-            steps=recipe.pretraining_steps,
-            seed=seed,
-            say=say,
-        )
-        for seed in seeds
-    ]
-
-
-def _teaching(recipe: Recipe, config: ModelConfig) -> ModelConfig:
-    motion = replace(config.motion, speech_embedder=recipe.teacher_embedder)
-    return replace(config, name=f"{config.name}-teacher", motion=motion)
-
-
-def _student(
-    recipe: Recipe,
-    config: ModelConfig,
-    space: MotionSpace,
-    embedders: Sequence[SpeechConv],
-    corpora: SpeechCorpora,
-    clips: Sequence[TrainingClip],
-    folder: Path,
-    say: Say,
-) -> MotionTransformer:
-    """The model before its flow is trained, taught by teachers that are trained first."""
-    teachers = []
-    for seed, embedder in enumerate(embedders, start=recipe.seed):
-        say(f"training teacher {seed}")
-        teachers.append(
-            trained_teacher(
-                _teaching(recipe, config),
-                space,
-                embedder,
-                clips,
-                replace(recipe.options, seed=seed),
-                folder / f"teacher_{seed}",
-            )
-        )
-    return distilled_student(
-        config,
-        space,
-        teachers,
-        corpora,
-        clips,
-        recipe.distillation,
-        folder / "student.pt",
-        seed=recipe.seed,
-        say=say,
-    )
 
 
 def _write_lags(clips: Sequence[TrainingClip], path: Path) -> None:

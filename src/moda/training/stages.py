@@ -19,8 +19,9 @@ from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, iterate_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
 from moda.errors import ConfigError, InputError
-from moda.motion.layers import SpeechConv
+from moda.motion.layers import SpeechConv, SpeechMLP
 from moda.motion.model import MotionTransformer
+from moda.motion.reading import SpeechReader
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
 from moda.training.adapters import add_adapters, merged
 from moda.training.loop import Report, Trainer, TrainingOptions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from moda.training.recipe import Recipe
 
 EXPERT_FILE = "sync_expert.safetensors"
+Embedder = SpeechMLP | SpeechConv | SpeechReader
 
 
 class TrainingData(NamedTuple):
@@ -42,12 +44,10 @@ class TrainingData(NamedTuple):
     clips: list[TrainingClip]
     held_out: list[TrainingClip]
     """of the validation speakers, with clean sound only"""
-    embedder: SpeechConv | None = None
-    """knows phones"""
+    embedder: Embedder | None = None
+    """knows something of speech already"""
     emotion_mean: Floats | None = None
     """(num_emotions + 1, D) normalised"""
-    student: MotionTransformer | None = None
-    """has learned its speech embedder and the mean of its mouth from teachers"""
 
     @property
     def minutes(self) -> float:
@@ -77,25 +77,17 @@ def plain(model: MotionTransformer) -> MotionTransformer:
     return merged(model) if adapted else model
 
 
-def phone_embedder(start: Checkpoint) -> SpeechConv | None:
-    """The speech embedder of a checkpoint, if it knows phones."""
-    embedder = start.model.speech_embedder
-    if isinstance(embedder, SpeechConv) and embedder.config.num_phones:
-        return embedder
-    return None
+def embedder_of(recipe: Recipe, base: Path) -> Embedder:
+    """The speech embedder of the checkpoint that a recipe names.
 
-
-def embedder_of(recipe: Recipe, base: Path) -> SpeechConv:
-    """The speech embedder of the checkpoint that a recipe names."""
+    Raises:
+        ConfigError: it is another one than that of the recipe's network.
+    """
     name = recipe.speech_embedder_from
     source = load_checkpoint(name if name in BUILT_IN else base / name)
-    embedder = source.model.speech_embedder
     wanted, found = recipe.config.motion, source.config.motion
     own = found.speech_embedder
-    if not wanted.speech_embedder.voice_spans:
-        own = replace(own, voice_spans=())
-    same = (found.speech, own) == (wanted.speech, wanted.speech_embedder)
-    if not isinstance(embedder, SpeechConv) or not same:
+    if (found.speech, own) != (wanted.speech, wanted.speech_embedder):
         raise ConfigError(
             f"the speech embedder of {name} is another one than the recipe's network has: {own}; "
             "give the same in 'network'"
@@ -105,12 +97,11 @@ def embedder_of(recipe: Recipe, base: Path) -> SpeechConv:
             f"tokens of {name} have {found.hidden} channels, the recipe's network {wanted.hidden}; "
             "set the option train_speech_projection to train a new last layer"
         )
-    return embedder
+    return source.model.speech_embedder
 
 
-def take_over(source: SpeechConv, target: nn.Module) -> None:
-    """Copy all weights that fit; a last layer of another size stays new, a voice head that the
-    target has no place for is left out."""
+def take_over(source: nn.Module, target: nn.Module) -> None:
+    """Copy all weights that fit; a last layer of another size stays new."""
     own, others = target.state_dict(), source.state_dict()
     fitting = {name: others[name] for name in own if others[name].shape == own[name].shape}
     target.load_state_dict(own | fitting)
@@ -162,7 +153,6 @@ def window_sampler(
         forget_previous=options.forget_previous,
         forget_identity=options.forget_identity,
         forget_emotion=options.forget_emotion,
-        forget_phones=options.forget_phones,
         augment=config.motion.speech.kind == "log_mel",
     )
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
 from moda.motion.flow import timestep_of
-from moda.motion.layers import SpeechConv
 from moda.motion.model import MotionTransformer
 from moda.motion.objectives import OBJECTIVES
 from moda.structures import MotionSpace
@@ -93,7 +93,7 @@ class StepLosses(nn.Module):
         assert isinstance(self.metric, MotionMetric)
         noise = WindowNoise(batch.windows, self._device)
         speaking = self._tensor(~batch.is_silent)
-        mouth = self.mean_mouth(self._tensor(batch.speech), self._tensor(batch.phones), noise)
+        mouth = self.mean_mouth(self._tensor(batch.speech), noise)
         mouth = mouth[speaking]
         truth = self._tensor(batch.motion)[speaking]
         inside = self._tensor(batch.weight)[speaking]
@@ -107,17 +107,13 @@ class StepLosses(nn.Module):
             losses["sync"] = self._sync_loss(mouth, truth[..., self.lips], heard, inside)
         return losses
 
-    def mean_mouth(
-        self, speech: Tensor, phones: Tensor, noise: WindowNoise | None = None
-    ) -> Tensor:
+    def mean_mouth(self, speech: Tensor, noise: WindowNoise | None = None) -> Tensor:
         """(B, T, M) the mean of the mouth, with dropped channels if there is ``noise``."""
-        embedder = self.model.speech_embedder
-        assert isinstance(embedder, SpeechConv)
         with self._autocast():
-            tokens = embedder(speech, phones if embedder.config.num_phones else None)
+            tokens = self.model.speech_embedder(speech)
             if noise is not None:
                 tokens = noise.dropout(tokens, MEAN_DROPOUT)
-            mouth: Tensor = self.model.mouth_head(tokens)
+            mouth = self.model.mean_mouth(speech, tokens)
         return mouth.float()
 
     def flow_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -137,16 +133,16 @@ class StepLosses(nn.Module):
                 torch.where(forgotten, config.none_emotion, label),
                 self._tensor(batch.identity),
                 null_speech=silent | forgotten | deaf,
-                phones=self._tensor(batch.phones),
             )
         tokens = random.dropout(conditions.speech, options.token_dropout)
         conditions = conditions._replace(speech=tokens)
         sigma = self.objective.sigma_of(random.normal())
         level = sigma[:, None, None]
         mean = conditions.mean.detach().float()
-        rest = motion - offset - mean
-        if self.model.autoencoder is not None:
-            rest = self.model.autoencoder.latents(rest)
+        if batch.mouth_mean.shape[-1]:
+            mouth_mean = self._tensor(batch.mouth_mean)
+            mean = F.pad(mouth_mean, (0, motion.shape[-1] - mouth_mean.shape[-1]))
+        rest = self.model.sampled_part(motion - offset - mean)
         noise = random.normal(*rest.shape[1:])
         noisy = self.objective.corrupt(rest, noise, level)
         with self._autocast():
@@ -158,6 +154,8 @@ class StepLosses(nn.Module):
             )
         predicted = predicted.float()
         error = predicted - self.objective.target(rest, noise, level)
+        if self.model.autoencoder is None:
+            error = self.model.decode(error)
         if isinstance(self.metric, MotionMetric) and config.mouth_size:
             # A mouth without its sound differs from the mean by all that it says.
             error[silent, :, self.metric.mouth] = 0.0
