@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from moda.checkpoints import ASSETS, save_network_weights
 from moda.evaluation.face_embedding import FILE, KIND, STAGES
 
+MODEL = "package/model/face_recognition_model"
 SHA256 = {
-    "model-weights_manifest.json": "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
-    "model.bin": "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
+    "-weights_manifest.json": "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
+    ".bin": "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
 }
 ATTRIBUTION = (
     "Weights of dlib's face recognition network (Davis King, CC0), in 8 bits by face-api.js "
@@ -119,10 +120,10 @@ def main() -> None:
     contents = []
     with tarfile.open(arguments.package) as package:
         for name, expected in SHA256.items():
-            member = package.extractfile(f"package/model/face_recognition_{name}")
+            member = package.extractfile(MODEL + name)
             contents.append(member.read() if member else b"")
             if hashlib.sha256(contents[-1]).hexdigest() != expected:
-                parser.error(f"{name} in {arguments.package} is not that of 1.7.15")
+                parser.error(f"{MODEL}{name} in {arguments.package} is not that of 1.7.15")
     tensors = convert(read_stored(*contents))
     origin = {"origin": ATTRIBUTION, "source_sha256": " ".join(SHA256.values())}
     save_network_weights(arguments.output, KIND, tensors, metadata=origin)
