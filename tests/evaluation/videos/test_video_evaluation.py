@@ -154,11 +154,11 @@ class TestFigures:
 
     def test_a_copy_shows_the_same_person_as_the_real_video(self, run: Run) -> None:
         assert run.figure("same", "identity_similarity") == pytest.approx(
-            run.figure(REAL, "identity_similarity"), abs=5e-3  # the coding
+            run.figure(REAL, "identity_similarity"),
+            abs=5e-3,  # the coding
         )
-        assert run.figure(STILL, "identity_similarity") == pytest.approx(1.0, abs=1e-5)
-        for row in (RENDERED, STILL):
-            assert run.figure("same", "face_frechet") < run.figure(row, "face_frechet")
+        assert run.figure(STILL, "identity_similarity") > 0.999
+        assert 0.0 < run.figure("same", "face_frechet") < 0.02
 
     def test_rows_stand_between_ceiling_and_floor(self, run: Run) -> None:
         for key in ("psnr_face", "ssim_face"):
