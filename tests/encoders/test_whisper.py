@@ -98,7 +98,7 @@ def test_a_long_recording_is_the_same_around_a_cut(sound):
     around = slice(28 * 50 - 100, 28 * 50 + 100)
     # Positions are part of the tokens and differ between the two, so they are alike, not equal.
     for own, other in zip(tokens[around], middle[10 * 50 - 100 : 10 * 50 + 100], strict=True):
-        assert np.corrcoef(own, other)[0, 1] > 0.8
+        assert np.corrcoef(own, other)[0, 1] > 0.7
     steps = np.abs(np.diff(tokens, axis=0)).mean(1)
     assert steps[28 * 50 - 1] < np.quantile(steps, 0.99)
 
