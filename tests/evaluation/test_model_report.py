@@ -61,13 +61,15 @@ def test_report_is_written_whole(tmp_path: Path, clips: list[PreparedClip]) -> N
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     sections = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert sections == [
-        "Lips", "Closures and rounding", "Silence", "Liveliness", "Performance", "Emotions", "Speed",
+        "Lips", "Closures and rounding", "Silence", "Liveliness", "Performance", "Emotions",
+        "Speed",
     ]  # fmt: skip
     values = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert values["lips"]["speakers"] == ["a"]
     assert values["articulation"]["languages"][0]["known"]["closures"] == 1
     assert values["speed"]["sound_seconds"] == 2.0
-    assert values["hearing"]["right"] == values["hearing"]["wrong"], "an untrained flow is deaf"
+    hearing = values["hearing"]
+    assert hearing["right"]["rest"] == hearing["wrong"]["rest"], "an untrained flow is deaf"
     assert values["performance"]["same_noise"]["num_pairs"] == 3
     assert values["performance"]["articulation"]["known"]["closed"]["closures"] == 1
     assert said
