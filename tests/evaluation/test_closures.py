@@ -33,13 +33,19 @@ def test_a_pause_and_an_open_mouth_are_no_closures() -> None:
     gap[60:100] = 0.003  # a pause: its lowest frame is far from any opening
     gap[80] = 0.001
     assert find_closures(gap) == [30, 150]
+    for ends in (slice(0, 30), slice(170, 200)):
+        resting = made_gap((100,))
+        resting[ends] = 0.004
+        resting[ends.start + 2 : ends.stop - 2] = 0.006  # closest where the pause begins and ends
+        resting[ends.start if ends.start == 0 else ends.stop - 1] = 0.005
+        assert find_closures(resting) == [100]
     assert find_closures(np.full(100, 0.1)) == []
     assert find_closures(np.full(100, 0.0)) == []
 
 
 def test_a_closure_that_wavers_is_one() -> None:
     gap = made_gap((50,))
-    gap[49:54] = [0.01, 0.004, 0.022, 0.002, 0.01]  # above low, but not open
+    gap[49:54] = [0.01, 0.004, 0.05, 0.002, 0.01]  # above low, but not open
     assert find_closures(gap) == [52]
 
 
