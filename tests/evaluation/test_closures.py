@@ -44,7 +44,7 @@ def test_a_pause_and_an_open_mouth_are_no_closures() -> None:
 
 
 def test_a_closure_that_wavers_is_one() -> None:
-    gap = made_gap((50,))
+    gap = made_gap((50,), num_frames=100)
     gap[49:54] = [0.01, 0.004, 0.05, 0.002, 0.01]  # above low, but not open
     assert find_closures(gap) == [52]
 
