@@ -235,11 +235,16 @@ def _long_sample(
 
 @torch.inference_mode()
 def measure_denoising(
-    checkpoint: Checkpoint, clips: Sequence[TrainingClip], *, seed: int = 0
+    checkpoint: Checkpoint,
+    clips: Sequence[TrainingClip],
+    *,
+    seed: int = 0,
+    swap_sounds: bool = False,
 ) -> Denoising:
     """Losses on windows of held-out speakers; the windows and their noise depend on the seed only.
 
-    The mean that a model may predict is taken off before and does not count.
+    The mean that a model may predict is taken off before and does not count. ``swap_sounds`` gives
+    each of the same windows, with the same noise, the sound of another clip.
     """
     model, config = checkpoint.model, checkpoint.config.motion
     objective, mouth = OBJECTIVES[config.objective], checkpoint.space.slice("mouth")
@@ -258,6 +263,8 @@ def measure_denoising(
     losses, mouths, rests = list[float](), list[float](), list[float]()
     for _ in range(DENOISED_BATCHES):
         batch = windows.batch(DENOISED_WINDOWS, DENOISED_FRAMES)
+        if swap_sounds:
+            batch = with_other_sounds(batch)
         levels = [torch.full((DENOISED_WINDOWS,), objective.sigma_at(r)) for r in NOISE_TO_SIGNAL]
         for index, sigma in enumerate([objective.sigma_of(torch.randn(DENOISED_WINDOWS)), *levels]):
             loss, error = _denoise(checkpoint, batch, sigma)
@@ -272,6 +279,18 @@ def measure_denoising(
         float(np.mean(mouths)) if mouths else float("nan"),
         float(np.mean(rests)) if rests else float("nan"),
     )
+
+
+def with_other_sounds(batch: Batch) -> Batch:
+    """The same windows, each with the sound of the next one of another clip, if there is one."""
+    names = [window.clip for window in batch.windows]
+    count = len(names)
+    after = [[(index + step) % count for step in range(1, count)] for index in range(count)]
+    chosen = [
+        next((other for other in others if names[other] != names[index]), (index + 1) % count)
+        for index, others in enumerate(after)
+    ]
+    return batch._replace(speech=batch.speech[chosen], phones=batch.phones[chosen])
 
 
 def _denoise(

@@ -111,6 +111,15 @@ def whole_speech(samples: Floats, labels: NDArray[np.int8] | None = None) -> Spe
     return Speech(speech.features, speech.activity, known_phones(labels, len(speech)))
 
 
+def sound_spectra(samples: Floats) -> Floats:
+    """(T, 160) log-mel spectra of a recording (N,), what simple methods hear.
+
+    What a model hears is another matter, and may be anything.
+    """
+    spectra: Floats = np.concatenate([part.features for part in encode_speech([samples])])
+    return spectra
+
+
 def known_phones(labels: NDArray[np.int8], num_frames: int) -> NDArray[np.int8]:
     """Labels (N,) at 100 Hz -> phones (num_frames, 2), unknown after the last label."""
     halves = labels[::2][: 2 * num_frames]
@@ -232,7 +241,7 @@ def _mean_over_clips(
 
 def fit_linear_map(clips: Sequence[SpokenClip]) -> LinearMap:
     """From sound to z-scored lips, with the offset of each clip estimated."""
-    inputs = [stack_context(clip.speech.features[: clip.num_frames]) for clip in clips]
+    inputs = [stack_context(sound_spectra(clip.samples)[: clip.num_frames]) for clip in clips]
     lags = estimate_lags(
         [
             SyncClip(clip.name, clip.speaker, features, clip.lips)
