@@ -10,7 +10,7 @@ import numpy as np
 
 from moda.checkpoints import Checkpoint
 from moda.data.phone_corpus import PhoneCorpus
-from moda.evaluation.lips import sampled_motion, takes_phones, whole_speech
+from moda.evaluation.lips import sampled_motion, speech_kind, takes_phones, whole_speech
 from moda.evaluation.metrics import CLOSED_GAP
 from moda.landmarks import Array
 from moda.motion.lips import lips_of_motion, mean_identity
@@ -268,7 +268,7 @@ def _language(
     told = takes_phones(checkpoint)
     alone, known = Tally(), Tally()
     for index, utterance in enumerate(utterances):
-        speech = whole_speech(utterance.samples, utterance.labels)
+        speech = whole_speech(utterance.samples, utterance.labels, kind=speech_kind(checkpoint))
         untold = replace(speech, phones=None)
         gap, width = lips_of_motion(sampled_motion(checkpoint, untold, identity=identity))
         alone += tally_utterance(utterance.labels, gap, width, np.random.default_rng(index))

@@ -22,6 +22,7 @@ from moda.evaluation.lips import (
     SpokenClip,
     fit_linear_map,
     has_mean,
+    heard_by,
     known_phones,
     mean_motion,
     mean_of_seeds,
@@ -128,7 +129,9 @@ def lip_table(
     if options.compare is not None:
         say("lips: the other model")
         name, other = options.compare
-        rows.append(_sampled_row(f"other model, {name}", other, clips, options.seeds))
+        rows.append(
+            _sampled_row(f"other model, {name}", other, heard_by(other, clips), options.seeds)
+        )
         comparison = compare_rows(own, rows[-1], name)
     if options.portrait is None:
         notes.append("motion rendered and tracked again, since there is no portrait to render")
@@ -186,7 +189,10 @@ def damaged_clips(
         return add_at_ratio(samples, noise, NOISE_BELOW_SPEECH_DB)
 
     def changed(change: Callable[[Floats], Floats]) -> list[SpokenClip]:
-        return [replace(clip, speech=whole_speech(change(clip.samples))) for clip in clips]
+        return [
+            replace(clip, speech=whole_speech(change(clip.samples), kind=clip.kind))
+            for clip in clips
+        ]
 
     return {
         f"white and babble noise at {NOISE_BELOW_SPEECH_DB:.0f} dB": changed(noisy),

@@ -10,7 +10,7 @@ import numpy as np
 from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
 from moda.encoders.tracking import motion_from_landmarks
-from moda.evaluation.lips import sampled_motion, sound_spectra, whole_speech
+from moda.evaluation.lips import sampled_motion, sound_spectra, speech_kind, whole_speech
 from moda.evaluation.metrics import (
     blink_onsets,
     blinks_per_minute,
@@ -131,7 +131,9 @@ def liveliness_report(
     checkpoint: Checkpoint, motion: Motion, samples: Floats, clips: Sequence[PreparedClip]
 ) -> Liveliness:
     """Figures of a long ``motion`` of speech (N,) sampled with seed 0, beside real clips."""
-    start = whole_speech(samples)[: int(OTHER_SEED_SECONDS * FRAMES_PER_SECOND)]
+    start = whole_speech(samples, kind=speech_kind(checkpoint))[
+        : int(OTHER_SEED_SECONDS * FRAMES_PER_SECOND)
+    ]
     identity = mean_identity(checkpoint.space)
     other = sampled_motion(checkpoint, start, seed=1, identity=identity)
     model, blink = checkpoint.config.motion, motion.part("blink")[:, 0]

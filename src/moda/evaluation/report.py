@@ -26,7 +26,7 @@ from moda.evaluation.articulation import (
 from moda.evaluation.expressions import Expressions, expressions_report
 from moda.evaluation.hearing import Hearing, hearing_report
 from moda.evaluation.lip_table import LipTable, LipTableOptions, Say, lip_table
-from moda.evaluation.lips import SpokenClip, sampled_motion, spoken_clips, whole_speech
+from moda.evaluation.lips import SpokenClip, sampled_motion, speech_kind, spoken_clips, whole_speech
 from moda.evaluation.liveliness import Liveliness, liveliness_report
 from moda.evaluation.performance import (
     Performance,
@@ -159,7 +159,7 @@ def evaluate_model(
             f"there are {', '.join(sorted({clip.speaker for clip in clips}))}"
         )
     say("features of the clips")
-    spoken = spoken_clips(clips)
+    spoken = spoken_clips(clips, speech_kind(checkpoint))
     held_out = [clip for clip in spoken if clip.speaker in speakers]
     others = [clip for clip in spoken if clip.speaker not in speakers]
     lips = lip_table(
@@ -178,7 +178,9 @@ def evaluate_model(
     say("minutes of motion")
     sound = repeat_sound([clip.samples for clip in spoken], 60.0 * effort.minutes)
     identity = mean_identity(checkpoint.space)
-    motion = sampled_motion(checkpoint, whole_speech(sound), identity=identity)
+    motion = sampled_motion(
+        checkpoint, whole_speech(sound, kind=speech_kind(checkpoint)), identity=identity
+    )
     liveliness = liveliness_report(checkpoint, motion, sound, clips)
     say("silences, music and noise")
     silence = silence_report(checkpoint, _recordings(spoken, speakers, effort.silence_seconds))
