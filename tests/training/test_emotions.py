@@ -120,7 +120,7 @@ def test_named_points_go_where_the_units_say(space: MotionSpace, table: Floats) 
         assert offset["surprised"][brow, 1] < -5
     assert offset["disgusted"][0, 1] < -2  # upper lip
     assert offset["surprised"][152, 1] > 3  # chin
-    assert offset["contempt"][LEFT_CORNER, 1] < offset["contempt"][RIGHT_CORNER, 1] - 3
+    assert offset["contempt"][LEFT_CORNER, 1] < offset["contempt"][RIGHT_CORNER, 1] - 2.5
 
 
 def test_the_smile_and_the_sad_mouth_of_moda(space: MotionSpace, table: Floats) -> None:
@@ -191,7 +191,7 @@ def test_none_and_neutral_are_calm_and_the_rest_is_limited(
     assert np.abs(table[:, space.slice("pose")]).max() <= 3.0
     lids = table[:, space.slice("blink")]
     assert lids.min() >= -0.2
-    assert lids.max() <= 0.3
+    assert lids.max() < 0.4
     assert not table[:, space.slice("gaze")].any()
 
 

@@ -62,7 +62,7 @@ outer-eye distance."""
 LIP_PARTING: Mapping[int, float] = {25: 0.035, 26: 0.02}
 """Number of the unit -> what it adds to the gap in the middle of speaking lips, canonical units."""
 
-LID_CLOSING: Mapping[int, float] = {5: -0.16, 6: 0.3, 7: 0.12, 9: 0.2, 43: 0.12}
+LID_CLOSING: Mapping[int, float] = {5: -0.16, 6: 0.36, 7: 0.12, 9: 0.2, 43: 0.12}
 """Number of the unit -> how far the lids come together, in blinks; negative opens them wider."""
 
 
@@ -98,7 +98,7 @@ GAP_ERROR = 0.0003
 """How exactly the lip gaps become those of the units, canonical units."""
 DATA_ERROR = 1.0
 """How far the acted clips may be from the truth, in standard deviations of the motion."""
-LARGEST_DEVIATION: Mapping[str, float] = {"mouth": 2.5, "brows": 4.0, "cheeks": 2.5}
+LARGEST_DEVIATION: Mapping[str, float] = {"mouth": 1.8, "brows": 4.0, "cheeks": 2.5}
 """Limits of the parameters in standard deviations: the mouth must have room left for the speech."""
 
 
