@@ -290,7 +290,7 @@ def with_other_sounds(batch: Batch) -> Batch:
         next((other for other in others if names[other] != names[index]), (index + 1) % count)
         for index, others in enumerate(after)
     ]
-    return batch._replace(speech=batch.speech[chosen], phones=batch.phones[chosen])
+    return batch._replace(speech=batch.speech[chosen])
 
 
 def _denoise(
@@ -306,8 +306,7 @@ def _denoise(
     )
     motion = torch.from_numpy(batch.motion) - conditions.mean
     inside = torch.from_numpy(batch.weight)[..., None]
-    if model.autoencoder is not None:
-        motion = model.autoencoder.latents(motion)
+    motion = model.sampled_part(motion)
     noise = torch.randn_like(motion)
     noisy = objective.corrupt(motion, noise, level)
     predicted = model(
@@ -318,7 +317,7 @@ def _denoise(
     )
     loss = inside * (predicted - objective.target(motion, noise, level)) ** 2
     error = inside * (objective.estimate(noisy, predicted, level) - motion) ** 2
-    return float(loss.mean()), error
+    return float(loss.mean()), error if model.autoencoder is not None else model.decode(error)
 
 
 @torch.inference_mode()

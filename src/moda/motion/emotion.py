@@ -26,7 +26,7 @@ class EmotionOffsets:
             normalised = model.emotion_mean.detach().cpu().numpy()
             self._table = normalised * space.scale
         self._frame = 0
-        self._amounts = self._wanted()
+        self._amounts = np.zeros(len(EMOTIONS))  # the first frame is the photograph
 
     def next(self) -> Floats:
         """The offset of the next frame."""
