@@ -15,6 +15,7 @@ from moda.landmarks import (
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
     LEFT_BROW,
+    LIPS,
     MOUTH_CORNERS,
     NUM_SURFACE,
     RIGHT_BROW,
@@ -53,10 +54,16 @@ SQUINT_SHARE = 0.75
 """The lower lid's part in narrowing an eye over a raised cheek; in a blink it does little."""
 CHEEKS, CHEEK_RAISED = [280, 330, 50, 101], 0.02
 """Where a smile raises the face, and how far for a full squint, canonical units."""
-EXPRESSION_LIMIT = 3.5
-"""Soft limit of each expression parameter, in standard deviations."""
-MOUTH_WIDENING_LIMIT = 1.28
-"""Widest mouth, in widths of the mean face's: a smile on top of a smile saturates."""
+EXPRESSION_LIMIT = 6.0
+"""Soft limit of each expression parameter, in standard deviations. Those of the mouth are limited
+together, so that lips that meet still meet."""
+MOUTH_WIDENING_LIMIT, LEAST_WIDENING = 1.40, 0.14
+"""Widest mouth, in widths of the mean face's, and how much any mouth may widen, canonical units: a
+smile on top of a smile saturates."""
+CORNER_REACH = 0.30
+"""How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
+SIDEWAYS_GAIN = 1.06
+"""Of the lower face: drawn widths are read smaller than they are."""
 LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
 """Lip gaps below the first are closed; the second is where a gap is itself again."""
 GAZE_LIMIT = (0.055, 0.03)
@@ -191,7 +198,7 @@ class Retargeting:
         width = float(lip_width(space.canonical_face.astype(np.float64)))
         right, left = MOUTH_CORNERS
         self._own_width = float(rig.neutral[left, 0] - rig.neutral[right, 0])
-        widest = max(MOUTH_WIDENING_LIMIT * width, self._own_width + 0.02)
+        widest = max(MOUTH_WIDENING_LIMIT * width, self._own_width + LEAST_WIDENING)
         self._widening_room = widest - self._own_width
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
@@ -238,7 +245,7 @@ class Retargeting:
             rig: of that picture, with the topology of this portrait's.
             parameters: (B,) of the expression basis.
         """
-        parameters = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
+        parameters = self._limited(parameters)
         offset = np.tensordot(parameters, self._basis, 1)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
@@ -253,6 +260,16 @@ class Retargeting:
         )
         _touch_lips(shape)
         return shape
+
+    def _limited(self, parameters: Array) -> Array:
+        """Parameters (B,) within :data:`EXPRESSION_LIMIT`."""
+        limited = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
+        mouth = self._space.slice("mouth")
+        largest = float(np.abs(parameters[mouth] / self._deviation[mouth]).max())
+        if largest > 0.0:
+            share = float(soft_limit(largest, EXPRESSION_LIMIT)) / largest
+            limited[mouth] = share * parameters[mouth]
+        return limited
 
     def _saturate_width(self, offset: Array) -> None:
         right, left = MOUTH_CORNERS
@@ -288,6 +305,13 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
         tilt = (basis[:, brow] * places[:, None]).sum(1) / (places**2).sum()
         fitted[:, brow] = basis[:, brow].mean(1)[:, None] + places[:, None] * tilt[:, None]
     fitted *= share[:, None]
+    skin = np.ones(NUM_SURFACE)
+    skin[list(LIPS)] = 0.0
+    for corner in MOUTH_CORNERS:
+        away = canonical_face[:NUM_SURFACE, :2] - canonical_face[corner, :2]
+        near = skin * np.exp(-((np.linalg.norm(away, axis=1) / CORNER_REACH) ** 2))
+        fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
+    fitted[:, :, 0] *= 1.0 + (SIDEWAYS_GAIN - 1.0) * lower_face
     return fitted
 
 
