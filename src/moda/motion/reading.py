@@ -1,7 +1,7 @@
 """What the model reads from the tokens of the pretrained encoder: mouth, phones, voices.
 
-All of that is linear, because the encoder has done the work: see docs/experiments.md. Beside it,
-one convolution tells the transformer of the speech, from few numbers, so that minutes of faces
+The mouth is linear, because the encoder has done the work, and phones have one layer between: see
+docs/experiments.md. Beside them, one convolution tells the transformer of the speech, from few numbers, so that minutes of faces
 cannot be learned by heart.
 
 Axis letters: B batch, T frames of 25 fps, F features, C token channels, K compressed, M mouth,
@@ -22,8 +22,8 @@ from moda.motion.layers import BLOCK_NORM_EPS, moving_mean
 
 MOUTH_FRAMES = 3
 """Frames of which the mouth of the middle one is read."""
-PHONE_TOKENS = 5
-"""Tokens of 20 ms of which the phone of the middle one is read."""
+PHONE_TOKENS, PHONE_WIDTH = 7, 96
+"""Tokens of 20 ms of which the phone of the middle one is read, and the layer between."""
 HEARD_FRAMES = 5
 """Frames that the convolution of the transformer's tokens sees."""
 
@@ -53,7 +53,11 @@ class SpeechReader(nn.Module):
         self.register_buffer("token_scale", torch.ones(channels))
         self.compress = nn.Linear(channels, config.compressed)
         self.mouth_head = nn.Linear(MOUTH_FRAMES * channels, mouth_size)
-        self.phone_head = nn.Conv1d(channels, config.num_phones, PHONE_TOKENS)
+        self.phone_head = nn.Sequential(
+            nn.Conv1d(channels, PHONE_WIDTH, PHONE_TOKENS),
+            nn.GELU(),
+            nn.Conv1d(PHONE_WIDTH, config.num_phones, 1),
+        )
         num_judged = 2 * (config.num_phones + config.compressed)
         self.voice_head = nn.Linear(len(config.voice_spans) * num_judged, 1)
         for head in (self.compress, self.mouth_head, self.phone_head, self.voice_head):

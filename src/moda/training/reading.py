@@ -1,7 +1,7 @@
 """What the speech reader knows before the flow is trained: fitted, not trained step by step.
 
 The mouth is a ridge regression (A. Hoerl and R. Kennard, "Ridge regression", 1970) on the tokens of
-speakers whose sound is in sync; phones and voices are logistic regressions on speech with phones.
+speakers whose sound is in sync; phones have one hidden layer, and voices a logistic regression, on speech with phones.
 
 Axis letters: T frames, N samples of a regression, F features, C token channels, K compressed,
 M mouth.
@@ -23,7 +23,7 @@ from moda.data.dataset import TrainingClip
 from moda.data.sync import rows_at
 from moda.landmarks import MOUTH_CORNERS, Array, lip_gaps
 from moda.motion.listening import widened, with_context
-from moda.motion.reading import MOUTH_FRAMES, PHONE_TOKENS, SpeechReader
+from moda.motion.reading import MOUTH_FRAMES, PHONE_TOKENS, PHONE_WIDTH, SpeechReader
 from moda.phones import Phone
 from moda.structures import Floats, MotionSpace
 from moda.training.phone_items import PhoneItem, SpeechCorpora
@@ -32,7 +32,7 @@ FOLDS = 5
 """Groups of speakers whose mouths are read by what the others taught."""
 AUGMENTED_WEIGHT = 0.25
 """Of a frame of a changed sound beside one of the clean sound."""
-PHONE_BATCH, PHONE_LEARNING_RATE, PHONE_DECAY = 4096, 1e-3, 0.05
+PHONE_BATCH, PHONE_LEARNING_RATE, PHONE_DECAY, PHONE_DROPOUT = 2048, 2e-3, 0.02, 0.2
 NATURAL_SHARE = 0.25
 """Of the tokens of a batch; their phones are guesses."""
 LABEL_SMOOTHING = 0.05
@@ -217,13 +217,15 @@ def fit_phones(
     steps: int,
     seed: int,
 ) -> None:
-    """Fit the phone head in place: a logistic regression on five tokens."""
+    """Fit the phone head in place: one hidden layer on seven tokens."""
     generator = np.random.default_rng([seed, 0x9F0])
     groups = [_PhoneTokens(reader, items) for items in (synthetic, natural) if len(items)]
     shares = [1.0 - NATURAL_SHARE, NATURAL_SHARE] if len(groups) == 2 else [1.0]
     torch.manual_seed(seed)
-    head = nn.Linear(groups[0].size, reader.config.num_phones)
-    nn.init.zeros_(head.weight)
+    conv, _, last = reader.phone_head
+    first = nn.Linear(groups[0].size, PHONE_WIDTH)
+    second = nn.Linear(PHONE_WIDTH, reader.config.num_phones)
+    head = nn.Sequential(nn.Dropout(PHONE_DROPOUT), first, nn.GELU(), second)
     optimizer = torch.optim.AdamW(head.parameters(), PHONE_LEARNING_RATE, weight_decay=PHONE_DECAY)
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -238,8 +240,9 @@ def fit_phones(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        weight = head.weight.reshape(len(head.weight), PHONE_TOKENS, -1).transpose(1, 2)
-        reader.phone_head.load_state_dict({"weight": weight, "bias": head.bias})
+        weight = first.weight.reshape(PHONE_WIDTH, PHONE_TOKENS, -1).transpose(1, 2)
+        conv.load_state_dict({"weight": weight, "bias": first.bias})
+        last.load_state_dict({"weight": second.weight[:, :, None], "bias": second.bias})
 
 
 class _PhoneTokens:
@@ -262,7 +265,7 @@ class _PhoneTokens:
         self.size = PHONE_TOKENS * self._tokens.shape[1]
 
     def draw(self, count: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Stacked tokens (count, 5 C) and phones (count,)."""
+        """Stacked tokens (count, 7 C) and phones (count,)."""
         chosen = generator.integers(len(self._first), size=count)
         rows = self._first[chosen, None] + np.arange(PHONE_TOKENS)
         inputs = self._tokens[rows].reshape(count, -1).astype(np.float32)
