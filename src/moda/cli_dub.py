@@ -32,7 +32,7 @@ def dub(
     voice: options.Voice = None,
     subtitles: options.Subtitles = False,
     expression: options.Expression = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     model: options.ModelName = None,
     device: options.Device = "auto",
     synthetic_metadata: options.SyntheticMetadata = True,

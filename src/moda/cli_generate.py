@@ -59,7 +59,7 @@ def generate(
     gaze: options.GazeName = None,
     lips_only: options.LipsOnly = False,
     driving: options.Driving = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = None,
     fps: options.FramesPerSecond = 25.0,
     size: options.Size = None,
     full_frame: options.FullFrame = True,

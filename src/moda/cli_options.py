@@ -98,7 +98,12 @@ Driving = Annotated[
     Path | None,
     typer.Option(metavar="VIDEO", help="Take head, brows and eyes from this video."),
 ]
-Seed = Annotated[int, typer.Option(help="Another seed moves head and eyes differently.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Another number, another performance.", show_default="from portrait and speech"
+    ),
+]
 
 # What is seen
 FramesPerSecond = Annotated[float, typer.Option("--fps", help="Frames per second, 10 to 60.")]

@@ -121,7 +121,7 @@ def dub(
     footage: str | Path,
     speech: str | Path | SpokenText,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     expression: float = 1.0,
     phones: tuple[PhoneSegment, ...] = (),
     progress: Progress | None = None,

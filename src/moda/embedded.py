@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from moda.checkpoints import Checkpoint
@@ -15,6 +15,7 @@ from moda.errors import InputError
 from moda.landmarks import Array
 from moda.motion.aligning import heard_shares
 from moda.motion.controls import scale_motion
+from moda.motion.seeding import derive_seed
 from moda.motion.speaking import speak
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture
@@ -70,6 +71,9 @@ class EmbeddedSystem:
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
     ) -> Iterator[Motion]:
+        if options.seed is None:
+            seed, sound = derive_seed(actor.identity, sound)
+            options = replace(options, seed=seed)
         return speak(
             self.checkpoint.model,
             self.space,

@@ -56,7 +56,7 @@ def animate_group(
     folder: Path,
     *,
     in_turns: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     style: Style | None = None,
     frames_per_second: float = 25.0,
     size: int | Literal["own"] | None = None,
@@ -70,7 +70,7 @@ def animate_group(
         speakers: Who says what; faces that are not named stay still.
         folder: For the sound, must exist as long as the video is used.
         in_turns: One after the other, instead of all from the beginning.
-        seed: Every face has a seed of its own that follows from it.
+        seed: Every face has a seed of its own that follows from it; None derives them.
         style, frames_per_second, size, options: As in :meth:`TalkingHead.generate`, for all faces.
 
     Raises:
@@ -86,7 +86,7 @@ def animate_group(
             image,
             sound,
             face=speaker.face,
-            seed=seed + index,
+            seed=None if seed is None else seed + index,
             style=style,
             frames_per_second=frames_per_second,
             size=size,

@@ -83,7 +83,7 @@ class VideoJob:
     gaze: str | None = None
     lips_only: bool = False
     driving: Path | None = None
-    seed: int = 0
+    seed: int | None = None
     fps: float = 25.0
     size: str | None = None
     full_frame: bool = True

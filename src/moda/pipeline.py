@@ -255,7 +255,7 @@ class TalkingHead:
         *,
         style: Style | None = None,
         phones: str | Path | Sequence[PhoneSegment] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         num_steps: int | None = None,
         guidance_scale: float | None = None,
         frames_per_second: float = FRAMES_PER_SECOND,
@@ -284,7 +284,7 @@ class TalkingHead:
             style: Emotions over time.
             phones: What is said with its times, or a text file of it
                 (:func:`moda.phones.read_phone_times`); lips are surer then. Mesh renderer only.
-            seed: Another seed moves head and eyes differently.
+            seed: Another seed is another performance; None derives one from portrait and speech.
             num_steps: Of the sampler, 1..1000; None is what the model was made for.
             guidance_scale: How much the motion follows speech and emotion, 1..10.
             frames_per_second: Of the video, 10..60.

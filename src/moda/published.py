@@ -17,7 +17,7 @@ recordings, and nowhere else:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -51,6 +51,7 @@ from moda.motion.published import (
     start_motion,
 )
 from moda.motion.sampler import sample_motion, sampling_options
+from moda.motion.seeding import derive_seed
 from moda.published_weights import LivePortrait, load_hubert, load_live_portrait
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.renderer import NeuralRenderer
@@ -122,6 +123,9 @@ class PublishedSystem:
                 "the rate of blinks and the gaze are part of what moda-base samples and cannot be "
                 "set; leave them out, or choose moda-tiny"
             )
+        if options.seed is None:
+            seed, sound = derive_seed(actor.identity, sound)
+            options = replace(options, seed=seed)
         motions = self._speak_with_amounts(actor, sound, options)
         if options.lips_only or options.guide is not None:
             return keep_mouth_only(motions, actor.rest, options.guide)
@@ -204,7 +208,7 @@ class PublishedSystem:
             speech,
             identity=actor.identity,
             style=options.style,
-            generator=torch.Generator().manual_seed(options.seed),
+            generator=torch.Generator().manual_seed(options.seed or 0),
             initial_motion=start.row,
             precision=self.precision,
             **sampling,

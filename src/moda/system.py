@@ -78,7 +78,8 @@ class SpeakingOptions:
     """How speech becomes motion. Raises :class:`InputError` for values outside the limits."""
 
     style: Style = field(default_factory=Style)
-    seed: int = 0
+    seed: int | None = None
+    """None derives one from portrait and speech."""
     num_steps: int | None = None
     """Of the sampler, 1..1000; None is what the model was made for."""
     guidance_scale: float | None = None
@@ -97,7 +98,8 @@ class SpeakingOptions:
     """What is said, with its times, where it is known."""
 
     def __post_init__(self) -> None:
-        require_range("seed", self.seed, 0, 2**63 - 1)
+        if self.seed is not None:
+            require_range("seed", self.seed, 0, 2**63 - 1)
         if self.blink_rate is not None:
             require_range("blinks a minute", self.blink_rate, 0.0, MAX_BLINK_RATE)
         if self.gaze not in (None, *get_args(Gaze)):

@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moda.motion.emotion import EmotionOffsets
+from moda.motion.emotion import EmotionOffsets, part_with_speech
 from moda.motion.guiding import Guide, mouth_columns
 from moda.motion.idle import (
     ACCENT_BROWS,
     ACCENT_PITCH_DEGREES,
     AccentRule,
     BlinkRule,
-    GazeRule,
+    Centred,
+    EasedStart,
+    Fixations,
     LipClosure,
     LipRest,
     SteadyHead,
@@ -30,12 +32,15 @@ MOVABLE: Mapping[str, tuple[str, ...]] = {
 """Parts of the motion that the amount of expression acts on; lids and gaze of the mesh have rules
 of their own."""
 
+EASED = ("brows", "cheeks")
+"""Parts of the mesh motion that begin as the portrait has them."""
+
 GATE_STEP = 1.0 / 3.0
 """The mouth needs three frames from rest to speech and back."""
 
 
 def shape_motion(
-    pairs: Iterable[tuple[Motion, Speech]],
+    pairs: Iterable[tuple[Motion, Speech, bool]],
     *,
     seed: int,
     emotion: EmotionOffsets | None = None,
@@ -52,8 +57,9 @@ def shape_motion(
     Closures come last: no amount of expression keeps lips open at a p.
 
     Args:
-        pairs: consecutive stretches of motion, each with the speech of the same frames.
-        seed: decides blinks, glances and accents.
+        pairs: consecutive stretches of motion, each with the speech of the same frames, and whether
+            it is known to be the last.
+        seed: decides blinks and accents.
         emotion: what is added to the frames, also to a resting mouth.
         blink: whether to blink at all.
         blink_rate: blinks a minute; None is the usual rate, or as the guide blinks.
@@ -65,9 +71,9 @@ def shape_motion(
     """
     eyes = EyeOptions(blink_rate if blink else 0.0, gaze)
     face = _ShownFace(seed, emotion, eyes, guide, lips_only=lips_only)
-    for motion, speech in pairs:
+    for motion, speech, is_last in pairs:
         shown = scale_motion(
-            face.shape(motion, speech),
+            face.shape(motion, speech, is_last=is_last),
             rest=motion.space.rest,
             head_motion=head_motion,
             expression=expression,
@@ -102,8 +108,10 @@ class _ShownFace:
         self._guide = None if guide is None else Guide(guide)
         self._lips_only = lips_only
         self._blinks = BlinkRule(seed, eyes.blink_rate)
-        self._glances = GazeRule(seed, on_camera=eyes.gaze == "camera")
+        self._fixations = Fixations(on_camera=eyes.gaze == "camera")
         self._steady = SteadyHead()
+        self._centred_head, self._centred_gaze = Centred(), Centred()
+        self._eased = EasedStart()
         self._accents = AccentRule(seed)
         self._closure: LipClosure | None = None
         self._rest: LipRest | None = None
@@ -114,23 +122,30 @@ class _ShownFace:
         self._closure = self._closure or LipClosure(space)
         return self._closure
 
-    def shape(self, motion: Motion, speech: Speech) -> Motion:
+    def shape(self, motion: Motion, speech: Speech, *, is_last: bool) -> Motion:
         """The same stretch with resting lips, blinks, gaze and emotion."""
         space, values = motion.space, motion.values.copy()
         self._rest = self._rest or LipRest(self.closure(space))
-        pose, lid_columns = space.slice("pose"), space.slice("blink")
+        pose, gaze_columns = space.slice("pose"), space.slice("gaze")
+        lid_columns = space.slice("blink")
+        eased = [k for name in EASED for k in range(space.size)[space.slice(name)]]
         lids, gaze = np.zeros((len(values), 1), np.float32), np.zeros((len(values), 2), np.float32)
         for index, activity in enumerate(speech.activity):
             self._gate += float(np.clip(activity - self._gate, -GATE_STEP, GATE_STEP))
             self._rest(values[index], self._gate)
-            values[index, pose] = self._steady(values[index, pose])
-            lids[index] = self._blinks.next(float(activity))
-            gaze[index] = self._glances.next(float(activity))
+            head = self._centred_head(values[index, pose])
+            values[index, pose] = self._steady(space.rest[pose] + head)
+            values[index, eased] = self._eased(values[index, eased])
+            lids[index] = self._blinks.next(
+                float(activity), len(values) - index if is_last else None
+            )
+            gaze[index] = self._fixations.next(self._centred_gaze(values[index, gaze_columns]))
         values += np.outer(self._stress(speech), accent_change(space))
         face = self._other_face(values, space)
         added: Floats = np.zeros_like(values)
         if self._emotion is not None:
             added = np.stack([self._emotion.next() for _ in range(len(values))])
+            added = part_with_speech(added, face, self.closure(space))
         if self._lips_only:
             added[:, _all_but(mouth_columns(space), space)] = 0.0
         is_ruled = self._guide is None and not self._lips_only
@@ -147,7 +162,8 @@ class _ShownFace:
 
     def _stress(self, speech: Speech) -> list[float]:
         """(T,) how much brows and head go along with the speech."""
-        levels = zip(speech.features.mean(1), speech.activity, strict=True)
+        loudness = speech.loudness if speech.loudness is not None else np.zeros(len(speech))
+        levels = zip(loudness, speech.activity, strict=True)
         return [self._accents.next(float(level), float(active)) for level, active in levels]
 
     def _other_face(self, values: Floats, space: MotionSpace) -> Floats:

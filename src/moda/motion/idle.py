@@ -1,8 +1,8 @@
-"""What is not sampled: blinks, glances, closed lips where they must be and where nobody speaks.
+"""What is not sampled: blinks, closed lips where they must be and where nobody speaks, inertia.
 
 All are rules. A blink has to close the eye fully, and minutes of training clips hold too few blinks
-and glances to learn their timing from; real people in the clips keep their lips open in half of the
-pauses, which looks wrong on a photograph that was taken with the mouth closed.
+to learn their timing from; real people in the clips keep their lips open in half of the pauses,
+which looks wrong on a photograph that was taken with the mouth closed.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ class BlinkRule:
         shortest = SHORTEST_BLINK_SECONDS * min(self._slowness, 1.0)
         return draw_seconds(self._random, MEAN_BLINK_SECONDS * self._slowness, 0.55, shortest)
 
-    def next(self, activity: float) -> float:
-        """Lid position 0..1 of the next frame."""
+    def next(self, activity: float, frames_left: int | None = None) -> float:
+        """Lid position 0..1 of the next frame; no blink begins that would outlast the end.
+
+        ``frames_left`` counts this frame and those after it, where the end is known.
+        """
         if self._is_off:
             return 0.0
         self._remaining -= 1.0 / FRAMES_PER_SECOND
@@ -70,7 +73,10 @@ class BlinkRule:
         pause = self._was_active and activity < 0.5
         self._was_active = activity >= 0.5
         share = self._waited / (self._waited + max(self._remaining, 0.0))
-        if not self._queue and (self._remaining <= 0.0 or (pause and share > PAUSE_BLINK_SHARE)):
+        is_time = self._remaining <= 0.0 or (pause and share > PAUSE_BLINK_SHARE)
+        if frames_left is not None and frames_left <= 2 * len(BLINK_PROFILE) + 2:
+            is_time = False
+        if not self._queue and is_time:
             self._queue.extend(BLINK_PROFILE.tolist())
             if self._random.random() < DOUBLE_BLINK_SHARE:
                 self._queue.extend([0.0, 0.0, *BLINK_PROFILE.tolist()])
@@ -78,57 +84,36 @@ class BlinkRule:
         return self._queue.popleft() if self._queue else 0.0
 
 
-MEAN_FIXATION_SECONDS = 1.6
-SHORTEST_FIXATION_SECONDS = 0.4
-FIXATION_SPREAD = np.array([0.009, 0.006])
-"""Where eyes rest that look at somebody: they wander over the face. Canonical units; 0.02 is about
-five degrees."""
-GLANCE_SHARE = 0.14
-"""Fixations that look away from the camera."""
-GLANCE_SIZE = np.array([0.024, 0.010])
-MEAN_GLANCE_SECONDS = 0.7
-ON_CAMERA_SHARE = 0.35
-"""Of the fixations' spread, for eyes that are to stay on the camera; none at all looks dead."""
+SHORTEST_FIXATION_SECONDS = 0.24
+SACCADE_SIZE = np.array([0.006, 0.004])
+"""How far the sampled gaze must go from where the eyes rest before they follow, canonical units;
+0.02 is about five degrees."""
 SACCADE_SHARE = 0.75
 """Of the way that the eyes make in one frame."""
+ON_CAMERA_SHARE = 0.35
+"""Of the way, for eyes that are to stay on the camera; none at all looks dead."""
 
 
-class GazeRule:
-    """Draws gaze offsets frame by frame: fixations on the camera, small jumps, short glances away.
+class Fixations:
+    """Turns the gaze that the flow samples into what eyes do: rest, and jump.
 
-    People who talk to a camera look away for a moment while they think, more often at the start of
-    a phrase than at its end (A. Kendon, "Some functions of gaze-direction in social interaction",
-    Acta Psychologica 1967); the shares here are at the calm end.
+    Eyes never drift slowly from one place to another (R. Leigh and D. Zee, "The neurology of eye
+    movements", 2015); sampled gaze does, as tracked gaze does.
     """
 
-    def __init__(self, seed: int, *, on_camera: bool = False) -> None:
-        self._random = np.random.default_rng([seed, 0x6A2E])
-        self._glance_share = 0.0 if on_camera else GLANCE_SHARE
-        self._spread = FIXATION_SPREAD * (ON_CAMERA_SHARE if on_camera else 1.0)
+    def __init__(self, *, on_camera: bool = False) -> None:
+        self._share = ON_CAMERA_SHARE if on_camera else 1.0
         self._target = np.zeros(2)
         self._gaze = np.zeros(2)
-        self._remaining = self._duration(MEAN_FIXATION_SECONDS)
-        self._is_away = False
-        self._was_active = False
+        self._age = 0
 
-    def _duration(self, mean_seconds: float) -> float:
-        return draw_seconds(self._random, mean_seconds, 0.6, SHORTEST_FIXATION_SECONDS)
-
-    def next(self, activity: float) -> Floats:
+    def next(self, sampled: Floats) -> Floats:
         """Gaze (2,) of the next frame, across and down, canonical units."""
-        self._remaining -= 1.0 / FRAMES_PER_SECOND
-        begins = activity >= 0.5 and not self._was_active
-        self._was_active = activity >= 0.5
-        if self._remaining <= 0.0 or (begins and self._random.random() < 0.3):
-            away = not self._is_away and self._random.random() < self._glance_share
-            self._is_away = bool(away)
-            if away:
-                side = self._random.choice([-1.0, 1.0])
-                share = self._random.uniform(0.7, 1.3)
-                self._target = share * GLANCE_SIZE * [side, self._random.uniform(-1.0, 1.0)]
-            else:
-                self._target = self._spread * self._random.standard_normal(2)
-            self._remaining = self._duration(MEAN_GLANCE_SECONDS if away else MEAN_FIXATION_SECONDS)
+        self._age += 1
+        wanted = self._share * sampled.astype(np.float64)
+        far = np.linalg.norm((wanted - self._target) / SACCADE_SIZE) > 1.0
+        if far and self._age >= SHORTEST_FIXATION_SECONDS * FRAMES_PER_SECOND:
+            self._target, self._age = wanted, 0
         self._gaze = self._gaze + SACCADE_SHARE * (self._target - self._gaze)
         return self._gaze.astype(np.float32)
 
@@ -218,6 +203,46 @@ class SteadyHead:
         self._first = self._first + self._share * (value - self._first)
         self._second = self._second + self._share * (self._first - self._second)
         return self._second.astype(np.float32)
+
+
+CENTRING_SECONDS = 5.0
+EASING_SECONDS = 1.0
+
+
+class Centred:
+    """Motion that begins at rest and stays around it: no drift, however long the speech is.
+
+    What is taken off is a slow mean that begins at the first frame: a high-pass of first order.
+    """
+
+    def __init__(self, seconds: float = CENTRING_SECONDS) -> None:
+        self._rate = 1.0 / (seconds * FRAMES_PER_SECOND)
+        self._mean: NDArray[np.float64] | None = None
+
+    def __call__(self, values: Floats) -> Floats:
+        """Values (n,) of the next frame -> their deviation from the slow mean."""
+        row = values.astype(np.float64)
+        if self._mean is None:
+            self._mean = row.copy()
+        self._mean += self._rate * (row - self._mean)
+        deviation: Floats = (row - self._mean).astype(np.float32)
+        return deviation
+
+
+class EasedStart:
+    """Values that begin at the portrait's own and ease away from them."""
+
+    def __init__(self) -> None:
+        self._excess: NDArray[np.float64] | None = None
+
+    def __call__(self, values: Floats) -> Floats:
+        """Deviation (n,) from the portrait in the next frame -> what is shown."""
+        row = values.astype(np.float64)
+        if self._excess is None:
+            self._excess = row.copy()
+        shown: Floats = (row - self._excess).astype(np.float32)
+        self._excess *= np.exp(-1.0 / (EASING_SECONDS * FRAMES_PER_SECOND))
+        return shown
 
 
 class LipClosure:

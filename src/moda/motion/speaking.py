@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 
 from moda.config import SamplerConfig
@@ -15,6 +16,9 @@ from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.structures import Floats, Motion, MotionSpace, Speech
 from moda.system import SpeakingOptions
+
+SHORTEST_END_FRAMES = 16
+"""A blink must be over at the end, and takes less."""
 
 
 def speak(
@@ -42,12 +46,12 @@ def speak(
         heard,
         identity=identity,
         style=options.style,
-        generator=torch.Generator().manual_seed(options.seed),
+        generator=torch.Generator().manual_seed(options.seed or 0),
         **sampling,
     )
     return shape_motion(
-        ((motion, heard.recall(len(motion))) for motion in sampled),
-        seed=options.seed,
+        ((motion, heard.recall(len(motion)), is_last) for motion, is_last in with_end(sampled)),
+        seed=options.seed or 0,
         emotion=EmotionOffsets(model, space, options.style),
         blink=options.blink,
         blink_rate=options.blink_rate,
@@ -57,6 +61,20 @@ def speak(
         head_motion=options.amounts.head_motion,
         expression=options.amounts.expression,
     )
+
+
+def with_end(stretches: Iterable[Motion]) -> Iterator[tuple[Motion, bool]]:
+    """Each stretch, and whether it is the last; a short last one joins the one before it."""
+    held: Motion | None = None
+    for stretch in stretches:
+        if held is not None and len(stretch) < SHORTEST_END_FRAMES:
+            held = Motion(np.concatenate([held.values, stretch.values]), held.space)
+            continue
+        if held is not None:
+            yield held, False
+        held = stretch
+    if held is not None:
+        yield held, True
 
 
 class HeardSpeech:

@@ -29,7 +29,7 @@ from moda.rendering.compositing import Plate, make_plate
 from moda.rendering.eyes import LID_REGION, EyePair
 from moda.rendering.geometry import FrameGeometry, Head
 from moda.rendering.mouth import MouthInterior
-from moda.rendering.rig import OVAL, Rig, build_rig, smoothstep
+from moda.rendering.rig import OVAL, UPPER_LID_SHARE, Rig, build_rig, smoothstep
 from moda.rendering.warp import (
     TEXTURE_ZOOM,
     WarpBuffers,
@@ -47,6 +47,12 @@ FOLDING_MARGIN = 0.25
 UPPER_FACE_SHARE = 0.8
 LID_SHARE = 0.25
 """Of the expression's own motion of the lids: blinks are a procedure of their own."""
+WIDEST_LIDS = 0.25
+"""How far an eye may open beyond that of the photograph, in blinks."""
+SQUINT_SHARE = 0.75
+"""The lower lid's part in narrowing an eye over a raised cheek; in a blink it does little."""
+CHEEKS, CHEEK_RAISED = [280, 330, 50, 101], 0.02
+"""Where a smile raises the face, and how far for a full squint, canonical units."""
 EXPRESSION_LIMIT = 3.5
 """Soft limit of each expression parameter, in standard deviations."""
 MOUTH_WIDENING_LIMIT = 1.28
@@ -196,20 +202,30 @@ class Retargeting:
         return self._basis
 
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
-        """Face geometry, closing of the eyes (2,) in 0..1, iris offset (2,) canonical units."""
+        """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
         parts = {
             name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
         }
         gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
-        closing = np.clip(parts["blink"], 0.0, 1.0)
+        closing = np.clip(parts["blink"], -WIDEST_LIDS, 1.0)
         opening = np.array([blink.gap for blink in self._rig.blinks])
         lowered = np.clip(LID_FOLLOWS_GAZE * max(gaze[1], 0.0) / opening, 0.0, 0.4)
         closing = closing + (1.0 - closing) * lowered
         shape = self._shape(row[: len(self._basis)].astype(np.float64))
-        for blink, amount in zip(self._rig.blinks, closing, strict=True):
-            blink.apply(shape, float(amount))
+        lower_share = self._lower_lid_share(shape, closing)
+        for blink, amount, share in zip(self._rig.blinks, closing, lower_share, strict=True):
+            blink.apply(shape, float(amount), float(share))
+        lid = np.maximum(closing, 0.0) * (1.0 - lower_share) / UPPER_LID_SHARE
         head = self._head(row)
-        return FrameGeometry(shape, self._rig.project(shape, head), head), closing, gaze
+        return FrameGeometry(shape, self._rig.project(shape, head), head), lid, gaze
+
+    def _lower_lid_share(self, shape: Array, closing: Array) -> Array:
+        """(2,) the lower lids' part of the closing: a smile squints from below, sleep does not."""
+        raised = float((self._rig.neutral[CHEEKS, 1] - shape[CHEEKS, 1]).mean())
+        squint = (1.0 - np.clip(closing, 0.0, 1.0) ** 2) * smoothstep(0.0, CHEEK_RAISED, raised)
+        least = 1.0 - UPPER_LID_SHARE
+        result: Array = least + (SQUINT_SHARE - least) * squint
+        return result
 
     def _shape(self, parameters: Array) -> Array:
         """Face (468, 3) with expression, lips never crossing and closed when nearly so."""

@@ -64,7 +64,7 @@ class VideoOptions(BaseModel, extra="forbid"):
 
     emotion: str | None = None
     intensity: float = 1.0
-    seed: int = 0
+    seed: int | None = None
     size: int | None = None
     full_frame: bool = True
     head_motion: float = 1.0
@@ -84,7 +84,8 @@ class VideoOptions(BaseModel, extra="forbid"):
             value = getattr(self, name)
             require_range(name, value if math.isfinite(value) else -1.0, 0, 2)
         require_range("intensity", self.intensity, 0, 1)
-        require_range("seed", self.seed, 0, 2**63 - 1)
+        if self.seed is not None:
+            require_range("seed", self.seed, 0, 2**63 - 1)
         if self.size is not None:
             require_range("size", self.size, 64, 2160)
         if self.blink_rate is not None:

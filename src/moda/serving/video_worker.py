@@ -40,7 +40,7 @@ class VideoRequest:
     output: Path
     emotion: str | None = None
     intensity: float = 1.0
-    seed: int = 0
+    seed: int | None = None
     size: int | None = None
     full_frame: bool = True
     head_motion: float = 1.0

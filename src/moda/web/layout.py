@@ -210,7 +210,7 @@ def _first_options() -> dict[str, Any]:
         )
     with gr.Row():
         seed = gr.Number(
-            0, label="Seed", info=said["seed"], precision=0, minimum=0, min_width=140,
+            None, label="Seed", info=said["seed"], precision=0, minimum=0, min_width=140,
             elem_id="seed",
         )  # fmt: skip
         with gr.Column(min_width=140):

@@ -192,7 +192,7 @@ class WebPage:
             speech,
             style=style,
             phones=phones,
-            seed=int(choices.seed or 0),
+            seed=None if choices.seed is None else int(choices.seed),
             num_steps=int(choices.steps or 0) or None,
             guidance_scale=choices.guidance_scale or None,
             frames_per_second=choices.frames_per_second,

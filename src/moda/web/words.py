@@ -20,7 +20,7 @@ EXPLANATIONS = {
     "intensity": "How much of the emotion shows",
     "head_motion": "0 holds the head still, 1 is natural",
     "expression": "Amount of mouth, brows and cheeks, 1 is natural",
-    "seed": "Another number moves head and eyes differently, lips the same",
+    "seed": "Another number, another performance; empty: one from portrait and speech",
     "full_frame": "The whole picture; otherwise only the head",
     "size": "Longer side in pixels",
     "rate": "Of the video",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from media_files import EXAMPLES, tone, write_moving_portrait, write_wav
 from moda import cli
 from moda.checkpoints import load_motion_space
 from moda.errors import InputError
+from moda.evaluation.face_embedding import load_face_embedder
 from moda.evaluation.videos import identity
 from moda.evaluation.videos.generation import Cost, Task, make_video, peak_memory_mb
 from moda.evaluation.videos.learned import (
+    Absent,
+    FaceScorer,
     FrechetScorer,
     IdentityScorer,
     PerceptualScorer,
@@ -29,9 +33,10 @@ from moda.evaluation.videos.learned import (
 )
 from moda.evaluation.videos.measuring import Measured, Placement
 from moda.evaluation.videos.metrics import METRICS
+from moda.evaluation.videos.page import page
 from moda.evaluation.videos.protocol import Crop, read_protocol, seal
 from moda.evaluation.videos.references import frame_box, head_box, read_samples, resized
-from moda.evaluation.videos.report import write_report
+from moda.evaluation.videos.report import markdown, write_report
 from moda.evaluation.videos.rows import REAL, RENDERED, STILL
 from moda.evaluation.videos.running import Evaluation, evaluate_videos, of_rows
 from moda.evaluation.videos.syncnet import SyncNet
@@ -110,6 +115,7 @@ class Run:
             data = (folder / "copies" / f"{source}.mp4").read_bytes()
             (folder / "copies" / f"{emotion}.mp4").write_bytes(data)
         self.scorers: list[Scorer] = [
+            FaceScorer(load_face_embedder(), min_faces=20),
             SyncScorer(PoolingSyncNet()),
             IdentityScorer("csim_sface", lambda face: face.astype(np.float32).ravel()),
             PerceptualScorer(lambda a, b: (a - b).abs().mean()),
@@ -146,6 +152,14 @@ class TestFigures:
             run.figure(REAL, "sync_distance"), rel=0.05
         )
 
+    def test_a_copy_shows_the_same_person_as_the_real_video(self, run: Run) -> None:
+        assert run.figure("same", "identity_similarity") == pytest.approx(
+            run.figure(REAL, "identity_similarity"),
+            abs=5e-3,  # the coding
+        )
+        assert run.figure(STILL, "identity_similarity") > 0.999
+        assert 0.0 < run.figure("same", "face_frechet") < 0.02
+
     def test_rows_stand_between_ceiling_and_floor(self, run: Run) -> None:
         for key in ("psnr_face", "ssim_face"):
             assert run.figure(STILL, key) < run.figure(RENDERED, key) < run.figure("same", key)
@@ -166,6 +180,7 @@ class TestFigures:
 
     def test_nothing_is_compared_with_itself(self, run: Run) -> None:
         paired = {"psnr_whole", "ssim_face", "lmd", "mouth_lmd", "lip_correlation", "lpips", "fid"}
+        paired |= {"face_frechet"}
         assert not paired & set(run.table[REAL])
 
     def test_stated_figures_are_marked(self, run: Run) -> None:
@@ -239,6 +254,15 @@ class TestReport:
         assert "## Picture" in text
         assert "Left out" not in text
 
+    def test_what_is_left_out_has_a_command_or_none(self, run: Run) -> None:
+        absent = [Absent("A", "too few <frames>"), Absent("B", "not here", "fetch b")]
+        evaluation = replace(run.evaluation, absent=absent)
+        text = markdown(evaluation, run.table)
+        assert "- A: too few <frames>.\n- B: not here. Get it with `fetch b`\n" in text
+        assert "<li>A: too few &lt;frames&gt;.</li><li>B: not here. Get it with <code>" in page(
+            evaluation, run.table
+        )
+
 
 class TestWithoutRealVideo:
     def test_rows_stay_and_nothing_is_made_up(self, tmp_path: Path) -> None:
@@ -265,7 +289,7 @@ class TestWithoutRealVideo:
         evaluation = evaluate_videos(opened, tmp_path, make=make)
         table = write_report(evaluation, tmp_path)
         assert table[REAL] == table[RENDERED] == {}
-        assert "mouth_amplitude" in table[STILL]
+        assert {"mouth_amplitude", "identity_similarity"} <= set(table[STILL])
         assert table["ours"]["real_time_factor"].mean == pytest.approx(costs[0].real_time_factor)
         assert 0.0 < costs[0].first_frame_seconds <= costs[0].wall_seconds
         assert not {"psnr_face", "lmd", "lip_correlation"} & set(table["ours"])

@@ -84,6 +84,13 @@ METRICS: Mapping[str, Metric] = _table(
            "from the call to the first frame, model loaded"),
     Metric("peak_memory_mb", "peak memory, MB", "time and cost", "lower",
            "largest resident memory of the process that made the video", 0),
+    Metric("identity_similarity", "identity similarity (stand-in for CSIM)", "learned", "higher",
+           "cosine of dlib's face embeddings with the portrait, source frame left out; two people "
+           "have 0.83, one person in two clips 0.96", 3),
+    Metric("face_frechet", "Fréchet distance of face embeddings (stand-in for FID)", "learned",
+           "lower",
+           "of dlib's embeddings of all faces from those of the real frames, source frames left "
+           "out; its unit is not FID's, and halves of one video differ by 0.01 to 0.03", 3),
     Metric("sync_confidence", "Sync-C", "learned", "higher", "SyncNet's confidence (LSE-C)", 3),
     Metric("sync_distance", "Sync-D", "learned", "lower", "SyncNet's distance (LSE-D)", 3),
     Metric("csim_sface", "CSIM (SFace)", "learned", "higher",

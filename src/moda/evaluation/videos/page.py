@@ -207,11 +207,10 @@ def _emotions(evaluation: Evaluation) -> str:
 def _left_out(evaluation: Evaluation) -> str:
     if not evaluation.absent:
         return ""
-    lines = "".join(
-        f"<li>{escape(absent.metrics)}: {escape(absent.reason)}. Get it with "
-        f"<code>{escape(absent.command)}</code></li>"
-        for absent in evaluation.absent
-    )
+    lines = ""
+    for absent in evaluation.absent:
+        remedy = f" Get it with <code>{escape(absent.command)}</code>" if absent.command else ""
+        lines += f"<li>{escape(absent.metrics)}: {escape(absent.reason)}.{remedy}</li>"
     return f"<h2>Left out</h2><ul>{lines}</ul>"
 
 

@@ -43,10 +43,9 @@ def markdown(evaluation: Evaluation, table: Table) -> str:
     lines += ["## Clips", "", *(f"- {line}" for line in clip_lines(evaluation)), ""]
     if evaluation.absent:
         lines += ["## Left out", ""]
-        lines += [
-            f"- {absent.metrics}: {absent.reason}. Get it with `{absent.command}`"
-            for absent in evaluation.absent
-        ]
+        for absent in evaluation.absent:
+            remedy = f" Get it with `{absent.command}`" if absent.command else ""
+            lines.append(f"- {absent.metrics}: {absent.reason}.{remedy}")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -146,7 +146,7 @@ def evaluate_videos(
         measured,
         of_rows(rows, measured, scorers),
         emotions,
-        absent,
+        [*absent, *(entry for scorer in scorers for entry in scorer.left_out())],
         notes,
     )
 
