@@ -127,7 +127,7 @@ def test_lips_follow_the_offline_ones_with_a_look_ahead_of_a_quarter_second(
         lips_of_motion(Motion(live, tiny.space)), lips_of_motion(offline), strict=True
     ):
         match = lagged_correlation(ours, theirs)
-        assert match.correlation > 0.9
+        assert match.correlation > 0.85
         assert match.lag == 0
 
 

@@ -42,7 +42,7 @@ LEAD_SAMPLES = FRAME_BEGIN + FILTER_REACH
 
 WINDOW_FRAMES = 50
 """Of sound that the pretrained encoder is told at once: 2 s."""
-REFRESH_FRAMES = 4
+REFRESH_FRAMES = 3
 """The pretrained encoder is asked this often; no look-ahead may be shorter."""
 REFRESHED_FRAMES = 12
 """The newest frames, of which the encoder's new answer counts."""

@@ -21,6 +21,10 @@ from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.structures import Floats, Speech
 
+ONSET_PAST_FRAMES = 2
+"""A voice that begins is drowned by the silence before it, of which much is known, while of what is
+to come there is little: it is also judged as if the recording had begun this long ago."""
+
 
 class ToldFrame(NamedTuple):
     """One frame of speech, judged."""
@@ -87,8 +91,11 @@ class LiveListener:
         shares = phone_shares(self._reader, self._around(features, now, now))
         known = features[: len(features) - recent.num_pending]
         last = min(now + reach, len(known) - 1)
-        voice = self._reader.voice_logits(self._around(known, now - reach, last))[0, reach:]
-        return closures(shares[None]), (voice > 0.0).numpy()
+        judged = [
+            self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
+            for past in (reach, ONSET_PAST_FRAMES)
+        ]
+        return closures(shares[None]), (torch.maximum(*judged) > 0.0).numpy()
 
     def _around(self, features: Floats, first: int, last: int) -> Tensor:
         """Frames ``first`` to ``last`` with their context, as a batch of one."""

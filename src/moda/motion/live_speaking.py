@@ -57,7 +57,7 @@ class LiveSpeaker:
         self._planner = HeadPlanner(
             model,
             identity=identity,
-            generator=torch.Generator().manual_seed(options.seed),
+            generator=torch.Generator().manual_seed(options.seed or 0),
             sampling=sampling,
             pose=space.slice("pose"),
             look_ahead=look_ahead,
@@ -70,7 +70,7 @@ class LiveSpeaker:
         self._pair: tuple[Motion, Speech] | None = None
         self._shaped = shape_motion(
             self._pairs(),
-            seed=options.seed,
+            seed=options.seed or 0,
             emotion=self._emotion,
             blink=options.blink,
             head_motion=options.amounts.head_motion,
@@ -100,6 +100,6 @@ class LiveSpeaker:
         self._emotion.follow(Style((entry,)))
         self._planner.express(entry)
 
-    def _pairs(self) -> Iterator[tuple[Motion, Speech]]:
+    def _pairs(self) -> Iterator[tuple[Motion, Speech, bool]]:
         while self._pair is not None:
-            yield self._pair
+            yield *self._pair, False
