@@ -5,12 +5,15 @@
 Correlation of the sampled lips with the tracked ones, clip by clip at the clip's own offset, for
 the whole recording at once and frame by frame with several look-aheads. Every clip begins with
 nothing known of its level, as a live session does. The clips are private; the numbers are not.
+
+Also the processor time of hearing and judging a second of sound, without planning and rules.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,10 +22,12 @@ import torch
 
 from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.data.clips import read_clips
-from moda.encoders.live_speech import LEAD_SAMPLES, LiveSpeechEncoder
+from moda.encoders.live_speech import LEAD_SAMPLES, LiveFeatures, LiveSpeechEncoder
 from moda.encoders.speech import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from moda.evaluation.lips import LipScore, sampled_motion, score, spoken_clips
+from moda.live import LOOK_AHEAD_FRAMES
 from moda.motion.lips import lips_of_motion, mean_identity
+from moda.motion.live_listening import LiveListener
 from moda.motion.live_speaking import LiveSpeaker
 from moda.structures import Floats, Motion
 from moda.system import SpeakingOptions
@@ -44,6 +49,18 @@ def live_motion(checkpoint: Checkpoint, samples: Floats, look_ahead: int) -> Mot
     heard = encoder.push(np.pad(samples, (0, total - len(samples))))
     rows = [speaker.hear(frame).values for frame in heard[: num_frames + look_ahead]]
     return Motion(np.concatenate(rows[look_ahead:]), checkpoint.space)
+
+
+def listening_seconds(checkpoint: Checkpoint, samples: Floats, look_ahead: int) -> float:
+    """Processor time for a second of sound, from samples to mouth, phones and voices."""
+    encoder = LiveSpeechEncoder(SAMPLE_RATE_HZ)
+    listener = LiveListener(checkpoint.model, look_ahead)
+    features = LiveFeatures(listener.num_frames)
+    begun = time.process_time()
+    for start in range(0, len(samples), SAMPLES_PER_FRAME):
+        for frame in encoder.push(samples[start : start + SAMPLES_PER_FRAME]):
+            listener.judge(features.hear(frame), frame.active)
+    return (time.process_time() - begun) / (len(samples) / SAMPLE_RATE_HZ)
 
 
 def main() -> None:
@@ -80,6 +97,9 @@ def main() -> None:
             )
         )
         print(scores[-1].row(), flush=True)
+    longest = max((clip.samples for clip in spoken), key=len)
+    cost = listening_seconds(checkpoint, longest, LOOK_AHEAD_FRAMES)
+    print(f"listening takes {1000 * cost:.0f} ms of one core for a second of sound")
     if arguments.output:
         rows = [{**asdict(row), "per_clip": None} for row in scores]
         for row in rows:
@@ -87,6 +107,7 @@ def main() -> None:
         result = {
             "clips": len(spoken),
             "frames": sum(clip.num_frames for clip in spoken),
+            "listening_seconds_per_second": round(cost, 3),
             "rows": rows,
         }
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")

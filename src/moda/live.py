@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from moda.embedded import EmbeddedSystem
-from moda.encoders.live_speech import LIVE_RATES_HZ, LiveSpeechEncoder, RateChange, silent_frame
+from moda.encoders.live_speech import LIVE_RATES_HZ, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
 from moda.media import read_image
 from moda.motion.live_speaking import LiveSpeaker
@@ -173,7 +173,7 @@ class LiveHead:
     def interrupt(self) -> None:
         """Stop speaking: the sound ends with the next frame, and the lips close in 0.12 s."""
         self._queue.clear()
-        self._speaker.interrupt(silent_frame())
+        self._speaker.interrupt()
         self._encoder.forget()
         fade = int(FADE_SECONDS * self.options.sample_rate)
         self._pulled[:fade] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)

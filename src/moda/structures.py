@@ -213,7 +213,9 @@ class Speech:
 class HeardFrame(NamedTuple):
     """One frame of sound that is still being spoken, told without what comes later."""
 
-    features: Floats  # (F,)
+    samples: Floats  # (640,) at 16 kHz
+    loudness: float
+    """nats above silence, relative to the level of the voice"""
     active: NDArray[np.bool_]
     """(H,) whether each hop of the frame is loud enough for speech"""
 

@@ -10,7 +10,7 @@ import torch
 
 from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.config import preset
-from moda.encoders.live_speech import LiveSpeechEncoder, silent_frame
+from moda.encoders.live_speech import LiveSpeechEncoder, RecentSpeech, silent_frame
 from moda.encoders.speech import encode_speech
 from moda.errors import InputError
 from moda.evaluation.metrics import lagged_correlation
@@ -21,6 +21,7 @@ from moda.motion.live_listening import LiveListener
 from moda.motion.live_planning import STRIDE_FRAMES, HeadPlanner
 from moda.motion.live_speaking import LiveSpeaker
 from moda.motion.model import MotionTransformer
+from moda.motion.reading import SpeechReader
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
 from moda.structures import Floats, HeardFrame, Motion, Speech
@@ -68,30 +69,44 @@ def spoken(speaker: LiveSpeaker, frames: list[HeardFrame]) -> Floats:
 def test_with_all_the_future_the_mouth_is_exactly_that_of_the_recording(
     tiny: Checkpoint, whole: Speech
 ) -> None:
-    """The same features, told one by one with the embedder's whole look-ahead."""
-    identity, ahead = mean_identity(tiny.space), 14
-    listener = LiveListener(tiny.model, identity, ahead)
-    loud = np.ones(4, np.bool_)
-    told = [listener.hear(HeardFrame(features, loud)) for features in whole.features]
+    """The same features, told one by one with all the future that is looked at."""
+    reader = tiny.config.motion.speech_embedder
+    ahead = reader.voice_reach + reader.after
+    listener = LiveListener(tiny.model, ahead)
+    features = np.pad(whole.features, ((listener.num_frames, 0), (0, 0)))
+    assert whole.loudness is not None
+    loudness = np.pad(whole.loudness, (listener.num_frames, 0))
+    told = []
+    for end in range(listener.num_frames + 1, len(features) + 1):
+        last = slice(end - listener.num_frames, end)
+        recent = RecentSpeech(features[last], loudness[last], 0)
+        told.append(listener.judge(recent, np.ones(4, np.bool_)))
     mouths = tiny.space.denormalize(np.stack([frame.mouth for frame in told[ahead:]]))
-    expected = predicted_mean(tiny.model, tiny.space, whole.features, identity=identity)
+    expected = predicted_mean(
+        tiny.model, tiny.space, whole.features, identity=mean_identity(tiny.space)
+    )
     np.testing.assert_allclose(mouths, expected.values[: len(mouths)], atol=2e-4)
     assert told[-1].speech.closure is not None
     closures = [float(frame.speech.closure[0]) for frame in told[ahead:]]
     offline = join_speech(list(listen(tiny.model, [whole]))).closure
     assert offline is not None
     np.testing.assert_allclose(closures, offline[: len(closures)], atol=2e-3)
+    heard = [frame.speech.loudness for frame in told[ahead:]]
+    np.testing.assert_array_equal(np.concatenate(heard), whole.loudness[: len(heard)])
 
 
-def test_activity_follows_the_whole_recordings_and_pauses_end_in_time(tiny: Checkpoint) -> None:
+def test_activity_follows_the_whole_recordings_and_pauses_end_in_time() -> None:
     """Loud, a short pause, loud, a long pause: as offline, but for the time it takes to know."""
-    listener, ahead = LiveListener(tiny.model, mean_identity(tiny.space), 6), 6
+    model = MotionTransformer(preset("moda-tiny").motion).eval()
+    assert isinstance(model.speech_embedder, SpeechReader)
+    model.speech_embedder.voice_head.weight.zero_()
+    model.speech_embedder.voice_head.bias.fill_(1.0)  # all that is loud is a voice
+    listener, ahead = LiveListener(model, 6), 6
     pattern = [0] * 20 + [1] * 20 + [0] * 12 + [1] * 20 + [0] * 60
-    quiet = np.zeros(tiny.config.motion.speech.size, np.float32)
-    frames = [HeardFrame(quiet, np.full(4, bool(loud))) for loud in pattern]
-    activity = [float(listener.hear(frame).speech.activity[0]) for frame in frames][ahead:]
-    if tiny.config.motion.speech_embedder.voice_spans:
-        pytest.skip("this model judges voices, and there is none in silence")
+    quiet = np.zeros((listener.num_frames, model.config.speech.size), np.float32)
+    recent = RecentSpeech(quiet, np.zeros(len(quiet), np.float32), 0)
+    told = [listener.judge(recent, np.full(4, bool(loud))) for loud in pattern]
+    activity = [float(frame.speech.activity[0]) for frame in told][ahead:]
     spoken_from = activity.index(1.0)
     assert 16 <= spoken_from <= 18  # loudness reaches 3.5 frames ahead
     assert all(activity[spoken_from:72])  # the short pause is none
@@ -108,11 +123,11 @@ def test_lips_follow_the_offline_ones_with_a_look_ahead_of_a_quarter_second(
     )
     offline = Motion(np.concatenate([part.values for part in parts]), tiny.space)
     live = spoken(make_speaker(tiny), heard)[6 : 6 + len(offline)]
-    for ours, theirs in zip(
-        lips_of_motion(Motion(live, tiny.space)), lips_of_motion(offline), strict=True
-    ):
+    lips = zip(lips_of_motion(Motion(live, tiny.space)), lips_of_motion(offline), strict=True)
+    # a share of what the flow draws is in both, and drawn anew
+    for (ours, theirs), expected in zip(lips, (0.85, 0.7), strict=True):
         match = lagged_correlation(ours, theirs)
-        assert match.correlation > 0.9
+        assert match.correlation > expected
         assert match.lag == 0
 
 
@@ -134,7 +149,7 @@ def test_an_interruption_closes_the_lips_within_four_frames(
     before = spoken(speaker, heard[:70])
     gap, _ = lips_of_motion(Motion(before, tiny.space))
     assert gap[-10:].max() > 0.01
-    speaker.interrupt(silent_frame())
+    speaker.interrupt()
     after = spoken(speaker, [silent_frame()] * 20)
     gap, _ = lips_of_motion(Motion(after, tiny.space))
     assert gap[3:].max() == pytest.approx(0.0, abs=1e-6)
@@ -179,20 +194,21 @@ def test_planned_windows_keep_what_was_shown(tiny: Checkpoint) -> None:
         look_ahead=6,
     )
     nothing = np.zeros(tiny.space.size, np.float32)
+    speech = np.zeros((planner.num_frames, tiny.config.motion.speech.size), np.float32)
     rows = []
     for _ in range(60):
-        planner.hear(np.zeros(tiny.config.motion.speech.size, np.float32))
-        rows.append(planner.next(nothing))
+        rows.append(planner.next(nothing, speech))
     motion = np.stack(rows)
     assert np.isfinite(motion).all()
+    assert not motion[:, list(tiny.config.motion.unsampled)].any()
     yaw = motion[:, tiny.space.slice("yaw")][:, 0]
     assert yaw.std() > 0.05
     assert np.abs(np.diff(yaw)).max() < 6.0 * np.abs(np.diff(yaw)).mean() + 0.05
 
 
-def test_models_that_cannot_speak_live_say_so(tiny: Checkpoint) -> None:
+def test_models_that_cannot_speak_live_say_so() -> None:
     config = preset("moda-base").motion
     with torch.device("meta"):
         model = MotionTransformer(config)
     with pytest.raises(InputError, match="moda-tiny"):
-        LiveListener(model, np.zeros(63, np.float32), 6)
+        LiveListener(model, 6)

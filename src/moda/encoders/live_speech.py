@@ -1,15 +1,20 @@
 """Sound that is still being spoken to features, frame by frame, without waiting.
 
-The features are those of :mod:`moda.encoders.speech`, but the level of the speech and its mean
+The features are those of :mod:`moda.encoders.speech`, but the pretrained encoder hears no more than
+the last :data:`WINDOW_FRAMES` and is asked again every :data:`REFRESH_FRAMES`, so that what it says
+of a frame gets better while the frame waits to be judged. The level of the speech and its mean
 spectrum start from what is usual, because nothing has been heard, and are learned quickly.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from moda.config import NUM_PROSODY
+from moda.encoders import prosody as pitch
 from moda.encoders.speech import (
-    FEATURE_SIZE,
     FLOOR_NATS,
     HOP,
     HOPS_PER_FRAME,
@@ -20,7 +25,9 @@ from moda.encoders.speech import (
     WINDOW,
     LevelTracker,
     log_mel,
+    prosody,
 )
+from moda.encoders.whisper import load_speech_encoder
 from moda.errors import InputError
 from moda.structures import FRAMES_PER_SECOND, Floats, HeardFrame
 
@@ -28,8 +35,17 @@ LIVE_RATES_HZ = (16_000, 24_000, 48_000)
 """Sample rates at which sound may arrive: 25 frames and 16 kHz come out even."""
 FILTER_REACH = 16
 """Samples at 16 kHz that the change of rate looks at on either side: 1 ms."""
-LEAD_SAMPLES = (WINDOW - HOP) // 2 + FILTER_REACH
-"""Samples at 16 kHz beyond the end of a frame that its features are told: 8.5 ms."""
+FRAME_BEGIN = (WINDOW - HOP) // 2
+"""Samples before a frame that its first spectrum is told."""
+LEAD_SAMPLES = FRAME_BEGIN + FILTER_REACH
+"""Samples at 16 kHz beyond the end of a frame that its loudness is told: 8.5 ms."""
+
+WINDOW_FRAMES = 50
+"""Of sound that the pretrained encoder is told at once: 2 s."""
+REFRESH_FRAMES = 3
+"""The pretrained encoder is asked this often; no look-ahead may be shorter."""
+REFRESHED_FRAMES = 12
+"""The newest frames, of which the encoder's new answer counts."""
 
 USUAL_LEVEL_NATS = 1.0
 """Where the level starts: rather low, because it rises at once and falls slowly."""
@@ -90,14 +106,14 @@ class LiveSpeechEncoder:
     def __init__(self, sample_rate: int) -> None:
         self._to_16_khz = RateChange(sample_rate)
         self._tracker = LiveLevelTracker()
-        self._pending = np.zeros((WINDOW - HOP) // 2, np.float32)
+        self._pending = np.zeros(FRAME_BEGIN, np.float32)
 
     def push(self, samples: Floats) -> list[HeardFrame]:
         """Take samples (N,); return the frames that they complete."""
         self._pending = np.concatenate([self._pending, self._to_16_khz.push(samples)])
         frames = []
         while len(self._pending) >= SAMPLES_PER_FRAME - HOP + WINDOW:
-            frames.append(self._hear(log_mel(self._pending[: SAMPLES_PER_FRAME - HOP + WINDOW])))
+            frames.append(self._hear(self._pending[: SAMPLES_PER_FRAME - HOP + WINDOW]))
             self._pending = self._pending[SAMPLES_PER_FRAME:]
         return frames
 
@@ -107,19 +123,106 @@ class LiveSpeechEncoder:
         self._to_16_khz.forget()
         self._tracker.forget()
 
-    def _hear(self, hops: Floats) -> HeardFrame:
+    def _hear(self, samples: Floats) -> HeardFrame:
+        hops = log_mel(samples)
         energies = np.log(np.exp(hops[:, 4:]).mean(1))
         heard = [
             self._tracker.update(bands, float(energy))
             for bands, energy in zip(hops, energies, strict=True)
         ]
-        features = np.concatenate([bands for bands, _ in heard])
-        return HeardFrame(features, np.array([active for _, active in heard]))
+        return HeardFrame(
+            samples[FRAME_BEGIN : FRAME_BEGIN + SAMPLES_PER_FRAME].copy(),
+            float(np.mean([bands for bands, _ in heard])),
+            np.array([active for _, active in heard]),
+        )
 
 
 def silent_frame() -> HeardFrame:
     """A frame in which nothing was recorded."""
-    return HeardFrame(np.zeros(FEATURE_SIZE, np.float32), np.zeros(HOPS_PER_FRAME, np.bool_))
+    nothing = np.zeros(SAMPLES_PER_FRAME, np.float32)
+    return HeardFrame(nothing, 0.0, np.zeros(HOPS_PER_FRAME, np.bool_))
+
+
+class RecentSpeech(NamedTuple):
+    """The last N frames that were heard, each as well as it is known by now."""
+
+    features: Floats  # (N, F), zeros before the first frame
+    loudness: Floats  # (N,) nats
+    num_pending: int
+    """Frames at the end whose tokens are not known yet, and 0 in the features"""
+
+
+class LiveFeatures:
+    """Remembers what was said of the last frames by the pretrained encoder, and their prosody.
+
+    Args:
+        num_frames: how many frames are remembered.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        self._encoder = load_speech_encoder()
+        self._pitch = pitch.PitchTracker()
+        self._samples = np.zeros(WINDOW_FRAMES * SAMPLES_PER_FRAME, np.float32)
+        num_tokens = 2 * self._encoder.size
+        num_frames = max(num_frames, REFRESHED_FRAMES)
+        self._features = np.zeros((num_frames, num_tokens + NUM_PROSODY), np.float32)
+        self._tokens = self._features[:, :num_tokens]
+        self._prosody = self._features[:, num_tokens:]
+        self._loudness = np.zeros(num_frames, np.float32)
+        self._heard = self._pending = 0
+
+    def hear(self, frame: HeardFrame) -> RecentSpeech:
+        """Take the next frame; the features of the last ones, copied."""
+        for remembered in (self._features, self._loudness):
+            remembered[:-1] = remembered[1:]
+        self._samples[:-SAMPLES_PER_FRAME] = self._samples[SAMPLES_PER_FRAME:]
+        self._samples[-SAMPLES_PER_FRAME:] = frame.samples
+        self._loudness[-1] = frame.loudness
+        self._tokens[-1] = 0.0
+        self._prosody[-1] = prosody(self._loudness[-1:], np.zeros((1, 2), np.float32))[0]
+        if self._heard:
+            begin = len(self._samples) - 2 * SAMPLES_PER_FRAME - pitch.LEAD_SAMPLES
+            heard = np.array([self._pitch(self._samples[begin : begin + pitch.WINDOW])], np.float32)
+            self._prosody[-2] = prosody(self._loudness[-2:-1], heard)[0]
+        self._heard += 1
+        self._pending += 1
+        if self._heard % REFRESH_FRAMES == 0:
+            self._encode()
+        return RecentSpeech(self._features.copy(), self._loudness.copy(), self._pending)
+
+    def forget(self, num_frames: int) -> None:
+        """The last frames, no more than :data:`REFRESHED_FRAMES`, have been silence."""
+        silence = silent_frame()
+        self._samples[-num_frames * SAMPLES_PER_FRAME :] = 0.0
+        self._loudness[-num_frames:] = silence.loudness
+        nothing = np.zeros((num_frames, 2), np.float32)
+        self._prosody[-num_frames:] = prosody(self._loudness[-num_frames:], nothing)
+        self._encode()
+
+    def _encode(self) -> None:
+        """Let the encoder say anew what it has heard, as far as it was heard at all."""
+        count = min(REFRESHED_FRAMES, self._heard)
+        if count:
+            tokens = self._encoder.encode(self._samples)[-2 * count :]
+            self._tokens[-count:] = tokens.reshape(count, -1)
+        self._pending = 0
+
+
+def live_features(samples: Floats, look_ahead: int = 6) -> Floats:
+    """Features (T, F) of a recording (N,) at 16 kHz as a live head judges them, frame by frame.
+
+    Row t is what is known of frame t when ``look_ahead`` frames more have been heard; T is
+    ``ceil(N / 640)``, as of :func:`moda.encoders.speech.encode_speech`.
+    """
+    num_frames = -(-len(samples) // SAMPLES_PER_FRAME)
+    total = (num_frames + look_ahead) * SAMPLES_PER_FRAME + LEAD_SAMPLES
+    heard = LiveSpeechEncoder(SAMPLE_RATE_HZ).push(np.pad(samples, (0, total - len(samples))))
+    remembered = LiveFeatures(look_ahead + 1)
+    rows = [
+        remembered.hear(frame).features[-1 - look_ahead]
+        for frame in heard[: num_frames + look_ahead]
+    ]
+    return np.stack(rows[look_ahead:])
 
 
 class RateChange:

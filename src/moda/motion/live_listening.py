@@ -1,7 +1,7 @@
 """Listening while somebody speaks: each frame is judged with a short look-ahead and no more.
 
-The speech embedder may want to know more of the future than there is. What is missing is told as
-the end of a recording, which it has met in training.
+Whether somebody speaks is judged over more of the future than there is. What is missing is told as
+the end of a recording, which the voice head has met in training.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from moda.encoders.live_speech import RecentSpeech
+from moda.encoders.speech import HANGOVER_HOPS, HOPS_PER_FRAME, ONSET_HOPS
 from moda.errors import InputError
-from moda.motion.layers import SpeechConv
-from moda.motion.listening import SHORTEST_PAUSE_FRAMES, closures
+from moda.motion.listening import SHORTEST_PAUSE_FRAMES, closures, phone_shares
 from moda.motion.model import MotionTransformer
-from moda.structures import Floats, HeardFrame, Speech
+from moda.motion.reading import SpeechReader
+from moda.structures import Floats, Speech
 
-HANGOVER_HOPS, ONSET_HOPS = 9, 14
-"""As in :mod:`moda.encoders.speech`: how far loudness reaches to either side."""
+ONSET_PAST_FRAMES = 2
+"""A voice that begins is drowned by the silence before it, of which much is known, while of what is
+to come there is little: it is also judged as if the recording had begun this long ago."""
 
 
 class ToldFrame(NamedTuple):
@@ -31,83 +35,74 @@ class ToldFrame(NamedTuple):
 
 
 class LiveListener:
-    """Takes frames as they are heard and judges the one ``look_ahead`` frames before the last.
+    """Judges the frame ``look_ahead`` frames before the last that was heard.
 
     Raises:
-        InputError: the model does not read the mouth from the speech at once, or its features have
-            another size.
+        InputError: the model does not read the mouth from the speech at once.
     """
 
-    def __init__(self, model: MotionTransformer, identity: Floats, look_ahead: int) -> None:
-        embedder, config = model.speech_embedder, model.config
-        if not isinstance(embedder, SpeechConv) or not config.mouth_size:
+    def __init__(self, model: MotionTransformer, look_ahead: int) -> None:
+        reader = model.speech_embedder
+        if not isinstance(reader, SpeechReader):
             raise InputError(
                 "this model cannot speak live: it does not read the mouth from the sound frame by "
                 "frame; choose the model moda-tiny"
             )
-        self._model, self._embedder, self._ahead = model, embedder, look_ahead
-        self._emotion = torch.tensor([config.none_emotion])
-        self._identity = torch.from_numpy(identity.astype(np.float32))[None]
-        told = embedder.config
-        self._reach = told.voice_reach
-        length = self._reach + told.before + 1 + look_ahead
-        self._features = np.zeros((length, config.speech.size), np.float32)
-        """Of the last frames that were heard, zeros before the first."""
-        self._active = np.zeros((0, 0), np.bool_)
+        self._reader, self._ahead = reader, look_ahead
+        self._motion_size = model.config.motion_size
+        self.num_frames = reader.config.voice_reach + reader.config.before + 1 + look_ahead
+        """Frames of speech, up to the last that was heard, that a judgement takes."""
+        past = -(-HANGOVER_HOPS // HOPS_PER_FRAME)
+        self._active = np.zeros((past + look_ahead + 1, HOPS_PER_FRAME), np.bool_)
         """Loudness (N, H) of the frames around the one that is judged."""
         self._pause: int | None = None
         """Frames since somebody spoke; None where nobody has."""
 
-    def hear(self, frame: HeardFrame) -> ToldFrame:
-        """Take the next frame; judge the one ``look_ahead`` before it."""
-        if frame.features.shape != self._features.shape[1:]:
-            raise InputError(
-                f"speech features have shape {frame.features.shape}; "
-                f"the model needs {self._features.shape[1:]}"
-            )
-        self._features = np.concatenate([self._features[1:], frame.features[None]])
-        if not self._active.size:
-            past = -(-HANGOVER_HOPS // len(frame.active))
-            self._active = np.zeros((past + self._ahead + 1, len(frame.active)), np.bool_)
-        self._active = np.concatenate([self._active[1:], frame.active[None]])
-        return self._judge()
+    def judge(self, recent: RecentSpeech, active: NDArray[np.bool_]) -> ToldFrame:
+        """Judge a frame by the last frames that were heard, and where (H,) the last was loud."""
+        self._active = np.concatenate([self._active[1:], active[None]])
+        now = len(recent.features) - 1 - self._ahead
+        closure, voice = self._listen(recent, now)
+        activity = self._loudness()
+        activity[: len(voice)] *= voice
+        speech = Speech(
+            recent.features[now : now + 1],
+            np.array([self._without_short_pauses(activity)], np.float32),
+            closure=closure,
+            loudness=recent.loudness[now : now + 1],
+        )
+        return ToldFrame(speech, self._mouth(recent.features, now))
 
-    def forget(self, silence: HeardFrame) -> None:
-        """Hear silence instead of all that has been heard and not been judged yet."""
-        self._features[len(self._features) - self._ahead :] = silence.features
+    def forget(self) -> None:
+        """What was heard and has not been judged yet was silence."""
         self._active[:] = False
         self._pause = None
 
     @torch.inference_mode()
-    def _judge(self) -> ToldFrame:
-        told, count = self._embedder.config, len(self._features)
-        now = count - 1 - self._ahead
-        window = np.pad(self._features, ((0, max(0, told.after - self._ahead)), (0, 0)))
-        around = window[now - told.before : now + told.after + 1]
-        conditions = self._model.encode_conditions(
-            torch.from_numpy(around)[None], self._emotion, self._identity
-        )
-        activity, closure = self._loudness(), None
-        if told.num_phones:
-            last = min(now + self._reach, count - 1) if told.voice_spans else now
-            heard = window[now - self._reach - told.before : last + told.after + 1]
-            missing = last + told.after + 1 - len(window)
-            heard = np.pad(heard, ((0, max(0, missing)), (0, 0)))
-            sound = self._embedder.inner_hidden(torch.from_numpy(heard)[None])
-            shares = self._embedder.phone_shares(sound)[0].T.float().numpy()
-            halves = shares.reshape(-1, 2, shares.shape[1])
-            closure = closures(halves[self._reach : self._reach + 1])
-            if told.voice_spans:
-                voice = self._embedder.voice_head(self._embedder.voice_inputs(sound))[0, :, 0]
-                judged = (voice[self._reach :] > 0.0).numpy()
-                activity[: len(judged)] *= judged
-        speech = Speech(
-            self._features[now : now + 1],
-            np.array([self._without_short_pauses(activity)], np.float32),
-            None,
-            closure,
-        )
-        return ToldFrame(speech, conditions.mean[0, 0].numpy())
+    def _mouth(self, features: Floats, now: int) -> Floats:
+        """(D,) of the frame ``now``."""
+        mouth = self._reader.mouth(self._around(features, now, now))[0, 0].numpy()
+        return np.pad(mouth, (0, self._motion_size - len(mouth)))
+
+    @torch.inference_mode()
+    def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
+        features, reach = recent.features, self._reader.config.voice_reach
+        shares = phone_shares(self._reader, self._around(features, now, now))
+        known = features[: len(features) - recent.num_pending]
+        last = min(now + reach, len(known) - 1)
+        judged = [
+            self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
+            for past in (reach, ONSET_PAST_FRAMES)
+        ]
+        return closures(shares[None]), (torch.maximum(*judged) > 0.0).numpy()
+
+    def _around(self, features: Floats, first: int, last: int) -> Tensor:
+        """Frames ``first`` to ``last`` with their context, as a batch of one."""
+        context = self._reader.config.context
+        part = features[first - context : last + context + 1]
+        missing = last + context + 1 - len(features)
+        return torch.from_numpy(np.pad(part, ((0, max(0, missing)), (0, 0))))[None]
 
     def _loudness(self) -> Floats:
         """(look_ahead + 1,) activity of the frame that is judged and of those after it."""

@@ -26,7 +26,10 @@ OVERLAP_FRAMES = 8
 
 
 class HeadPlanner:
-    """Gives what the flow adds to the mean, frame by frame, from speech heard up to now.
+    """Gives what is added to the mean, frame by frame, from speech heard up to now.
+
+    The flow's own motion is what later windows are told as known; what is given out is the
+    ``share`` of it, and of rules' numbers, which are not sampled, nothing.
 
     Args:
         model: in evaluation mode.
@@ -53,8 +56,11 @@ class HeadPlanner:
         self._generator = generator
         self._schedule = uniform_schedule(num_steps)
         self._guidance_scale = sampling["guidance_scale"]
-        scale = sampling["noise_scale"]
-        self._noise_scale = torch.ones(1) if scale is None else torch.from_numpy(scale)
+        scale, share = sampling["noise_scale"], sampling["share"]
+        self._noise_scale = torch.ones(config.generated_size)
+        if scale is not None:
+            self._noise_scale = torch.from_numpy(scale)[model.sampled_columns]
+        self._share = np.ones(config.motion_size, np.float32) if share is None else share
         self._per_frame = -(-num_steps // STRIDE_FRAMES)
         self._lead = -(-num_steps // self._per_frame)
         """Frames that a plan takes to be made."""
@@ -66,21 +72,22 @@ class HeadPlanner:
                 f"windows of {config.window} frames with {num_steps} steps and a look-ahead of "
                 f"{look_ahead} frames cannot be planned live; take fewer steps"
             )
-        heard = config.window + 2 * config.speech_embedder.context - self._unheard
-        self._speech = np.zeros((heard, config.speech.size), np.float32)
+        self.num_frames = config.window + 2 * config.speech_embedder.context - self._unheard
+        """Frames of speech, up to the last that was heard, that a plan is told."""
         self._emotion = EmotionAt(0.0, None, 0.0)
         self._noise = self._draw(config.window)
         self._means = np.zeros((self._num_known + 1, config.motion_size), np.float32)
         """The mean of the last frames that were given out."""
         self._work: _Sampling | None = None
-        first = self._start(np.zeros((0, config.motion_size), np.float32))
+        nothing = np.zeros((self.num_frames, config.speech.size), np.float32)
+        first = self._start(np.zeros((0, config.motion_size), np.float32), nothing)
         while not first.is_done:
             first.step()
         rows = first.rows(self._pose)
         spare = STRIDE_FRAMES - self._lead
         begin = self._num_known + spare
         self._past = np.pad(rows[:begin], ((1, 0), (0, 0)))[-self._num_known - 1 :]
-        """What was added to the last frames that were given out."""
+        """What the flow made of the last frames that were given out."""
         self._plan = rows[begin:]
         self._age = 0
 
@@ -88,16 +95,15 @@ class HeadPlanner:
         """The emotion of the plans to come."""
         self._emotion = emotion
 
-    def hear(self, features: Floats) -> None:
-        """Take the features (F,) of the next frame that was heard."""
-        self._speech = np.concatenate([self._speech[1:], features[None]])
+    def next(self, mean: Floats, features: Floats) -> Floats:
+        """What is added (D,) to the ``mean`` (D,) of the next frame.
 
-    def next(self, mean: Floats) -> Floats:
-        """What the flow adds (D,) to the ``mean`` (D,) of the next frame."""
+        ``features`` (N, F) are of the last frames that were heard, ``num_frames`` or more.
+        """
         if self._age % STRIDE_FRAMES == 0:
             before = np.concatenate([self._past, self._plan[: self._lead]])
             self._noise = torch.cat([self._noise[STRIDE_FRAMES:], self._draw(STRIDE_FRAMES)])
-            self._work = self._start(before[-self._num_known - 1 :])
+            self._work = self._start(before[-self._num_known - 1 :], features)
         row: Floats = self._plan[0]
         self._plan = self._plan[1:]
         self._past = np.concatenate([self._past[1:], row[None]])
@@ -110,17 +116,18 @@ class HeadPlanner:
                 new = self._work.rows(self._pose)[self._num_known :]
                 self._plan = fuse(self._plan, new, OVERLAP_FRAMES)
                 self._work = None
-        return row
+        return row * self._share
 
-    def _start(self, before: Floats) -> _Sampling:
+    def _start(self, before: Floats, features: Floats) -> _Sampling:
         """Begin a plan after the known rows (num_known + 1, D), or after nothing."""
         known = torch.from_numpy(before[1:])[None]
         previous = torch.zeros(1, 1, self._model.config.motion_size)
         if len(before):
-            previous[0, 0] = torch.from_numpy(before[0] + self._means[self._lead])
+            shown = self._share * before[0] + self._means[self._lead]
+            previous[0, 0] = torch.from_numpy(shown)
         return _Sampling(
             self._model,
-            self._conditions(),
+            self._conditions(features[len(features) - self.num_frames :]),
             previous,
             known,
             self._noise[None] * self._noise_scale,
@@ -129,19 +136,19 @@ class HeadPlanner:
         )
 
     @torch.inference_mode()
-    def _conditions(self) -> Conditions:
+    def _conditions(self, features: Floats) -> Conditions:
         config, entry = self._model.config, self._emotion
         emotion = EMOTIONS.index(entry.emotion) if entry.emotion else config.none_emotion
         intensity = entry.intensity if entry.emotion else 1.0
         return self._model.encode_conditions(
-            torch.from_numpy(np.pad(self._speech, ((0, self._unheard), (0, 0))))[None],
+            torch.from_numpy(np.pad(features, ((0, self._unheard), (0, 0))))[None],
             torch.tensor([emotion]),
             self._identity,
             intensity=torch.tensor([intensity]),
         )
 
     def _draw(self, count: int) -> Tensor:
-        return torch.randn(count, self._model.config.motion_size, generator=self._generator)
+        return torch.randn(count, self._model.config.generated_size, generator=self._generator)
 
 
 class _Sampling:
@@ -179,7 +186,8 @@ class _Sampling:
             return
         sigma, following = self._schedule[self._done]
         count = self._known.shape[1]
-        told = interpolate(self._known, self._noise[:, :count], sigma)
+        known = self._model.sampled_part(self._known)
+        told = interpolate(known, self._noise[:, :count], sigma)
         noisy = torch.cat([told, self._motion[:, count:]], dim=1)
         slopes = [
             self._model.velocity(
@@ -193,8 +201,10 @@ class _Sampling:
         self._motion = noisy + (following - sigma) * slope
         self._done += 1
 
+    @torch.inference_mode()
     def rows(self, pose: slice) -> Floats:
         """(W, D) the window with its known frames exact, and smooth in the pose."""
         count = self._known.shape[1]
-        whole = torch.cat([self._known, self._motion[:, count:]], dim=1)
+        made = self._model.decode(self._motion[:, count:])
+        whole = torch.cat([self._known, made], dim=1)
         return smooth_pose(whole[0].numpy(), pose)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from moda.config import SamplerConfig
+from moda.encoders.live_speech import LiveFeatures
 from moda.motion.controls import shape_motion
 from moda.motion.emotion import EmotionOffsets
 from moda.motion.live_listening import LiveListener
@@ -51,24 +52,25 @@ class LiveSpeaker:
         if options.guidance_scale is not None:
             sampling["guidance_scale"] = options.guidance_scale
         self._space = space
-        self._listener = LiveListener(model, identity, look_ahead)
+        self._look_ahead = look_ahead
+        self._listener = LiveListener(model, look_ahead)
         self._planner = HeadPlanner(
             model,
             identity=identity,
-            generator=torch.Generator().manual_seed(options.seed),
+            generator=torch.Generator().manual_seed(options.seed or 0),
             sampling=sampling,
             pose=space.slice("pose"),
             look_ahead=look_ahead,
         )
-        one = np.ones(space.size, np.float32)
-        self._share = one if sampling["share"] is None else sampling["share"]
-        self._gain = one if sampling["gain"] is None else sampling["gain"]
+        self._features = LiveFeatures(max(self._listener.num_frames, self._planner.num_frames))
+        gain = sampling["gain"]
+        self._gain = np.ones(space.size, np.float32) if gain is None else gain
         self._emotion = EmotionOffsets(model, space, options.style)
         self._planner.express(options.style.at(0.0))
         self._pair: tuple[Motion, Speech] | None = None
         self._shaped = shape_motion(
             self._pairs(),
-            seed=options.seed,
+            seed=options.seed or 0,
             emotion=self._emotion,
             blink=options.blink,
             head_motion=options.amounts.head_motion,
@@ -79,17 +81,18 @@ class LiveSpeaker:
 
     def hear(self, frame: HeardFrame) -> Motion:
         """Take the next frame of sound; the motion (1, D) of the one ``look_ahead`` before."""
-        self._planner.hear(frame.features)
-        told = self._listener.hear(frame)
-        values = (told.mouth + self._share * self._planner.next(told.mouth))[None]
+        recent = self._features.hear(frame)
+        told = self._listener.judge(recent, frame.active)
+        values = (told.mouth + self._planner.next(told.mouth, recent.features))[None]
         motion = Motion(self._space.denormalize(values) * self._gain, self._space)
         self.activity = float(told.speech.activity[0])
         self._pair = motion, told.speech
         return next(self._shaped)
 
-    def interrupt(self, silence: HeardFrame) -> None:
+    def interrupt(self) -> None:
         """Nobody has said what was heard and has not been shown yet: the lips close now."""
-        self._listener.forget(silence)
+        self._features.forget(self._look_ahead)
+        self._listener.forget()
 
     def express(self, emotion: str | None, intensity: float = 1.0) -> None:
         """Change the emotion now, over the usual time. Raises :class:`InputError`."""
@@ -97,6 +100,6 @@ class LiveSpeaker:
         self._emotion.follow(Style((entry,)))
         self._planner.express(entry)
 
-    def _pairs(self) -> Iterator[tuple[Motion, Speech]]:
+    def _pairs(self) -> Iterator[tuple[Motion, Speech, bool]]:
         while self._pair is not None:
-            yield self._pair
+            yield *self._pair, False
