@@ -74,8 +74,8 @@ class MouthAdaptation(NamedTuple):
 
     def __str__(self) -> str:
         if self.before is None:
-            least = LEAST_FRAMES // FRAMES_PER_SECOND
-            return f"lips stay as they were: there are less than {least} s of speech"
+            least = LEAST_FRAMES / FRAMES_PER_SECOND
+            return f"lips stay as they were: there are less than {least:.0f} s of speech"
         agreement = f"on held-out stretches read and tracked lips agree by r {self.before}"
         if self.strength is not None:
             agreement += f" before and {self.after} after"

@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, in words. Keys that only one version knows are left out."""
+    """What differs, in words. Keys that only one version of MoDA knows are left out."""
     differs = []
     old, new = there["clips"], now["clips"]
     if old["speakers"] != new["speakers"]:
@@ -98,11 +98,11 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     elif old["digest"] != new["digest"]:
         differs.append(f"other clips ({old['count']} there, {new['count']} now, or made otherwise)")
     before, after = _flat(there["recipe"]), _flat(now["recipe"])
-    differs += [
-        f"{key} {_shown(before[key])} there, {_shown(value)} now"
-        for key, value in after.items()
-        if key in before and before[key] != value
-    ]
+    for key in dict.fromkeys((*after, *before)):
+        known = (key in before and key in after) or key.startswith("network.")
+        if known and before.get(key) != after.get(key):
+            found = f"{_shown(before.get(key))} there, {_shown(after.get(key))} now"
+            differs.append(f"{key} {found}")
     return differs
 
 
