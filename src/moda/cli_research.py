@@ -53,6 +53,12 @@ def evaluate(
             help="Portrait on which motion is rendered and tracked again. Default: the example's."
         ),
     ] = None,
+    other_portrait: Annotated[
+        Path | None,
+        typer.Option(
+            help="A second portrait, for default videos of two. Default: the first, mirrored."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=20)] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="One seed, and less of all.")] = False,
     threads: Annotated[int, typer.Option(help="Processor threads.", min=1)] = 2,
@@ -64,7 +70,9 @@ def evaluate(
 
     Lips against the real ones and against simple methods, in clean and in bad sound; closures and
     rounding at known phones; lips in silence, music and noise; minutes of motion beside real ones;
-    emotions; speed. What cannot be measured is left out, and the report says why.
+    finished videos, tracked again: what other speech, another portrait and another seed change, and
+    lips beside filmed ones; emotions; speed. What cannot be measured is left out, and the report
+    says why.
     """
     import torch
 
@@ -92,6 +100,7 @@ def evaluate(
         utterances=read_utterances(phones or []),
         clip_phones=read_phone_corpus(clip_phones).labels_by_name() if clip_phones else None,
         portrait=read_image(portrait) if portrait else None,
+        other_portrait=read_image(other_portrait) if other_portrait else None,
         example=_read_sound(speech) if speech else None,
         compare=(Path(compare).stem, load_checkpoint(compare)) if compare else None,
     )

@@ -10,7 +10,13 @@ import pytest
 from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError
-from moda.evaluation.emotions import emotion_effects, landmark_effects, schedule_effects
+from moda.evaluation.emotions import (
+    emotion_effects,
+    eye_opening,
+    gap_spread,
+    landmark_effects,
+    schedule_effects,
+)
 from moda.landmarks import (
     LEFT_EYE_LOWER,
     RIGHT_EYE_LOWER,
@@ -71,6 +77,28 @@ def test_each_measure_sees_its_own_points(
     before = track(face, scale=120.0)
     effects = landmark_effects(before, track(changed(face, points, offset), scale=150.0))
     assert effects[name] == pytest.approx(hundredths, abs=0.05)
+
+
+def test_spread_of_the_gap(face: Array) -> None:
+    """Lips that open by 0.05 more in every other frame, and by twice of it with the emotion."""
+    open_by = [0.0, 0.05, 0.0, 0.05]
+    plain, free = (
+        np.stack([changed(face, (14,), (0.0, factor * by)) for by in open_by]) * 100.0
+        for factor in (1.0, 2.0)
+    )
+    assert gap_spread(plain, plain + 30.0) == pytest.approx(1.0)
+    assert gap_spread(plain, 1.4 * free) == pytest.approx(2.0, rel=0.02)
+    with pytest.raises(InputError, match="do not move"):
+        gap_spread(plain[:1], free)
+    with pytest.raises(InputError, match="at least one"):
+        gap_spread(plain, free[:0])
+
+
+def test_opening_of_eyes_does_not_depend_on_size_or_roll(face: Array) -> None:
+    opened = changed(face, (*RIGHT_EYE_LOWER[1:8], *LEFT_EYE_LOWER[1:8]), (0.0, 0.03))
+    turn = rotation_from_euler(0.0, 0.0, 20.0).T
+    wider = eye_opening(90.0 * opened[None] @ turn) - eye_opening(150.0 * face[None])
+    assert wider == pytest.approx(0.03, abs=0.002)
 
 
 def test_empty_tracks_are_refused(face: Array) -> None:

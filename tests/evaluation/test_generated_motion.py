@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 from evaluation.made_clips import made_clip, tiny_checkpoint
 from moda.checkpoints import Checkpoint
 from moda.config import AutoencoderConfig, ModelConfig, SamplerConfig
-from moda.data.dataset import TrainingClip, build_clips
+from moda.data.dataset import TrainingClip, WindowSampler, build_clips
 from moda.evaluation.generated_motion import (
     FEATURE_FRAMES,
     NUM_FEATURES,
@@ -24,7 +24,9 @@ from moda.evaluation.generated_motion import (
     measure_reconstruction,
     piece_statistics,
     real_motion,
+    with_other_sounds,
 )
+from moda.evaluation.hearing import Hearing, hearing_report
 from moda.evaluation.metrics import frechet_distance, jitter
 from moda.motion.model import MotionTransformer
 from moda.structures import Motion, MotionSpace
@@ -197,6 +199,43 @@ def test_denoising_leaves_random_numbers_alone(
     before = torch.get_rng_state()
     assert measure_denoising(checkpoint, clips) == measure_denoising(checkpoint, clips)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_window_gets_the_sound_of_another_clip(clips: list[TrainingClip]) -> None:
+    batch = WindowSampler(clips, before=2, after=2, seed=0).batch(16, 40)
+    other = with_other_sounds(batch)
+    origins = [
+        next(i for i in range(16) if np.array_equal(batch.speech[i], sound))
+        for sound in other.speech
+    ]
+    names = [window.clip for window in batch.windows]
+    assert all(names[origin] != name for origin, name in zip(origins, names, strict=True))
+    np.testing.assert_array_equal(other.motion, batch.motion)
+    np.testing.assert_array_equal(other.identity, batch.identity)
+    alone = WindowSampler(clips[:1], before=2, after=2, seed=0).batch(3, 40)
+    np.testing.assert_array_equal(with_other_sounds(alone).speech, alone.speech[[1, 2, 0]])
+
+
+def test_a_deaf_flow_has_the_same_error_with_any_sound(checkpoint: Checkpoint) -> None:
+    """The untrained one answers 0; with other weights the sound counts, in all parts."""
+    prepared = [made_clip(f"speaker{seed}", seed) for seed in range(3)]
+    deaf = hearing_report(checkpoint, prepared)
+    assert deaf.rest_ratio == deaf.mouth_ratio == 1.0
+    torch.manual_seed(1)
+    model = MotionTransformer(checkpoint.config.motion).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    hearing = hearing_report(checkpoint._replace(model=model), prepared)
+    assert abs(hearing.rest_ratio - 1.0) > 1e-6
+    assert abs(hearing.mouth_ratio - 1.0) > 1e-6
+
+
+def test_hearing_is_wrong_over_right() -> None:
+    found = Hearing(Denoising(1.0, 0.2, 0.5), Denoising(1.0, 0.3, 0.6))
+    assert found.rest_ratio == pytest.approx(1.2)
+    assert found.mouth_ratio == pytest.approx(1.5)
+    assert "1.200 for head" in found.markdown()[0]
 
 
 def test_latents_have_no_error_of_the_mouth(clips: list[TrainingClip]) -> None:

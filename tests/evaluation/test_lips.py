@@ -16,6 +16,7 @@ from moda.evaluation.lips import (
     mean_of_seeds,
     sampled_motion,
     score,
+    sound_spectra,
     spoken_clips,
     takes_phones,
     whole_speech,
@@ -70,6 +71,18 @@ def test_known_phones_are_those_of_half_frames() -> None:
     speech = whole_speech(np.zeros(1600, np.float32), labels)
     assert speech.phones is not None
     assert len(speech.phones) == len(speech) == 3
+
+
+def test_spectra_are_those_of_the_sound_at_its_time() -> None:
+    """A tone of a second in silence is loud in those frames, in all four hops of each."""
+    samples = np.zeros(75 * 640, np.float32)
+    samples[25 * 640 : 50 * 640] = 0.3 * np.sin(2.0 * np.pi * 1000.0 * np.arange(16_000) / 16_000)
+    spectra = sound_spectra(samples)
+    assert spectra.shape == (75, 160)
+    level = spectra.mean(1)
+    assert level[27:48].min() > level[:23].max() + 0.1
+    hops = spectra.reshape(75, 4, 40).mean(2)
+    assert hops[27:48].min() > hops[:23].max()
 
 
 def test_lips_of_motion_are_those_of_the_mesh() -> None:

@@ -79,9 +79,9 @@ def test_real_clips_that_hold_still() -> None:
 def test_report_of_an_untrained_model() -> None:
     checkpoint = tiny_checkpoint()
     clips = [made_clip("a", 0)]
-    speech = spoken_clips(clips)[0].speech
-    motion = sampled_motion(checkpoint, speech, identity=mean_identity(checkpoint.space))
-    report = liveliness_report(checkpoint, motion, speech, clips)
+    clip = spoken_clips(clips)[0]
+    motion = sampled_motion(checkpoint, clip.speech, identity=mean_identity(checkpoint.space))
+    report = liveliness_report(checkpoint, motion, clip.samples, clips)
     assert report.minutes == pytest.approx(125 / 1500)
     assert report.head_joins.joined[1] > 0.0
     assert report.seed_spread_degrees > 0.0

@@ -14,6 +14,7 @@ from moda.data.phone_corpus import Utterance as CorpusUtterance
 from moda.data.phone_corpus import join_utterances
 from moda.errors import InputError
 from moda.evaluation.articulation import Utterance
+from moda.evaluation.performance import PerformanceOptions
 from moda.evaluation.report import (
     Effort,
     Evidence,
@@ -21,14 +22,18 @@ from moda.evaluation.report import (
     read_utterances,
 )
 from moda.evaluation.speed import repeat_sound
+from moda.media import read_image
 
 TINY = Effort(
     seeds=(0,),
     minutes=0.1,
     non_speech_minutes=0.25,
     silence_seconds=5.0,
+    rendered_seconds=1.0,
     speed_seconds=2.0,
+    filming=PerformanceOptions(seconds=1.0, num_clips=1, num_utterances=1),
 )
+PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,11 @@ def test_unknown_speakers_are_refused(clips: list[PreparedClip]) -> None:
 
 def test_report_is_written_whole(tmp_path: Path, clips: list[PreparedClip]) -> None:
     sound = clips[0].sound[:32_000]
-    evidence = Evidence(utterances=[Utterance("fr", sound, np.ones(200, np.int8))], example=sound)
+    evidence = Evidence(
+        utterances=[Utterance("fr", sound, np.ones(200, np.int8))],
+        portrait=read_image(PORTRAIT),
+        example=sound,
+    )
     said: list[str] = []
     report = evaluate_model(
         tiny_checkpoint(), clips, ["a"], evidence=evidence, effort=TINY, say=said.append
@@ -52,12 +61,17 @@ def test_report_is_written_whole(tmp_path: Path, clips: list[PreparedClip]) -> N
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     sections = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert sections == [
-        "Lips", "Closures and rounding", "Silence", "Liveliness", "Emotions", "Speed",
+        "Lips", "Closures and rounding", "Silence", "Liveliness", "Performance", "Emotions",
+        "Speed",
     ]  # fmt: skip
     values = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert values["lips"]["speakers"] == ["a"]
     assert values["articulation"]["languages"][0]["known"]["closures"] == 1
     assert values["speed"]["sound_seconds"] == 2.0
+    hearing = values["hearing"]
+    assert hearing["right"]["rest"] == hearing["wrong"]["rest"], "an untrained flow is deaf"
+    assert values["performance"]["same_noise"]["num_pairs"] == 3
+    assert values["performance"]["articulation"]["known"]["closed"]["closures"] == 1
     assert said
 
 
@@ -69,6 +83,7 @@ def test_what_is_not_given_is_left_out_with_a_reason(clips: list[PreparedClip]) 
     assert "## Emotions" not in text
     assert "Left out: closures and rounding, since no corpus" in text
     assert "Left out: emotions" in text
+    assert "Left out: finished videos" in text
     assert "Left out: regression" in text
 
 

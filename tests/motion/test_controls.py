@@ -239,7 +239,7 @@ def emotion_of(space: MotionSpace, offset: Floats) -> EmotionOffsets:
 def test_emotions_are_added_to_talking_and_to_resting_faces(space: MotionSpace) -> None:
     motion, activity = random_motion(space, 150), np.repeat([1.0, 0.0], 75)
     offset = np.zeros(space.size, np.float32)
-    offset[space.slice("mouth")] = np.linspace(-0.1, 0.2, 16)
+    offset[space.slice("mouth")] = LipClosure(space).closed(np.linspace(-0.1, 0.2, 16))
     offset[space.slice("brows")] = [0.3, -0.2, 0.1, 0.4]
     offset[space.slice("gaze")] = [0.01, -0.02]
     offset[space.slice("pitch")] = 2.0

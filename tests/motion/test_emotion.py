@@ -7,7 +7,15 @@ import pytest
 import torch
 from motion_networks import mesh_config, small_model
 
-from moda.motion.emotion import CHANGE_SECONDS, EmotionOffsets
+from moda.landmarks import lip_gaps
+from moda.motion.emotion import (
+    CHANGE_SECONDS,
+    CONTACT_GAP,
+    SPEAKING_GAP,
+    EmotionOffsets,
+    part_with_speech,
+)
+from moda.motion.idle import LipClosure
 from moda.motion.model import MotionTransformer
 from moda.structures import EMOTIONS, EmotionAt, Floats, MotionSpace, Style
 
@@ -93,3 +101,67 @@ def test_no_emotion_and_no_table(model: MotionTransformer, space: MotionSpace) -
     assert not offsets(model, space).any()
     plain = small_model(config=mesh_config(has_mean=False))
     assert not offsets(plain, space, EmotionAt(0.0, "happy")).any()
+
+
+def mouth_gaps(space: MotionSpace, rows: Floats) -> np.ndarray:
+    """(T, 9) of motion rows, from the vertices."""
+    assert space.basis is not None
+    mouth = space.slice("mouth")
+    basis = space.basis[mouth].astype(np.float64)
+    faces = np.tensordot(rows[:, mouth].astype(np.float64), basis, 1)
+    gaps: np.ndarray = lip_gaps(faces)
+    return gaps
+
+
+def speaking(space: MotionSpace, gaps: np.ndarray) -> Floats:
+    """Rows (T, D) whose lips are open by so much in the middle, on a mouth that does more."""
+    assert space.basis is not None
+    rows = np.zeros((len(gaps), space.size), np.float32)
+    rows[:, 1:4] = 0.3 * space.std[1:4]
+    per_unit = lip_gaps(space.basis[0].astype(np.float64))[4]
+    rows[:, 0] = (gaps - mouth_gaps(space, rows)[:, 4]) / per_unit
+    return rows
+
+
+@pytest.fixture
+def smile(space: MotionSpace) -> Floats:
+    """Parts the lips by 0.04 and moves the brows."""
+    offset: Floats = speaking(space, np.array([0.04]))[0]
+    offset[space.slice("brows")] = 0.2
+    return offset
+
+
+class TestParting:
+    """Of speaking lips by an emotion."""
+
+    def added(self, space: MotionSpace, smile: Floats, gaps: np.ndarray) -> Floats:
+        offsets = np.tile(smile, (len(gaps), 1))
+        return part_with_speech(offsets, speaking(space, gaps), LipClosure(space))
+
+    def test_closed_lips_stay_as_they_are(self, space: MotionSpace, smile: Floats) -> None:
+        gaps = np.array([-0.02, -0.004, 0.0, CONTACT_GAP])
+        added = self.added(space, smile, gaps)
+        assert np.abs(mouth_gaps(space, added)[:, 4]).max() < 0.004
+        others = [column for column in range(space.size) if column >= space.slice("mouth").stop]
+        np.testing.assert_array_equal(added[:, others], np.tile(smile[others], (len(gaps), 1)))
+        assert space.basis is not None
+        corners = np.tensordot(added[:, :16] - smile[:16], space.basis[:16, [61, 291], :2], 1)
+        assert np.abs(corners).max() < 0.015  # the corners still smile
+
+    def test_open_lips_are_parted_in_full(self, space: MotionSpace, smile: Floats) -> None:
+        added = self.added(space, smile, np.array([SPEAKING_GAP, 0.1, 0.3]))
+        np.testing.assert_array_equal(added, np.tile(smile, (3, 1)))
+
+    def test_it_grows_with_the_gap_and_faster_nowhere_than_speech_by_far(
+        self, space: MotionSpace, smile: Floats
+    ) -> None:
+        gaps = np.linspace(0.0, 0.05, 51)
+        total = gaps + mouth_gaps(space, self.added(space, smile, gaps))[:, 4]
+        slope = np.diff(total) / np.diff(gaps)
+        assert slope.min() > 0.9
+        assert slope.max() < 4.5
+
+    def test_pressed_lips_stay_pressed(self, space: MotionSpace) -> None:
+        pressed = speaking(space, np.array([-0.03]))
+        speech = speaking(space, np.array([0.01]))
+        np.testing.assert_array_equal(part_with_speech(pressed, speech, LipClosure(space)), pressed)

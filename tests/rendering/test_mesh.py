@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from moda.errors import InputError
-from moda.landmarks import FACE_OVAL, LIPS, Similarity
+from moda.landmarks import (
+    FACE_OVAL,
+    LEFT_EYE_LOWER,
+    LEFT_EYE_UPPER,
+    LIPS,
+    RIGHT_EYE_LOWER,
+    RIGHT_EYE_UPPER,
+    Similarity,
+)
 from moda.rendering.mesh import LIP_CONTACT, LOWER_LIP, UPPER_LIP, MeshRenderer, soft_limit
 from moda.structures import Motion, MotionSpace, Picture, Portrait
 
@@ -186,6 +194,46 @@ def test_blink_hides_the_eyes(renderer: MeshRenderer, make_motion: MakeMotion) -
         x, y = (round(v) for v in plate.landmarks[centre, :2])
         iris, lid = still[y - 1 : y + 2, x - 1 : x + 2], shut[y - 1 : y + 2, x - 1 : x + 2]
         assert lid.mean() > iris.mean() + 10
+
+
+def lids_of(renderer: MeshRenderer, motion: Motion) -> tuple[float, float]:
+    """Mean height of the upper and of the lower lid lines, canonical, down is positive."""
+    shape = renderer._retargeting.geometry(motion.values[0])[0].shape
+    upper = [point for eye in (RIGHT_EYE_UPPER, LEFT_EYE_UPPER) for point in eye[1:-1]]
+    lower = [point for eye in (RIGHT_EYE_LOWER, LEFT_EYE_LOWER) for point in eye[1:-1]]
+    return float(shape[upper, 1].mean()), float(shape[lower, 1].mean())
+
+
+def test_eyes_open_wider_by_the_upper_lid(renderer: MeshRenderer, make_motion: MakeMotion) -> None:
+    (upper, lower), (wide_upper, wide_lower) = (
+        lids_of(renderer, make_motion(blink=blink)) for blink in (0.0, -0.2)
+    )
+    assert wide_lower - wide_upper == pytest.approx(1.2 * (lower - upper), rel=0.01)
+    assert upper - wide_upper > 5 * (wide_lower - lower)
+    widest = lids_of(renderer, make_motion(blink=-3.0))
+    assert widest[1] - widest[0] < 1.3 * (lower - upper)
+    still, wide = (next(renderer.render(make_motion(blink=blink))) for blink in (0.0, -0.2))
+    rows = np.flatnonzero((still != wide).any((1, 2)))
+    brow, cheek = renderer._plate.landmarks[[105, 50], 1]
+    assert brow - 5 < rows.min() < rows.max() < cheek
+
+
+def test_a_smile_narrows_the_eyes_from_below_and_a_blink_from_above(
+    renderer: MeshRenderer, make_motion: MakeMotion, space: MotionSpace
+) -> None:
+    assert space.basis is not None
+    raised = space.basis[space.slice("cheeks")][:, [280, 50], 1].mean(1).astype(np.float64)
+    cheeks = -0.04 * raised / (raised @ raised)
+    upper, lower = lids_of(renderer, make_motion(cheeks=cheeks))
+    squint_upper, squint_lower = lids_of(renderer, make_motion(cheeks=cheeks, blink=0.3))
+    opening = lower - upper
+    assert squint_lower - squint_upper == pytest.approx(0.7 * opening, rel=0.01)
+    assert lower - squint_lower > 2 * (squint_upper - upper)
+    tired_upper, tired_lower = lids_of(renderer, make_motion(blink=0.3))
+    upper, lower = lids_of(renderer, make_motion())
+    assert tired_upper - upper > 5 * (lower - tired_lower)
+    shut_upper, shut_lower = lids_of(renderer, make_motion(cheeks=cheeks, blink=1.0))
+    assert shut_lower - shut_upper == pytest.approx(0.0, abs=0.003)
 
 
 def test_gaze_moves_only_the_eyes(renderer: MeshRenderer, make_motion: MakeMotion) -> None:

@@ -107,9 +107,9 @@ def test_acting_reaches_the_points_that_anatomy_leaves_free(space: MotionSpace) 
 def test_named_points_go_where_the_units_say(space: MotionSpace, table: Floats) -> None:
     offset = {emotion: moved(space, row) for emotion, row in zip(EMOTIONS, table, strict=False)}
     for corner, outward in ((RIGHT_CORNER, -1), (LEFT_CORNER, 1)):
-        assert offset["happy"][corner, 1] < -5
+        assert offset["happy"][corner, 1] < -3
         assert outward * offset["happy"][corner, 0] > 5
-        assert offset["sad"][corner, 1] > 3
+        assert 1.5 < offset["sad"][corner, 1] < 4
         assert outward * offset["fear"][corner, 0] > 4
         assert outward * offset["angry"][corner, 0] < -1.5
     for brow, outward in ((RIGHT_INNER_BROW, -1), (LEFT_INNER_BROW, 1)):
@@ -119,21 +119,46 @@ def test_named_points_go_where_the_units_say(space: MotionSpace, table: Floats) 
         assert offset["fear"][brow, 1] < -3
         assert offset["surprised"][brow, 1] < -5
     assert offset["disgusted"][0, 1] < -2  # upper lip
-    assert offset["surprised"][152, 1] > 4  # chin
-    assert offset["contempt"][LEFT_CORNER, 1] < offset["contempt"][RIGHT_CORNER, 1] - 3
+    assert offset["surprised"][152, 1] > 3  # chin
+    assert offset["contempt"][LEFT_CORNER, 1] < offset["contempt"][RIGHT_CORNER, 1] - 2.5
 
 
-def test_lip_gaps_stay(space: MotionSpace, table: Floats) -> None:
-    for row in table:
-        assert np.abs(lip_gaps(moved(space, row))).max() < 0.3
+def test_the_smile_and_the_sad_mouth_of_moda(space: MotionSpace, table: Floats) -> None:
+    """Heights of the corners over the middle of the lips; its videos show .053 and .004."""
+    heights = {}
+    for emotion in ("happy", "sad"):
+        offset = moved(space, table[EMOTIONS.index(emotion)])[:, 1]
+        heights[emotion] = offset[[13, 14]].mean() - offset[[RIGHT_CORNER, LEFT_CORNER]].mean()
+    assert heights["happy"] - heights["sad"] == pytest.approx(5.5, abs=1.5)
 
 
-def test_gaps_stay_when_actors_open_the_mouth(space: MotionSpace) -> None:
+PARTED = {"happy": 3.5, "surprised": 4.5, "fear": 2.5, "disgusted": 2.1, "angry": 1.8}
+"""Hundredths of the outer-eye distance; the other emotions part no lips."""
+
+
+def test_lips_part_in_an_arc(space: MotionSpace, table: Floats) -> None:
+    for emotion, row in zip(EMOTIONS, table, strict=False):
+        gaps = lip_gaps(moved(space, row))
+        assert gaps[4] == pytest.approx(PARTED.get(emotion, 0.0), abs=0.3)
+        assert (gaps > -0.3).all()
+        np.testing.assert_allclose(gaps, gaps[::-1], atol=0.3)
+        assert gaps[0] <= 0.5 * gaps[4] + 0.3
+
+
+def test_actors_do_not_decide_how_far_lips_part(space: MotionSpace) -> None:
     opened = smile(space)
     opened[0] = 1.5 * np.sign(lip_gaps(space.basis[0].astype(np.float64))[4])  # type: ignore[index]
     assert lip_gaps(moved(space, opened))[4] > 15
     solved = solve_expression(ANATOMY["surprised"], opened, space)
-    assert np.abs(lip_gaps(moved(space, solved))).max() < 0.3
+    assert lip_gaps(moved(space, solved))[4] == pytest.approx(PARTED["surprised"], abs=0.3)
+
+
+def test_eyes_narrow_and_widen(space: MotionSpace, table: Floats) -> None:
+    lids = dict(zip(EMOTIONS, table[:, space.slice("blink")].mean(1), strict=False))
+    assert lids["happy"] > 0.2
+    assert lids["surprised"] < -0.1
+    assert lids["fear"] < -0.1
+    assert 0.0 < lids["sad"] < 0.5 * lids["happy"]
 
 
 def test_all_but_contempt_are_symmetric(space: MotionSpace, table: Floats) -> None:
@@ -165,8 +190,8 @@ def test_none_and_neutral_are_calm_and_the_rest_is_limited(
     assert (np.abs(table[:, :size]) <= 4.001 * space.std[:size]).all()
     assert np.abs(table[:, space.slice("pose")]).max() <= 3.0
     lids = table[:, space.slice("blink")]
-    assert lids.min() >= 0
-    assert lids.max() < 0.3
+    assert lids.min() >= -0.2
+    assert lids.max() < 0.4
     assert not table[:, space.slice("gaze")].any()
 
 

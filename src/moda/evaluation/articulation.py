@@ -10,7 +10,7 @@ import numpy as np
 
 from moda.checkpoints import Checkpoint
 from moda.data.phone_corpus import PhoneCorpus
-from moda.evaluation.lips import sampled_motion, takes_phones, whole_speech
+from moda.evaluation.lips import sampled_motion, speech_kind, takes_phones, whole_speech
 from moda.evaluation.metrics import CLOSED_GAP
 from moda.landmarks import Array
 from moda.motion.lips import lips_of_motion, mean_identity
@@ -169,7 +169,12 @@ def language_of(voice: str) -> str:
 
 
 def tally_utterance(
-    labels: Labels, gap: Array, width: Array, generator: np.random.Generator
+    labels: Labels,
+    gap: Array,
+    width: Array,
+    generator: np.random.Generator,
+    *,
+    closed_gap: float = CLOSED_GAP,
 ) -> Tally:
     """Count what lips do in one utterance.
 
@@ -178,6 +183,7 @@ def tally_utterance(
         gap: (T,) lip gap in canonical units.
         width: (T,) lip width in any unit.
         generator: draws the windows that show what happens by chance.
+        closed_gap: below it lips are closed.
     """
     count = min(len(gap), -(-len(labels) // LABELS_PER_FRAME))
     labels, gap, width = labels[: count * LABELS_PER_FRAME], gap[:count], width[:count]
@@ -192,15 +198,15 @@ def tally_utterance(
     return Tally(
         utterances=1,
         closures=len(closures),
-        closed=num_closed(gap, closures),
+        closed=num_closed(gap, closures, closed_gap),
         closure_chances=len(other),
-        closed_by_chance=num_closed(gap, other),
+        closed_by_chance=num_closed(gap, other, closed_gap),
         roundings=len(roundings),
         rounded=num_narrow(width, roundings, median),
         rounding_chances=len(unrounded),
         rounded_by_chance=num_narrow(width, unrounded, median),
         open_frames=int(wide_open.sum()),
-        open_frames_closed=int((gap[wide_open] < CLOSED_GAP).sum()),
+        open_frames_closed=int((gap[wide_open] < closed_gap).sum()),
     )
 
 
@@ -219,9 +225,9 @@ def frames_of(span: Span) -> slice:
     return slice(start // LABELS_PER_FRAME, -(-stop // LABELS_PER_FRAME))
 
 
-def num_closed(gap: Array, spans: Sequence[Span]) -> int:
+def num_closed(gap: Array, spans: Sequence[Span], closed_gap: float) -> int:
     """How many spans have closed lips in at least one frame that overlaps them."""
-    return sum(bool(gap[frames_of(span)].min() < CLOSED_GAP) for span in spans)
+    return sum(bool(gap[frames_of(span)].min() < closed_gap) for span in spans)
 
 
 def num_narrow(width: Array, spans: Sequence[Span], median: float) -> int:
@@ -262,7 +268,7 @@ def _language(
     told = takes_phones(checkpoint)
     alone, known = Tally(), Tally()
     for index, utterance in enumerate(utterances):
-        speech = whole_speech(utterance.samples, utterance.labels)
+        speech = whole_speech(utterance.samples, utterance.labels, kind=speech_kind(checkpoint))
         untold = replace(speech, phones=None)
         gap, width = lips_of_motion(sampled_motion(checkpoint, untold, identity=identity))
         alone += tally_utterance(utterance.labels, gap, width, np.random.default_rng(index))

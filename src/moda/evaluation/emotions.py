@@ -11,7 +11,14 @@ from scipy.ndimage import uniform_filter1d
 from moda.encoders.face import FaceModels
 from moda.encoders.tracking import remove_pose, track_landmarks
 from moda.errors import InputError
-from moda.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER, MOUTH_CORNERS, Array, eye_distance
+from moda.landmarks import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    MOUTH_CORNERS,
+    Array,
+    eye_distance,
+    lip_gap,
+)
 from moda.motion.emotion import CHANGE_SECONDS
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Picture
 
@@ -81,6 +88,31 @@ def landmark_effects(neutral: Array, emotional: Array) -> dict[str, float]:
     unit = float(np.median(eye_distance(faces[0])))
     before, after = (_measures(face) for face in faces)
     return {name: 100.0 * (after[name] - before[name]) / unit for name in before}
+
+
+def gap_spread(neutral: Array, emotional: Array) -> float:
+    """How far an emotion lets the lips go in speech: spread of their gap over that without it.
+
+    Args:
+        neutral: (T, 478, 3) pixels, speaking.
+        emotional: (U, 478, 3) pixels, saying the same.
+
+    Raises:
+        InputError: a track is empty, or the lips without the emotion do not move.
+    """
+    if not len(neutral) or not len(emotional):
+        raise InputError("there are no faces to compare; give at least one of each")
+    spread, reference = (float(lip_gap(track).std()) for track in (emotional, neutral))
+    if reference == 0.0:
+        raise InputError("the lips do not move without the emotion; give frames of speech")
+    return spread / reference
+
+
+def eye_opening(faces: Array) -> float:
+    """Mean height between the lids (T, 478, 3), in outer-eye distances, as the eyes lie."""
+    heights = faces[:, list(LOWER_LIDS), :2] - faces[:, list(UPPER_LIDS), :2]
+    openings = np.linalg.norm(heights, axis=-1).mean(1) / eye_distance(faces)
+    return float(openings.mean())
 
 
 def schedule_effects(

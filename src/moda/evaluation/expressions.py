@@ -10,7 +10,7 @@ import numpy as np
 
 from moda.checkpoints import Checkpoint
 from moda.evaluation.emotions import landmark_effects
-from moda.evaluation.lips import sampled_motion, whole_speech
+from moda.evaluation.lips import sampled_motion, speech_kind, whole_speech
 from moda.landmarks import NUM_SURFACE, Array
 from moda.motion.lips import mean_identity
 from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, Style
@@ -46,7 +46,10 @@ class Expressions:
 
 def expressions_report(checkpoint: Checkpoint, samples: Floats) -> Expressions:
     """Speak ``samples`` (N,) with every emotion at full intensity, and with none."""
-    identity, speech = mean_identity(checkpoint.space), whole_speech(samples)
+    identity, speech = (
+        mean_identity(checkpoint.space),
+        whole_speech(samples, kind=speech_kind(checkpoint)),
+    )
     without = motion_landmarks(sampled_motion(checkpoint, speech, identity=identity))
     effects = {}
     for emotion in EMOTIONS:

@@ -235,11 +235,16 @@ def _long_sample(
 
 @torch.inference_mode()
 def measure_denoising(
-    checkpoint: Checkpoint, clips: Sequence[TrainingClip], *, seed: int = 0
+    checkpoint: Checkpoint,
+    clips: Sequence[TrainingClip],
+    *,
+    seed: int = 0,
+    swap_sounds: bool = False,
 ) -> Denoising:
     """Losses on windows of held-out speakers; the windows and their noise depend on the seed only.
 
-    The mean that a model may predict is taken off before and does not count.
+    The mean that a model may predict is taken off before and does not count. ``swap_sounds`` gives
+    each of the same windows, with the same noise, the sound of another clip.
     """
     model, config = checkpoint.model, checkpoint.config.motion
     objective, mouth = OBJECTIVES[config.objective], checkpoint.space.slice("mouth")
@@ -258,6 +263,8 @@ def measure_denoising(
     losses, mouths, rests = list[float](), list[float](), list[float]()
     for _ in range(DENOISED_BATCHES):
         batch = windows.batch(DENOISED_WINDOWS, DENOISED_FRAMES)
+        if swap_sounds:
+            batch = with_other_sounds(batch)
         levels = [torch.full((DENOISED_WINDOWS,), objective.sigma_at(r)) for r in NOISE_TO_SIGNAL]
         for index, sigma in enumerate([objective.sigma_of(torch.randn(DENOISED_WINDOWS)), *levels]):
             loss, error = _denoise(checkpoint, batch, sigma)
@@ -274,6 +281,18 @@ def measure_denoising(
     )
 
 
+def with_other_sounds(batch: Batch) -> Batch:
+    """The same windows, each with the sound of the next one of another clip, if there is one."""
+    names = [window.clip for window in batch.windows]
+    count = len(names)
+    after = [[(index + step) % count for step in range(1, count)] for index in range(count)]
+    chosen = [
+        next((other for other in others if names[other] != names[index]), (index + 1) % count)
+        for index, others in enumerate(after)
+    ]
+    return batch._replace(speech=batch.speech[chosen])
+
+
 def _denoise(
     checkpoint: Checkpoint, batch: Batch, sigma: torch.Tensor
 ) -> tuple[float, torch.Tensor]:
@@ -287,8 +306,7 @@ def _denoise(
     )
     motion = torch.from_numpy(batch.motion) - conditions.mean
     inside = torch.from_numpy(batch.weight)[..., None]
-    if model.autoencoder is not None:
-        motion = model.autoencoder.latents(motion)
+    motion = model.sampled_part(motion)
     noise = torch.randn_like(motion)
     noisy = objective.corrupt(motion, noise, level)
     predicted = model(
@@ -299,7 +317,7 @@ def _denoise(
     )
     loss = inside * (predicted - objective.target(motion, noise, level)) ** 2
     error = inside * (objective.estimate(noisy, predicted, level) - motion) ** 2
-    return float(loss.mean()), error
+    return float(loss.mean()), error if model.autoencoder is not None else model.decode(error)
 
 
 @torch.inference_mode()

@@ -22,19 +22,22 @@ from moda.evaluation.lips import (
     SpokenClip,
     fit_linear_map,
     has_mean,
+    heard_by,
     known_phones,
     mean_motion,
     mean_of_seeds,
     sampled_motion,
     score,
+    sound_spectra,
     takes_phones,
     whole_speech,
 )
 from moda.evaluation.metrics import Interval, paired_bootstrap
 from moda.landmarks import Array, lip_gap, lip_width
 from moda.motion.lips import lips_of_motion, mean_identity
+from moda.motion.listening import join_speech
 from moda.rendering.mesh import MeshRenderer
-from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture, Speech
+from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture
 
 NOISE_BELOW_SPEECH_DB = 20.0
 NARROW_RATE_HZ = 8_000
@@ -126,7 +129,9 @@ def lip_table(
     if options.compare is not None:
         say("lips: the other model")
         name, other = options.compare
-        rows.append(_sampled_row(f"other model, {name}", other, clips, options.seeds))
+        rows.append(
+            _sampled_row(f"other model, {name}", other, heard_by(other, clips), options.seeds)
+        )
         comparison = compare_rows(own, rows[-1], name)
     if options.portrait is None:
         notes.append("motion rendered and tracked again, since there is no portrait to render")
@@ -156,7 +161,7 @@ def baselines(clips: Sequence[SpokenClip], others: Sequence[SpokenClip]) -> list
     """Loudness, and a linear map from the sound fitted on other clips."""
 
     def loudness(clip: SpokenClip) -> tuple[Array, Array]:
-        level = clip.speech.features.astype(np.float64).mean(1)
+        level = sound_spectra(clip.samples).astype(np.float64).mean(1)
         return level, level
 
     rows = [score("loudness", clips, loudness)]
@@ -164,7 +169,7 @@ def baselines(clips: Sequence[SpokenClip], others: Sequence[SpokenClip]) -> list
         linear = fit_linear_map(others)
 
         def mapped(clip: SpokenClip) -> tuple[Array, Array]:
-            predicted = linear(stack_context(clip.speech.features))
+            predicted = linear(stack_context(sound_spectra(clip.samples)))
             return predicted[:, 0], predicted[:, 1]
 
         rows.append(score("linear map", clips, mapped))
@@ -184,7 +189,10 @@ def damaged_clips(
         return add_at_ratio(samples, noise, NOISE_BELOW_SPEECH_DB)
 
     def changed(change: Callable[[Floats], Floats]) -> list[SpokenClip]:
-        return [replace(clip, speech=whole_speech(change(clip.samples))) for clip in clips]
+        return [
+            replace(clip, speech=whole_speech(change(clip.samples), kind=clip.kind))
+            for clip in clips
+        ]
 
     return {
         f"white and babble noise at {NOISE_BELOW_SPEECH_DB:.0f} dB": changed(noisy),
@@ -222,10 +230,9 @@ def narrow_band(samples: Floats) -> Floats:
 
 def exchanged_speech(clips: Sequence[SpokenClip]) -> list[SpokenClip]:
     """The clips with the speech of others: all speech in a row, moved on by half."""
-    features = np.concatenate([clip.speech.features for clip in clips])
-    activity = np.concatenate([clip.speech.activity for clip in clips])
-    shift = len(features) // 2
-    joined = Speech(np.roll(features, shift, axis=0), np.roll(activity, shift))
+    whole = join_speech([clip.speech for clip in clips])
+    half = len(whole) - len(whole) // 2
+    joined = join_speech([whole[half:], whole[:half]])
     starts = np.cumsum([0, *(len(clip.speech) for clip in clips)])
     return [
         replace(clip, speech=joined[start : start + len(clip.speech)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
 from moda.structures import UNKNOWN_PHONE, Floats, Motion, Speech, Style
 from moda.system import SpeakingOptions
+
+SpeechKind = Literal["whisper", "log_mel"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class SpokenClip:
     track: LandmarkTrack
     gap: Array
     width: Array
+    kind: SpeechKind = "whisper"
+    """of the features"""
 
     @property
     def num_frames(self) -> int:
@@ -89,26 +94,55 @@ class SpokenClip:
         return np.stack([self.gap, self.width], axis=1)[: self.num_frames]
 
 
-def spoken_clips(clips: Sequence[PreparedClip]) -> list[SpokenClip]:
+def speech_kind(checkpoint: Checkpoint) -> SpeechKind:
+    """The features that a model of the mesh space is told."""
+    return "log_mel" if checkpoint.config.motion.speech.kind == "log_mel" else "whisper"
+
+
+def spoken_clips(clips: Sequence[PreparedClip], kind: SpeechKind = "whisper") -> list[SpokenClip]:
     """The clips that come with their speaker's sound."""
     chosen = []
     for clip in clips:
         if clip.has_speech:
             landmarks = clip.track.landmarks.astype(np.float64)
             lips = lip_gap(landmarks), lip_width(landmarks)
-            speech = whole_speech(clip.sound)
+            speech = whole_speech(clip.sound, kind=kind)
             chosen.append(
-                SpokenClip(clip.name, clip.speaker, speech, clip.sound, clip.track, *lips)
+                SpokenClip(clip.name, clip.speaker, speech, clip.sound, clip.track, *lips, kind)
             )
     return chosen
 
 
-def whole_speech(samples: Floats, labels: NDArray[np.int8] | None = None) -> Speech:
+def whole_speech(
+    samples: Floats, labels: NDArray[np.int8] | None = None, *, kind: SpeechKind = "whisper"
+) -> Speech:
     """Features of a whole recording at once, with the phones of its ``labels`` at 100 Hz."""
-    speech = join_speech(list(encode_speech([samples])))
+    speech = join_speech(list(encode_speech([samples], kind)))
     if labels is None:
         return speech
-    return Speech(speech.features, speech.activity, known_phones(labels, len(speech)))
+    return replace(speech, phones=known_phones(labels, len(speech)))
+
+
+def heard_by(checkpoint: Checkpoint, clips: Sequence[SpokenClip]) -> list[SpokenClip]:
+    """The clips with the features that a model is told."""
+    kind = speech_kind(checkpoint)
+    return [
+        clip
+        if clip.kind == kind
+        else replace(clip, speech=whole_speech(clip.samples, kind=kind), kind=kind)
+        for clip in clips
+    ]
+
+
+def sound_spectra(samples: Floats) -> Floats:
+    """(T, 160) log-mel spectra of a recording (N,), what simple methods hear.
+
+    What a model hears is another matter, and may be anything.
+    """
+    spectra: Floats = np.concatenate(
+        [part.features for part in encode_speech([samples], "log_mel")]
+    )
+    return spectra
 
 
 def known_phones(labels: NDArray[np.int8], num_frames: int) -> NDArray[np.int8]:
@@ -155,7 +189,7 @@ def mean_motion(checkpoint: Checkpoint, speech: Speech, *, identity: Floats) -> 
     mean = predicted_mean(model, space, heard.features, identity=identity)
     gain = sampling_options(space, checkpoint.config.sampler)["gain"]
     motion = mean if gain is None else Motion(mean.values * gain, space)
-    return next(shape_motion([(motion, heard)], seed=0))
+    return next(shape_motion([(motion, heard, True)], seed=0))
 
 
 Predictor = Callable[[SpokenClip], tuple[Array, Array]]
@@ -232,7 +266,7 @@ def _mean_over_clips(
 
 def fit_linear_map(clips: Sequence[SpokenClip]) -> LinearMap:
     """From sound to z-scored lips, with the offset of each clip estimated."""
-    inputs = [stack_context(clip.speech.features[: clip.num_frames]) for clip in clips]
+    inputs = [stack_context(sound_spectra(clip.samples)[: clip.num_frames]) for clip in clips]
     lags = estimate_lags(
         [
             SyncClip(clip.name, clip.speaker, features, clip.lips)

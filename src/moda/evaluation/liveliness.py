@@ -10,7 +10,7 @@ import numpy as np
 from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
 from moda.encoders.tracking import motion_from_landmarks
-from moda.evaluation.lips import sampled_motion
+from moda.evaluation.lips import sampled_motion, sound_spectra, speech_kind, whole_speech
 from moda.evaluation.metrics import (
     blink_onsets,
     blinks_per_minute,
@@ -22,7 +22,7 @@ from moda.evaluation.metrics import (
 from moda.landmarks import Array
 from moda.motion.lips import lips_of_motion, mean_identity
 from moda.motion.sampler import smooth_pose
-from moda.structures import FRAMES_PER_SECOND, Motion, MotionSpace, Speech
+from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace
 
 WINDOW_SECONDS = 5.0
 GAZE_AWAY = 0.02
@@ -128,10 +128,12 @@ class Liveliness:
 
 
 def liveliness_report(
-    checkpoint: Checkpoint, motion: Motion, speech: Speech, clips: Sequence[PreparedClip]
+    checkpoint: Checkpoint, motion: Motion, samples: Floats, clips: Sequence[PreparedClip]
 ) -> Liveliness:
-    """Figures of a long ``motion`` sampled from ``speech`` with seed 0, beside real clips."""
-    start = speech[: int(OTHER_SEED_SECONDS * FRAMES_PER_SECOND)]
+    """Figures of a long ``motion`` of speech (N,) sampled with seed 0, beside real clips."""
+    start = whole_speech(samples, kind=speech_kind(checkpoint))[
+        : int(OTHER_SEED_SECONDS * FRAMES_PER_SECOND)
+    ]
     identity = mean_identity(checkpoint.space)
     other = sampled_motion(checkpoint, start, seed=1, identity=identity)
     model, blink = checkpoint.config.motion, motion.part("blink")[:, 0]
@@ -139,7 +141,7 @@ def liveliness_report(
     mouth = motion.part("mouth") / checkpoint.space.std[motion.space.slice("mouth")]
     mouth_steps = np.linalg.norm(np.diff(mouth.astype(np.float64), axis=0), axis=1)
     angles, gap = head_angles(motion), lips_of_motion(motion)[0]
-    energy = speech.features.astype(np.float64).mean(1)
+    energy = sound_spectra(samples).astype(np.float64).mean(1)
     apart = np.linalg.norm(angles[: len(other)] - head_angles(other), axis=1)
     return Liveliness(
         minutes=len(motion) / FRAMES_PER_SECOND / 60.0,

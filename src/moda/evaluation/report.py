@@ -24,9 +24,16 @@ from moda.evaluation.articulation import (
     held_out_utterances,
 )
 from moda.evaluation.expressions import Expressions, expressions_report
+from moda.evaluation.hearing import Hearing, hearing_report
 from moda.evaluation.lip_table import LipTable, LipTableOptions, Say, lip_table
-from moda.evaluation.lips import SpokenClip, sampled_motion, spoken_clips, whole_speech
+from moda.evaluation.lips import SpokenClip, sampled_motion, speech_kind, spoken_clips, whole_speech
 from moda.evaluation.liveliness import Liveliness, liveliness_report
+from moda.evaluation.performance import (
+    Performance,
+    PerformanceOptions,
+    mirrored,
+    performance_report,
+)
 from moda.evaluation.silence import (
     NonSpeech,
     Silence,
@@ -54,6 +61,7 @@ class Effort:
     rendered_seconds: float = float("inf")
     """of each held-out clip"""
     speed_seconds: float = 60.0
+    filming: PerformanceOptions = field(default_factory=PerformanceOptions)
 
 
 QUICK = Effort(
@@ -65,6 +73,7 @@ QUICK = Effort(
     silence_seconds=60.0,
     rendered_seconds=3.0,
     speed_seconds=20.0,
+    filming=PerformanceOptions(seconds=5.0, num_clips=4, num_utterances=4),
 )
 
 
@@ -78,6 +87,8 @@ class Evidence:
     """labels at 100 Hz by name of clip"""
     portrait: Picture | None = None
     """of whom motion is rendered to be tracked again"""
+    other_portrait: Picture | None = None
+    """whose default videos are compared with those of the first; None is the first, mirrored"""
     example: Floats | None = None
     """(N,) speech that the emotions are tried on"""
     compare: tuple[str, Checkpoint] | None = None
@@ -94,7 +105,9 @@ class ModelReport:
     non_speech: NonSpeech
     liveliness: Liveliness
     speed: Speed
+    hearing: Hearing
     articulation: Articulation | None = None
+    performance: Performance | None = None
     expressions: Expressions | None = None
     notes: list[str] = field(default_factory=list)
     """What was left out, and why"""
@@ -106,7 +119,8 @@ class ModelReport:
             "Lips": self.lips.markdown(),
             "Closures and rounding": self.articulation.markdown() if self.articulation else [],
             "Silence": rest,
-            "Liveliness": self.liveliness.markdown(),
+            "Liveliness": [*self.liveliness.markdown(), "", *self.hearing.markdown()],
+            "Performance": self.performance.markdown() if self.performance else [],
             "Emotions": self.expressions.markdown() if self.expressions else [],
             "Speed": self.speed.markdown(),
         }
@@ -145,11 +159,13 @@ def evaluate_model(
             f"there are {', '.join(sorted({clip.speaker for clip in clips}))}"
         )
     say("features of the clips")
-    spoken = spoken_clips(clips)
+    spoken = spoken_clips(clips, speech_kind(checkpoint))
+    held_out = [clip for clip in spoken if clip.speaker in speakers]
+    others = [clip for clip in spoken if clip.speaker not in speakers]
     lips = lip_table(
         checkpoint,
-        [clip for clip in spoken if clip.speaker in speakers],
-        [clip for clip in spoken if clip.speaker not in speakers],
+        held_out,
+        others,
         LipTableOptions(
             effort.seeds,
             evidence.compare,
@@ -160,9 +176,12 @@ def evaluate_model(
         say,
     )
     say("minutes of motion")
-    speech = whole_speech(repeat_sound([clip.samples for clip in spoken], 60.0 * effort.minutes))
-    motion = sampled_motion(checkpoint, speech, identity=mean_identity(checkpoint.space))
-    liveliness = liveliness_report(checkpoint, motion, speech, clips)
+    sound = repeat_sound([clip.samples for clip in spoken], 60.0 * effort.minutes)
+    identity = mean_identity(checkpoint.space)
+    motion = sampled_motion(
+        checkpoint, whole_speech(sound, kind=speech_kind(checkpoint)), identity=identity
+    )
+    liveliness = liveliness_report(checkpoint, motion, sound, clips)
     say("silences, music and noise")
     silence = silence_report(checkpoint, _recordings(spoken, speakers, effort.silence_seconds))
     non_speech = non_speech_report(checkpoint, motion, minutes=effort.non_speech_minutes)
@@ -174,10 +193,12 @@ def evaluate_model(
         non_speech,
         liveliness,
         articulation=_articulation(checkpoint, evidence.utterances, effort, notes, say),
+        performance=_performance(checkpoint, (held_out, others), evidence, effort, notes, say),
         expressions=_expressions(checkpoint, evidence.example, notes, say),
         speed=measure_speed(
             checkpoint, repeat_sound([clip.samples for clip in spoken], effort.speed_seconds)
         ),
+        hearing=hearing_report(checkpoint, [clip for clip in clips if clip.speaker in speakers]),
         notes=notes,
     )
 
@@ -229,6 +250,26 @@ def _articulation(
         num_languages=effort.num_languages,
     )
     return articulation_report(checkpoint, chosen)
+
+
+def _performance(
+    checkpoint: Checkpoint,
+    clips: tuple[Sequence[SpokenClip], Sequence[SpokenClip]],
+    evidence: Evidence,
+    effort: Effort,
+    notes: list[str],
+    say: Say,
+) -> Performance | None:
+    portrait, other = evidence.portrait, evidence.other_portrait
+    if portrait is None:
+        notes.append("finished videos, since there is no portrait to render")
+        return None
+    say("finished videos")
+    chosen = choose_utterances(
+        evidence.utterances, per_language=1, num_languages=effort.filming.num_utterances
+    )
+    portraits = portrait, mirrored(portrait) if other is None else other
+    return performance_report(checkpoint, *clips, portraits, chosen, effort.filming)
 
 
 def _expressions(

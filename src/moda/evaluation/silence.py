@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moda.checkpoints import Checkpoint
 from moda.data.nonspeech import make_non_speech
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.evaluation.lips import sampled_motion, whole_speech
+from moda.evaluation.lips import sampled_motion, speech_kind, whole_speech
 from moda.evaluation.metrics import closed_share, silence_runs
 from moda.landmarks import Array
 from moda.motion.lips import lips_of_motion, mean_identity
@@ -64,7 +64,9 @@ def silence_report(checkpoint: Checkpoint, recordings: Sequence[Floats]) -> Sile
     gaps: list[Array] = []
     silent: list[NDArray[np.bool_]] = []
     for samples in recordings:
-        motion = sampled_motion(checkpoint, whole_speech(samples), identity=identity)
+        motion = sampled_motion(
+            checkpoint, whole_speech(samples, kind=speech_kind(checkpoint)), identity=identity
+        )
         gap, _ = lips_of_motion(motion)
         inside = trim_runs(silence_runs(samples)[: len(gap)], head=5, tail=4)
         gaps.append(gap[: len(inside)])
@@ -99,7 +101,7 @@ def non_speech_report(checkpoint: Checkpoint, speaking: Motion, *, minutes: floa
     values = []
     for seed in range(pieces):
         sound = NON_SPEECH_LEVEL * make_non_speech(size, np.random.default_rng([seed, 0x50]))
-        speech = whole_speech(sound.astype(np.float32))
+        speech = whole_speech(sound.astype(np.float32), kind=speech_kind(checkpoint))
         values.append(sampled_motion(checkpoint, speech, identity=identity).values)
     return compare_rest(Motion(np.concatenate(values), checkpoint.space), speaking)
 

@@ -11,7 +11,7 @@ import torch
 
 from moda.checkpoints import Checkpoint
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.evaluation.lips import sampled_motion, whole_speech
+from moda.evaluation.lips import sampled_motion, speech_kind, whole_speech
 from moda.motion.lips import mean_identity
 from moda.structures import Floats
 
@@ -42,9 +42,13 @@ def measure_speed(checkpoint: Checkpoint, samples: Floats) -> Speed:
     """Time ``samples`` (N,) after a warm-up, with as many threads as torch is set to."""
     identity = mean_identity(checkpoint.space)
     warm_up = samples[: 2 * SAMPLE_RATE_HZ]
-    sampled_motion(checkpoint, whole_speech(warm_up), identity=identity)
+    sampled_motion(
+        checkpoint, whole_speech(warm_up, kind=speech_kind(checkpoint)), identity=identity
+    )
     wall, processor = time.perf_counter(), time.process_time()
-    sampled_motion(checkpoint, whole_speech(samples), identity=identity)
+    sampled_motion(
+        checkpoint, whole_speech(samples, kind=speech_kind(checkpoint)), identity=identity
+    )
     return Speed(
         sound_seconds=len(samples) / SAMPLE_RATE_HZ,
         wall_seconds=time.perf_counter() - wall,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moda.motion.emotion import EmotionOffsets
+from moda.motion.emotion import EmotionOffsets, part_with_speech
 from moda.motion.guiding import Guide, mouth_columns
 from moda.motion.idle import (
     ACCENT_BROWS,
@@ -145,6 +145,7 @@ class _ShownFace:
         added: Floats = np.zeros_like(values)
         if self._emotion is not None:
             added = np.stack([self._emotion.next() for _ in range(len(values))])
+            added = part_with_speech(added, face, self.closure(space))
         if self._lips_only:
             added[:, _all_but(mouth_columns(space), space)] = 0.0
         is_ruled = self._guide is None and not self._lips_only

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from moda.motion.idle import LipClosure
 from moda.motion.model import MotionTransformer
 from moda.structures import EMOTIONS, FRAMES_PER_SECOND, Floats, MotionSpace, Style
 
 CHANGE_SECONDS = 0.6
 """How long a face takes from one emotion to the next."""
+CONTACT_GAP, SPEAKING_GAP = 0.006, 0.026
+"""Lips that speech opens no further than the first are not parted by an emotion, from the second
+on they are parted as far as it goes; canonical units in the middle of the mouth."""
 
 
 class EmotionOffsets:
@@ -22,7 +26,7 @@ class EmotionOffsets:
             normalised = model.emotion_mean.detach().cpu().numpy()
             self._table = normalised * space.scale
         self._frame = 0
-        self._amounts = self._wanted()
+        self._amounts = np.zeros(len(EMOTIONS))  # the first frame is the photograph
 
     def next(self) -> Floats:
         """The offset of the next frame."""
@@ -44,6 +48,24 @@ class EmotionOffsets:
         if entry.emotion is not None:
             amounts[EMOTIONS.index(entry.emotion)] = _inverse_smoothstep(entry.intensity)
         return amounts
+
+
+def part_with_speech(offsets: Floats, speaking: Floats, closure: LipClosure) -> Floats:
+    """Offsets (T, D) that part only those lips which speech (T, D) has opened.
+
+    A smile shows teeth while it speaks, but its lips meet wherever they would without it: at a p,
+    at rest, and in between.
+    """
+    mouth = closure.mouth
+    gaps = closure.gaps(speaking[:, mouth].astype(np.float64))
+    opened = gaps[:, gaps.shape[1] // 2] - CONTACT_GAP
+    share = np.clip(opened / (SPEAKING_GAP - CONTACT_GAP), 0.0, 1.0)
+    kept = share**2 * (3.0 - 2.0 * share)
+    parting = np.maximum(closure.gaps(offsets[:, mouth].astype(np.float64)), 0.0)
+    fitted = offsets.copy()
+    for row, surplus in zip(fitted, (1.0 - kept)[:, None] * parting, strict=True):
+        row[mouth] += closure.narrowing(surplus)
+    return fitted
 
 
 def _inverse_smoothstep(share: float) -> float:

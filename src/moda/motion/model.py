@@ -57,8 +57,6 @@ class MotionTransformer(nn.Module):
     computes its motion tokens only. False computes the figure literally; tests compare the two.
     """
 
-    sampled_columns: Tensor
-    """(G,) which numbers of the motion are made from noise"""
     emotion_mean: Tensor
     """(num_emotions + 1, D) what each emotion adds to the normalised motion of all frames"""
 
@@ -97,8 +95,8 @@ class MotionTransformer(nn.Module):
         self.autoencoder: MotionAutoencoder | None = None
         if config.autoencoder.latent_size:
             self.autoencoder = MotionAutoencoder(config.motion_size, config.autoencoder)
-        sampled = [k for k in range(config.motion_size) if k not in config.unsampled]
-        self.register_buffer("sampled_columns", torch.tensor(sampled), persistent=False)
+        self.sampled_columns = [k for k in range(config.motion_size) if k not in config.unsampled]
+        """Which numbers of the motion are made from noise."""
         if config.mouth_size:
             if not isinstance(self.speech_embedder, SpeechReader):
                 self.mouth_head = nn.Linear(hidden, config.mouth_size)

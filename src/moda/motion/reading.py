@@ -149,5 +149,6 @@ class SpeechReader(nn.Module):
 
 def _frames(halves: Tensor) -> Tensor:
     """Means of the pairs of (B, n, 2 L) -> (B, n, L)."""
-    frames: Tensor = rearrange(halves, "batch band (time half) -> batch band time half", half=2)
-    return frames.mean(dim=-1)
+    pairs = rearrange(halves, "batch band (time half) -> batch band time half", half=2)
+    frames: Tensor = pairs.mean(dim=-1)
+    return frames

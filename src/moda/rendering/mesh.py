@@ -15,6 +15,7 @@ from moda.landmarks import (
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
     LEFT_BROW,
+    LIPS,
     MOUTH_CORNERS,
     NUM_SURFACE,
     RIGHT_BROW,
@@ -29,7 +30,7 @@ from moda.rendering.compositing import Plate, make_plate
 from moda.rendering.eyes import LID_REGION, EyePair
 from moda.rendering.geometry import FrameGeometry, Head
 from moda.rendering.mouth import MouthInterior
-from moda.rendering.rig import OVAL, Rig, build_rig, smoothstep
+from moda.rendering.rig import OVAL, UPPER_LID_SHARE, Rig, build_rig, smoothstep
 from moda.rendering.warp import (
     TEXTURE_ZOOM,
     WarpBuffers,
@@ -47,10 +48,22 @@ FOLDING_MARGIN = 0.25
 UPPER_FACE_SHARE = 0.8
 LID_SHARE = 0.25
 """Of the expression's own motion of the lids: blinks are a procedure of their own."""
-EXPRESSION_LIMIT = 3.5
-"""Soft limit of each expression parameter, in standard deviations."""
-MOUTH_WIDENING_LIMIT = 1.28
-"""Widest mouth, in widths of the mean face's: a smile on top of a smile saturates."""
+WIDEST_LIDS = 0.25
+"""How far an eye may open beyond that of the photograph, in blinks."""
+SQUINT_SHARE = 0.75
+"""The lower lid's part in narrowing an eye over a raised cheek; in a blink it does little."""
+CHEEKS, CHEEK_RAISED = [280, 330, 50, 101], 0.02
+"""Where a smile raises the face, and how far for a full squint, canonical units."""
+EXPRESSION_LIMIT = 6.0
+"""Soft limit of each expression parameter, in standard deviations. Those of the mouth are limited
+together, so that lips that meet still meet."""
+MOUTH_WIDENING_LIMIT, LEAST_WIDENING = 1.40, 0.14
+"""Widest mouth, in widths of the mean face's, and how much any mouth may widen, canonical units: a
+smile on top of a smile saturates."""
+CORNER_REACH = 0.30
+"""How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
+SIDEWAYS_GAIN = 1.06
+"""Of the lower face: drawn widths are read smaller than they are."""
 LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
 """Lip gaps below the first are closed; the second is where a gap is itself again."""
 GAZE_LIMIT = (0.055, 0.03)
@@ -185,7 +198,7 @@ class Retargeting:
         width = float(lip_width(space.canonical_face.astype(np.float64)))
         right, left = MOUTH_CORNERS
         self._own_width = float(rig.neutral[left, 0] - rig.neutral[right, 0])
-        widest = max(MOUTH_WIDENING_LIMIT * width, self._own_width + 0.02)
+        widest = max(MOUTH_WIDENING_LIMIT * width, self._own_width + LEAST_WIDENING)
         self._widening_room = widest - self._own_width
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
@@ -196,20 +209,30 @@ class Retargeting:
         return self._basis
 
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
-        """Face geometry, closing of the eyes (2,) in 0..1, iris offset (2,) canonical units."""
+        """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
         parts = {
             name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
         }
         gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
-        closing = np.clip(parts["blink"], 0.0, 1.0)
+        closing = np.clip(parts["blink"], -WIDEST_LIDS, 1.0)
         opening = np.array([blink.gap for blink in self._rig.blinks])
         lowered = np.clip(LID_FOLLOWS_GAZE * max(gaze[1], 0.0) / opening, 0.0, 0.4)
         closing = closing + (1.0 - closing) * lowered
         shape = self._shape(row[: len(self._basis)].astype(np.float64))
-        for blink, amount in zip(self._rig.blinks, closing, strict=True):
-            blink.apply(shape, float(amount))
+        lower_share = self._lower_lid_share(shape, closing)
+        for blink, amount, share in zip(self._rig.blinks, closing, lower_share, strict=True):
+            blink.apply(shape, float(amount), float(share))
+        lid = np.maximum(closing, 0.0) * (1.0 - lower_share) / UPPER_LID_SHARE
         head = self._head(row)
-        return FrameGeometry(shape, self._rig.project(shape, head), head), closing, gaze
+        return FrameGeometry(shape, self._rig.project(shape, head), head), lid, gaze
+
+    def _lower_lid_share(self, shape: Array, closing: Array) -> Array:
+        """(2,) the lower lids' part of the closing: a smile squints from below, sleep does not."""
+        raised = float((self._rig.neutral[CHEEKS, 1] - shape[CHEEKS, 1]).mean())
+        squint = (1.0 - np.clip(closing, 0.0, 1.0) ** 2) * smoothstep(0.0, CHEEK_RAISED, raised)
+        least = 1.0 - UPPER_LID_SHARE
+        result: Array = least + (SQUINT_SHARE - least) * squint
+        return result
 
     def _shape(self, parameters: Array) -> Array:
         """Face (468, 3) with expression, lips never crossing and closed when nearly so."""
@@ -222,7 +245,7 @@ class Retargeting:
             rig: of that picture, with the topology of this portrait's.
             parameters: (B,) of the expression basis.
         """
-        parameters = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
+        parameters = self._limited(parameters)
         offset = np.tensordot(parameters, self._basis, 1)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
@@ -237,6 +260,16 @@ class Retargeting:
         )
         _touch_lips(shape)
         return shape
+
+    def _limited(self, parameters: Array) -> Array:
+        """Parameters (B,) within :data:`EXPRESSION_LIMIT`."""
+        limited = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
+        mouth = self._space.slice("mouth")
+        largest = float(np.abs(parameters[mouth] / self._deviation[mouth]).max())
+        if largest > 0.0:
+            share = float(soft_limit(largest, EXPRESSION_LIMIT)) / largest
+            limited[mouth] = share * parameters[mouth]
+        return limited
 
     def _saturate_width(self, offset: Array) -> None:
         right, left = MOUTH_CORNERS
@@ -272,6 +305,13 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
         tilt = (basis[:, brow] * places[:, None]).sum(1) / (places**2).sum()
         fitted[:, brow] = basis[:, brow].mean(1)[:, None] + places[:, None] * tilt[:, None]
     fitted *= share[:, None]
+    skin = np.ones(NUM_SURFACE)
+    skin[list(LIPS)] = 0.0
+    for corner in MOUTH_CORNERS:
+        away = canonical_face[:NUM_SURFACE, :2] - canonical_face[corner, :2]
+        near = skin * np.exp(-((np.linalg.norm(away, axis=1) / CORNER_REACH) ** 2))
+        fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
+    fitted[:, :, 0] *= 1.0 + (SIDEWAYS_GAIN - 1.0) * lower_face
     return fitted
 
 

@@ -77,12 +77,21 @@ class Blink:
     points: NDArray[np.intp]
     lids: NDArray[np.intp]
     matrix: Array  # (points, lids)
+    is_lower: NDArray[np.bool_]
+    """(points,) which come up when the eye closes"""
     gap: float
     """Mean opening of the lids in the photograph, canonical units"""
 
-    def apply(self, shape: Array, closing: float) -> None:
-        """Close the eye, 0 open .. 1 closed, on vertices (468, 3) in place."""
-        shape[self.points, 1] += closing * (self.matrix @ shape[self.lids, 1])
+    def apply(
+        self, shape: Array, closing: float, lower_share: float = 1.0 - UPPER_LID_SHARE
+    ) -> None:
+        """Close the eye, 0 open .. 1 closed, on vertices (468, 3) in place.
+
+        Negative amounts open it wider. ``lower_share`` is the lower lid's part of the way.
+        """
+        upper, lower = (1.0 - lower_share) / UPPER_LID_SHARE, lower_share / (1.0 - UPPER_LID_SHARE)
+        way = self.matrix @ shape[self.lids, 1] * np.where(self.is_lower, lower, upper)
+        shape[self.points, 1] += closing * way
 
 
 @dataclass(frozen=True)
@@ -395,6 +404,7 @@ def _blink(
     low_brow = float(np.sort(face[list(brow), 1])[-5:].mean())
     points: list[int] = []
     rows: list[Array] = []
+    is_lower: list[bool] = []
     for point in range(NUM_SURFACE):
         x, y = face[point, :2]
         share = _blink_share(point, x, y, face, upper, lower, (left, right, low_brow))
@@ -402,9 +412,11 @@ def _blink(
             continue
         here = float(np.clip(x, left, right))
         points.append(point)
+        is_lower.append(share < 0.0)
         rows.append(share * (height(lower_order, here) - height(upper_order, here)))
     opening = face[list(lower[1:-1]), 1] - face[list(upper[1:-1]), 1]
-    return Blink(np.array(points), lids, np.array(rows), float(max(opening.mean(), 0.01)))
+    gap = float(max(opening.mean(), 0.01))
+    return Blink(np.array(points), lids, np.array(rows), np.array(is_lower), gap)
 
 
 def _blink_share(

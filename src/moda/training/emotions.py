@@ -3,11 +3,12 @@
 A handful of actors show the direction of an emotion but not all of it. The offset of an emotion is
 therefore the most probable one under two witnesses: the acted clips say where the whole face goes,
 and the facial action units of the emotion say how far its named points must go to be recognised.
-Lip gaps never change, so that lips that close in speech close in every emotion.
+Lip gaps are those of the units that part the lips, whatever the actors were saying. What parts
+them is for speaking lips only, see :func:`moda.motion.emotion.part_with_speech`.
 
 Source of the action units: P. Ekman, W. Friesen and J. Hager, "Facial Action Coding System", 2002,
-and its emotion tables (EMFACS). Raised upper lids (5) are left out, since the lids of a photograph
-cannot be opened further, and so is what parts the lips (16, 25).
+and its emotion tables (EMFACS). The amounts of a smile and of a sad mouth are those that MoDA shows
+(arXiv 2507.03256): corners .05 of the eye distance apart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from moda.data.dataset import mirror_track, speaker_neutrals
 from moda.data.mesh_space import mirrored_indices
 from moda.encoders.tracking import motion_from_landmarks
 from moda.errors import ConfigError
-from moda.landmarks import NUM_SURFACE, Array, lip_gaps
+from moda.landmarks import INNER_LIP_UPPER, NUM_SURFACE, Array, lip_gaps
 from moda.structures import EMOTIONS, Floats, MotionSpace
 
 NAMED_POINTS: Mapping[str, tuple[int, ...]] = {
@@ -46,20 +47,23 @@ ACTION_UNITS: Mapping[int, Mapping[str, tuple[float, float]]] = {
     6: {"cheek": (0, -2.5)},
     9: {"inner brow": (-1, 3), "nose wing": (0, -2.5), "upper lip": (0, -2)},
     10: {"upper lip": (0, -3), "nose wing": (1, -3), "mouth corner": (2, 0.5)},
-    12: {"mouth corner": (8, -8), "cheek": (1, -1.5), "upper lip": (0, 0.5), "chin": (0, 0)},
-    14: {"mouth corner": (3, -1), "chin": (0, 0)},
+    12: {"mouth corner": (8, -4.5), "cheek": (1, -1.5), "upper lip": (0, -1), "chin": (0, 0)},
+    14: {"mouth corner": (2, -2), "chin": (0, 0)},
     15: {"mouth corner": (0, 6), "upper lip": (0, 0), "chin": (0, 0)},
     17: {"lower lip": (0, -2), "upper lip": (0, -1), "chin": (0, -2)},
     20: {"mouth corner": (6, 2)},
     23: {"mouth corner": (-3, 0), "chin": (0, 0)},
-    24: {"upper lip": (0, 1), "lower lip": (0, -1)},
-    26: {"chin": (0, 4)},
+    25: {"upper lip": (0, -1.5), "lower lip": (0, 2), "chin": (0, 1)},
+    26: {"lower lip": (0, 3), "chin": (0, 4)},
 }
 """Number of the unit -> named points -> where they go, outward and down, in hundredths of the
 outer-eye distance."""
 
-LID_CLOSING: Mapping[int, float] = {6: 0.1, 7: 0.15, 9: 0.1, 43: 0.12}
-"""Number of the unit -> how far the lids come down, in blinks."""
+LIP_PARTING: Mapping[int, float] = {25: 0.035, 26: 0.02}
+"""Number of the unit -> what it adds to the gap in the middle of speaking lips, canonical units."""
+
+LID_CLOSING: Mapping[int, float] = {5: -0.16, 6: 0.36, 7: 0.12, 9: 0.2, 43: 0.12}
+"""Number of the unit -> how far the lids come together, in blinks; negative opens them wider."""
 
 
 class Anatomy(NamedTuple):
@@ -75,25 +79,26 @@ class Anatomy(NamedTuple):
 
 
 ANATOMY: Mapping[str, Anatomy] = {
-    "angry": Anatomy({4: 1.2, 7: 1.0, 23: 1.0, 24: 1.0, 15: 0.4}, pitch_degrees=2.0),
+    "angry": Anatomy({4: 1.2, 7: 1.0, 10: 0.3, 15: 0.3, 23: 1.0, 25: 0.5}, pitch_degrees=3.0),
     "contempt": Anatomy(
-        {43: 0.7}, {2: 0.6, 12: 0.9, 14: 1.0}, pitch_degrees=-2.0, roll_degrees=1.5
+        {43: 1.2}, {2: 0.6, 12: 0.55, 14: 1.0}, pitch_degrees=-2.0, roll_degrees=1.5
     ),
-    "disgusted": Anatomy({4: 0.6, 9: 1.0, 10: 1.0, 17: 0.5}, pitch_degrees=-1.5),
-    "fear": Anatomy({1: 1.0, 2: 0.7, 4: 0.4, 20: 1.2, 26: 0.5}, pitch_degrees=-1.0),
-    "happy": Anatomy({6: 1.0, 12: 1.15}, pitch_degrees=-1.0),
+    "disgusted": Anatomy({4: 0.5, 9: 1.0, 10: 0.8, 15: 0.3, 25: 0.6}, pitch_degrees=-1.5),
+    "fear": Anatomy({1: 1.4, 2: 0.5, 4: 0.7, 5: 1.0, 20: 0.9, 25: 0.7}, pitch_degrees=-1.0),
+    "happy": Anatomy({6: 1.0, 12: 0.85, 25: 1.0}, pitch_degrees=-1.0),
     "neutral": Anatomy(),
-    "sad": Anatomy({1: 1.0, 4: 0.3, 15: 0.8, 17: 0.6, 43: 1.0}, pitch_degrees=3.0),
-    "surprised": Anatomy({1: 1.2, 2: 1.2, 26: 2.0}, pitch_degrees=-1.5),
+    "sad": Anatomy({1: 1.3, 4: 0.6, 15: 0.5, 17: 0.4, 43: 0.7}, pitch_degrees=3.0),
+    "surprised": Anatomy({1: 1.2, 2: 1.2, 5: 1.2, 25: 0.7, 26: 1.0}, pitch_degrees=-1.5),
 }
 
+NUM_GAPS = len(INNER_LIP_UPPER) - 2
 POINT_ERROR = 0.008
 """How exactly a named point meets its place, canonical units."""
 GAP_ERROR = 0.0003
-"""How exactly the lip gaps stay what they are, canonical units."""
+"""How exactly the lip gaps become those of the units, canonical units."""
 DATA_ERROR = 1.0
 """How far the acted clips may be from the truth, in standard deviations of the motion."""
-LARGEST_DEVIATION: Mapping[str, float] = {"mouth": 2.5, "brows": 4.0, "cheeks": 2.5}
+LARGEST_DEVIATION: Mapping[str, float] = {"mouth": 1.8, "brows": 4.0, "cheeks": 2.5}
 """Limits of the parameters in standard deviations: the mouth must have room left for the speech."""
 
 
@@ -119,8 +124,7 @@ def emotion_means(clips: Sequence[PreparedClip], space: MotionSpace) -> Floats:
         anatomy = ANATOMY[emotion]
         if emotion != "neutral":
             row[: len(space.basis)] = solve_expression(anatomy, acted.get(emotion), space)
-        closing = [LID_CLOSING.get(unit, 0.0) * share for unit, share in anatomy.units.items()]
-        row[space.slice("blink")] = sum(closing)
+        row[space.slice("blink")] = _total(LID_CLOSING, anatomy.units)
         row[space.slice("pitch")] = anatomy.pitch_degrees
         row[space.slice("roll")] = anatomy.roll_degrees
     return table
@@ -175,8 +179,9 @@ def shrunk_mean(offsets: Array) -> Array:
 def solve_expression(anatomy: Anatomy, acted: Array | None, space: MotionSpace) -> Floats:
     """The expression (B,) between the anatomy of an emotion and what actors show (B,).
 
-    Least squares with bounds: ``|points(x) - targets|^2 / POINT_ERROR^2 + |gaps(x)|^2 / GAP_ERROR^2
-    + |x - acted|^2 / (DATA_ERROR std)^2``, no parameter beyond its ``LARGEST_DEVIATION``.
+    Least squares with bounds: ``|points(x) - targets|^2 / POINT_ERROR^2 + |gaps(x) - parting|^2 /
+    GAP_ERROR^2 + |x - acted|^2 / (DATA_ERROR std)^2``, no parameter beyond its
+    ``LARGEST_DEVIATION``.
     """
     assert space.basis is not None
     basis = space.basis.astype(np.float64)
@@ -194,7 +199,7 @@ def solve_expression(anatomy: Anatomy, acted: Array | None, space: MotionSpace) 
     wanted = np.concatenate(
         [
             targets.ravel() / POINT_ERROR,
-            np.zeros(len(lip_gaps(basis[0]))),
+            lip_parting(anatomy) / GAP_ERROR,
             prior / (DATA_ERROR * deviation),
         ]
     )
@@ -202,6 +207,13 @@ def solve_expression(anatomy: Anatomy, acted: Array | None, space: MotionSpace) 
     for name, largest in LARGEST_DEVIATION.items():
         limit[space.slice(name)] *= largest
     return lsq_linear(rows.T, wanted, (-limit, limit)).x.astype(np.float32)
+
+
+def lip_parting(anatomy: Anatomy) -> Array:
+    """What an emotion adds to the nine gaps of speaking lips (9,), canonical: an arc."""
+    across = np.linspace(-1.0, 1.0, NUM_GAPS + 2)[1:-1]
+    result: Array = _total(LIP_PARTING, anatomy.units) * (1.0 - across**2)
+    return result
 
 
 def point_targets(anatomy: Anatomy, space: MotionSpace) -> tuple[list[int], Array]:
@@ -216,6 +228,10 @@ def point_targets(anatomy: Anatomy, space: MotionSpace) -> tuple[list[int], Arra
     for name, (outward, down) in _add_units(anatomy.units, still).items():
         moved |= {int(mirror[point]): (-outward, down) for point in NAMED_POINTS[name]}
     return list(moved), 0.01 * np.array(list(moved.values()), np.float64).reshape(-1, 2)
+
+
+def _total(amounts: Mapping[int, float], units: Mapping[int, float]) -> float:
+    return sum(amounts.get(unit, 0.0) * share for unit, share in units.items())
 
 
 def _add_units(*tables: Mapping[int, float]) -> dict[str, Array]:
