@@ -103,7 +103,7 @@ def test_what_somebody_does_differently_is_learned(
     assert told[0].mouth_mean is not None
     read = told[0].mouth_mean[0] - (heads(before)[1] - added)
     truth = clips[0].motion[0][:, space.slice("mouth")]
-    assert np.square(read - truth).mean() < 1.3 * NOISE**2
+    assert np.square(read - truth).mean() < 1.3 * NOISE**2 + errors[1]
 
 
 def test_a_readout_that_fits_or_cannot_be_improved_stays(

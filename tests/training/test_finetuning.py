@@ -68,18 +68,20 @@ def neural_folder(tmp_path: Path) -> Path:
 
 
 def mesh_clip(folder: Path, name: str, speaker: str = "anna", num_frames: int = 130) -> None:
-    """A face that moves its lips a little, with a buzzing voice."""
+    """A face whose parts move together and slowly, with a voice as loud as they move."""
     space = load_motion_space()
     assert space.canonical_face is not None
     assert space.basis is not None
     generator = np.random.default_rng(list(name.encode()))
-    speech = 0.5 * generator.standard_normal((num_frames, len(space.basis)))
+    opening = np.convolve(generator.standard_normal(num_frames), np.hanning(9), "same")
+    noise = 0.2 * generator.standard_normal((num_frames, len(space.basis)))
+    speech = 0.5 * (opening[:, None] + noise)
     faces = np.repeat(space.canonical_face[None].astype(np.float64), len(speech), 0)
     faces[:, :468] += np.tensordot(speech, space.basis.astype(np.float64), 1)
     turned = 100.0 * faces @ rotation_from_euler(2.0, -2.0, 1.0).T + 200.0
     track = LandmarkTrack(turned.astype(np.float32), np.ones(len(speech), bool))
-    loud = np.repeat(np.abs(speech[:, 0]), SAMPLE_RATE_HZ // 25)
-    sound = loud * generator.standard_normal(len(loud)) * 2000.0
+    loud = np.repeat(np.exp(opening), SAMPLE_RATE_HZ // 25)
+    sound = np.clip(loud * generator.standard_normal(len(loud)) * 500.0, -32768, 32767)
     clip = PreparedClip(name, speaker, None, track, sound.astype(np.int16))
     write_prepared(folder, clip)
 
@@ -152,7 +154,8 @@ def refused(capfd: pytest.CaptureFixture[str]) -> Refused:
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2
-        (line,) = capfd.readouterr().err.splitlines()
+        line = capfd.readouterr().err.splitlines()[-1]
+        assert line.startswith("moda: ")
         return line
 
     return run
@@ -219,7 +222,6 @@ def test_finetune_command(
     assert np.isfinite(mine).all()
     assert np.abs(mine - theirs).max() > 0
 
-    before = result.read_bytes()
     (tmp_path / "bert").mkdir()
     mesh_clip(tmp_path / "bert", "three", "bert", num_frames=800)
     line = refused(finetune_arguments(tmp_path, "bert"))
@@ -233,7 +235,10 @@ def test_finetune_command(
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 0, "the same again"
-    assert result.read_bytes() == before
+    again = load_checkpoint(result)
+    assert again.metadata == found.metadata
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(value, found.model.state_dict()[name]), name
 
 
 def test_lips_of_a_reader_are_adapted(
@@ -250,14 +255,11 @@ def test_lips_of_a_reader_are_adapted(
     found = load_checkpoint(tmp_path / "run" / "finetuned.safetensors").model.state_dict()
     before = load_checkpoint(tmp_path / "start.safetensors").model.state_dict()
     kept = [name for name in found if torch.equal(found[name], before[name])]
-    heads = ("compress", "phone_head", "voice_head")
-    for name in found:
-        if name.startswith("speech_embedder.") and name.split(".")[1] in heads:
-            assert name in kept, name
-    assert "speech_embedder.linear.weight" not in kept
-    learned = "lips adapted" in printed.err
-    assert ("speech_embedder.mouth_head.weight" not in kept) == learned
-    assert learned, "loud frames of the voice are an open mouth"
+    moved = {name for name in found if name not in kept}
+    of_speech = {name for name in moved if name.startswith("speech_embedder.")}
+    assert of_speech == {f"speech_embedder.mouth_head.{part}" for part in ("weight", "bias")}
+    assert "lips adapted" in printed.err, "a loud voice is an open mouth"
+    assert any("one_stream_blocks" in name for name in moved)
 
 
 def test_runs_that_cannot_be(
@@ -344,6 +346,6 @@ def test_misspelt_validation_speakers(neural_folder: Path, anna: Path) -> None:
 
 def test_recipes_of_adapters_need_a_model(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps({"clips": ["a"], "adapter_rank": 4}))
+    path.write_text(json.dumps({"clips": ["a"], "adapter_rank": 4, "synthetic_phones": ["b"]}))
     with pytest.raises(ConfigError, match="adapter_rank 4 and no model"):
         read_recipe(path)

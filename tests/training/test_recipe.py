@@ -15,6 +15,9 @@ from moda.training.recipe import Recipe, read_recipe
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
+NO_READER = {"num_phones": 0, "voice_spans": [], "compressed": 0}
+
+
 def recipe_file(folder: Path, **values: object) -> Path:
     path = folder / "recipe.json"
     known = {"clips": ["prepared"], "synthetic_phones": ["a.npz"], **values}
@@ -116,7 +119,7 @@ def test_values_arrive(tmp_path: Path) -> None:
                     "mouth_size": 0,
                     "unsampled": [],
                     "speech": {"kind": "log_mel"},
-                    "speech_embedder": {"kind": "conv", "voice_spans": []},
+                    "speech_embedder": {"kind": "conv", **NO_READER},
                     "autoencoder": {"latent_size": 4},
                 }
             },

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.config import SamplerConfig
 from moda.errors import CheckpointError, InputError
+from moda.published_weights import load_published_space
 from moda.training.loop import TrainingOptions
 from moda.training.preview import PreviewOptions
 from moda.training.recipe import Recipe
@@ -21,7 +21,7 @@ from small_runs import neural_clip, write_prepared
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     (tmp_path / "clips").mkdir()
-    space = load_motion_space()
+    space = load_published_space()
     write_prepared(tmp_path / "clips", neural_clip(space, "one", "anna", num_frames=8))
     return Recipe(clips=("clips",), options=TrainingOptions(flow_steps=10), seed=1)
 
@@ -76,7 +76,7 @@ def test_another_run_is_refused(
 
 
 def test_clips_of_others_are_refused(recipe: Recipe, run: Path, tmp_path: Path) -> None:
-    space = load_motion_space()
+    space = load_published_space()
     (tmp_path / "more").mkdir()
     write_prepared(tmp_path / "more", neural_clip(space, "two", "bert", num_frames=8))
     with pytest.raises(InputError, match="clips of anna there, of bert now"):

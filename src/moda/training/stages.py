@@ -127,7 +127,7 @@ def require_speakers(names: Collection[str], known: Collection[str]) -> None:
     Raises:
         ConfigError: a name is unknown; the message says the known ones.
     """
-    unknown = sorted(set(names) - known)
+    unknown = sorted(set(names) - set(known))
     if unknown:
         raise ConfigError(
             f"no clip is of the validation speaker {', '.join(unknown)}; "
