@@ -382,15 +382,16 @@ class TestCommand:
         assert not any(clip.has_speech for clip in read_clips([tmp_path / "out"]))
 
     def test_nothing_of_use_is_an_error(
-        self, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """Without --keep-all the clips of half a second are too short."""
+        (tmp_path / "videos").mkdir()
+        (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
         with pytest.raises(SystemExit) as caught:
-            cli.main(["prepare", str(folder), str(tmp_path / "out")])
+            cli.main(["prepare", str(tmp_path / "videos"), str(tmp_path / "out")])
         assert caught.value.code == 2
         line = capfd.readouterr().err.splitlines()[-1]
         report = tmp_path / "out" / "report.json"
-        assert line == f"moda: none of the 5 clips can be used; {report} says why"
+        assert line == f"moda: none of the 1 clips can be used; {report} says why"
         assert report.is_file()
 
     @pytest.mark.parametrize(
