@@ -33,9 +33,18 @@ def write_prepared(folder: Path, *clips: PreparedClip) -> None:
 
 
 def mesh_config() -> ModelConfig:
-    """moda-tiny, much smaller, without dropout inside the network."""
+    """moda-tiny, much smaller, on spectra, without dropout inside the network."""
     tiny = preset("moda-tiny")
     embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2), dropout=0.0)
+    spectra = SpeechFeaturesConfig()
+    motion = replace(tiny.motion, hidden=32, speech=spectra, speech_embedder=embedder)
+    return replace(tiny, motion=motion)
+
+
+def reader_config() -> ModelConfig:
+    """moda-tiny, much smaller, with its reader on tokens of the pretrained encoder."""
+    tiny = preset("moda-tiny")
+    embedder = replace(tiny.motion.speech_embedder, width=16, compressed=8)
     return replace(tiny, motion=replace(tiny.motion, hidden=32, speech_embedder=embedder))
 
 

@@ -274,12 +274,31 @@ def _locate(name_or_path: str | Path) -> Path:
                 f"the built-in checkpoint {name_or_path!r} is not in this installation "
                 f"({path} is missing); reinstall moda-talking-head or give a .safetensors file"
             )
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; {_models_in(path)}")
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint {str(name_or_path)!r}: not a file, and the built-in names are "
             f"{', '.join(BUILT_IN)}"
         )
     return path
+
+
+def _models_in(folder: Path) -> str:
+    """What to give instead of a folder."""
+    files = [path for path in sorted(folder.glob("*.safetensors")) if _is_checkpoint(path)]
+    if not files:
+        return "no model is in it; give the .safetensors file of one"
+    return f"give the model in it: {_list([str(path) for path in files], ' or ')}"
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = cast("dict[str, str]", file.metadata() or {})
+            return {"config", "space"} <= header.keys()
+    except (SafetensorError, OSError):
+        return False
 
 
 def _read(path: Path) -> tuple[Arrays, dict[str, str]]:

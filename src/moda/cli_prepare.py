@@ -109,8 +109,9 @@ def prepare(
 
 
 def _say(outcomes: Sequence[Outcome], took_seconds: float, output: Path) -> None:
-    """What has become of the clips."""
-    from moda.data.prepare import count_reasons
+    """What has become of the clips; if none can be used, that is an error."""
+    from moda.data.prepare import REPORT_NAME, count_reasons
+    from moda.errors import InputError
 
     minutes = sum(outcome.seconds for outcome in outcomes) / 60.0
     statuses = Counter(outcome.status for outcome in outcomes)
@@ -118,6 +119,10 @@ def _say(outcomes: Sequence[Outcome], took_seconds: float, output: Path) -> None
     typer.echo(f"{counts}; {minutes:.1f} minutes of video in {took_seconds:.0f} s: {output}")
     for kind, count in count_reasons(outcomes).most_common():
         typer.echo(f"{count:6d} {kind}")
+    if not statuses["prepared"] + statuses["kept"]:
+        raise InputError(
+            f"none of the {len(outcomes)} clips can be used; {output / REPORT_NAME} says why"
+        )
 
 
 def _runner(ray: str | None, workers: int | None) -> RunJobs:

@@ -381,6 +381,19 @@ class TestCommand:
         assert [line.split() for line in out[1:]] == [["4", "too", "short"], ["1", "unreadable"]]
         assert not any(clip.has_speech for clip in read_clips([tmp_path / "out"]))
 
+    def test_nothing_of_use_is_an_error(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "videos").mkdir()
+        (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["prepare", str(tmp_path / "videos"), str(tmp_path / "out")])
+        assert caught.value.code == 2
+        line = capfd.readouterr().err.splitlines()[-1]
+        report = tmp_path / "out" / "report.json"
+        assert line == f"moda: none of the 1 clips can be used; {report} says why"
+        assert report.is_file()
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

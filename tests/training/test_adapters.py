@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from moda.errors import CheckpointError, InputError
+from moda.errors import InputError
 from moda.motion.model import MotionTransformer
-from moda.training.adapters import (
-    adapter_weights,
-    add_adapters,
-    load_adapter,
-    merged,
-    save_adapter,
-)
+from moda.training.adapters import adapter_weights, add_adapters, merged
 from moda.training.loop import TrainingOptions
-from small_runs import mesh_config, mesh_trainer
+from small_runs import mesh_config, mesh_trainer, reader_config
 
 RANK = 3
 
@@ -56,9 +49,12 @@ def velocity(model: MotionTransformer) -> torch.Tensor:
         normal(2, 20 + 24, 160), torch.tensor([8, 3]), normal(2, 63)
     )
     velocity: torch.Tensor = model(
-        normal(2, 20, size), normal(2, 1, size), torch.tensor([300.0, 900.0]), conditions
+        normal(2, 20, model.config.generated_size),
+        normal(2, 1, size),
+        torch.tensor([300.0, 900.0]),
+        conditions,
     )
-    return velocity + conditions.mean
+    return torch.cat((velocity, conditions.mean), dim=-1)
 
 
 def test_a_new_adapter_changes_nothing(base: MotionTransformer) -> None:
@@ -119,17 +115,20 @@ def test_training_leaves_the_model_below_alone(base: MotionTransformer, tmp_path
     assert torch.equal(velocity(again.average.eval()), velocity(trainer.average.eval()))
 
 
-def test_an_adapter_is_a_small_file(base: MotionTransformer, tmp_path: Path) -> None:
-    model, path = adapted(base), tmp_path / "adapter.safetensors"
-    save_adapter(path, model, {"steps": "7"})
-    assert path.stat().st_size < 0.7 * sum(4 * p.numel() for p in base.parameters())
-    again = MotionTransformer(base.config)
-    again.load_state_dict(base.state_dict())
-    assert load_adapter(path, again.eval()) == {"steps": "7"}
-    assert torch.equal(velocity(again), velocity(model))
-    other = MotionTransformer(replace(base.config, hidden=64))
-    with pytest.raises(CheckpointError, match="adapter tensors do not fit"):
-        load_adapter(path, other)
+def test_what_is_fitted_in_closed_form_gets_no_adapter() -> None:
+    """The heads of a reader are as they were; what the flow trains learns."""
+    model = MotionTransformer(reader_config().motion)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fixed = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert any("mouth_head" in name for name in fixed)
+    add_adapters(model, RANK)
+    names = set(model.state_dict())
+    assert set(fixed) <= names, "a wrapped layer has another name"
+    learning = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert any("speech_embedder.linear" in name for name in learning)
+    assert not any("head" in name for name in learning if "speech_embedder" in name)
+    for name, value in merged(model).state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 @pytest.mark.parametrize("rank", [0, 257])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import torch
 
 from moda import cli
 from moda.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
-from moda.data.clips import PreparedClip
+from moda.config import ModelConfig
+from moda.data.clips import PreparedClip, write_shard
 from moda.data.corpora import Split
+from moda.data.statistics import MotionStatistics
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import ConfigError, InputError
@@ -28,7 +31,7 @@ from moda.training.recipe import Recipe, read_recipe, train
 from moda.training.run_log import read_log
 from moda.training.stages import EXPERT_FILE
 from moda.training.sync_expert import ExpertOptions
-from small_runs import mesh_config, neural_clip, neural_config, write_prepared
+from small_runs import mesh_config, neural_clip, neural_config, reader_config, write_prepared
 
 FAST = TrainingOptions(
     speech_steps=0,
@@ -42,9 +45,12 @@ FAST = TrainingOptions(
 
 @pytest.fixture
 def neural_start(tmp_path: Path) -> Path:
+    return save_neural_start(tmp_path / "start.safetensors")
+
+
+def save_neural_start(path: Path) -> Path:
     torch.manual_seed(0)
     config = neural_config()
-    path = tmp_path / "start.safetensors"
     model = MotionTransformer(config.motion)
     save_checkpoint(path, model, load_published_space(), config=config)
     return path
@@ -61,20 +67,22 @@ def neural_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def mesh_clip(folder: Path, name: str) -> None:
-    """A face that moves its lips a little, with a buzzing voice."""
+def mesh_clip(folder: Path, name: str, speaker: str = "anna", num_frames: int = 130) -> None:
+    """A face whose parts move together and slowly, with a voice as loud as they move."""
     space = load_motion_space()
     assert space.canonical_face is not None
     assert space.basis is not None
     generator = np.random.default_rng(list(name.encode()))
-    speech = 0.5 * generator.standard_normal((60, len(space.basis)))
+    opening = np.convolve(generator.standard_normal(num_frames), np.hanning(9), "same")
+    noise = 0.2 * generator.standard_normal((num_frames, len(space.basis)))
+    speech = 0.5 * (opening[:, None] + noise)
     faces = np.repeat(space.canonical_face[None].astype(np.float64), len(speech), 0)
     faces[:, :468] += np.tensordot(speech, space.basis.astype(np.float64), 1)
     turned = 100.0 * faces @ rotation_from_euler(2.0, -2.0, 1.0).T + 200.0
     track = LandmarkTrack(turned.astype(np.float32), np.ones(len(speech), bool))
-    loud = np.repeat(np.abs(speech[:, 0]), SAMPLE_RATE_HZ // 25)
-    sound = loud * generator.standard_normal(len(loud)) * 2000.0
-    clip = PreparedClip(name, name, None, track, sound.astype(np.int16))
+    loud = np.repeat(np.exp(opening), SAMPLE_RATE_HZ // 25)
+    sound = np.clip(loud * generator.standard_normal(len(loud)) * 500.0, -32768, 32767)
+    clip = PreparedClip(name, speaker, None, track, sound.astype(np.int16))
     write_prepared(folder, clip)
 
 
@@ -135,27 +143,66 @@ def test_an_expert_of_another_space_is_refused(
         train(replace(recipe, sync_expert=f"run/{EXPERT_FILE}"), tmp_path, tmp_path / "other")
 
 
-def test_finetune_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One person's clips: a small adapter, and a model that speaks and differs from the start."""
-    torch.manual_seed(0)
+Refused = Callable[[list[str]], str]
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Refused:
+    """What a command says that ends with one clear line."""
+
+    def run(arguments: list[str]) -> str:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+        line = capfd.readouterr().err.splitlines()[-1]
+        assert line.startswith("moda: ")
+        return line
+
+    return run
+
+
+@pytest.fixture
+def anna(tmp_path: Path) -> Path:
+    """Ten seconds of one person, and a model to begin with."""
     folder = tmp_path / "anna"
     folder.mkdir()
     for name in ("one", "two"):
         mesh_clip(folder, name)
+    return folder
+
+
+def start_model(folder: Path, config: ModelConfig) -> MotionTransformer:
+    torch.manual_seed(0)
+    model = MotionTransformer(config.motion).eval()
+    save_checkpoint(folder / "start.safetensors", model, load_motion_space(), config=config)
+    return model
+
+
+def finetune_arguments(folder: Path, clips: str = "anna", **options: object) -> list[str]:
+    values = {"rank": 2, "steps": 3, "batch-size": 2, "output": folder / "run", **options}
+    arguments = ["finetune", str(folder / "start.safetensors"), str(folder / clips)]
+    for name, value in values.items():
+        arguments += [f"--{name}", str(value)]
+    return [*arguments, "--device", "cpu", "--threads", "1"]
+
+
+def test_finetune_command(
+    anna: Path, tmp_path: Path, refused: Refused, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One person's clips: a model that speaks and differs from the start; and no other run."""
     config, space = mesh_config(), load_motion_space()
-    model = MotionTransformer(config.motion)
-    save_checkpoint(tmp_path / "start.safetensors", model, space, config=config)
-    arguments = ["finetune", str(tmp_path / "start.safetensors"), str(folder), "--rank", "2"]
-    arguments += ["--steps", "3", "--batch-size", "2", "-o", str(tmp_path / "run")]
-    arguments += ["--speech-steps", "1", "--device", "cpu", "--threads", "1"]
+    model = start_model(tmp_path, config)
+    arguments = finetune_arguments(tmp_path)
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
-    assert caught.value.code == 0
-    assert "finetuned.safetensors" in capsys.readouterr().out
-    found = load_checkpoint(tmp_path / "run" / "finetuned.safetensors")
+    printed = capfd.readouterr()
+    assert caught.value.code == 0, printed.err
+    assert "finetuned.safetensors" in printed.out
+    assert "there are only 10 s of speech: little can be learned" in printed.err
+    result = tmp_path / "run" / "finetuned.safetensors"
+    found = load_checkpoint(result)
     assert found.config.sampler == config.sampler
-    adapter = tmp_path / "run" / "adapter.safetensors"
-    assert adapter.stat().st_size < (tmp_path / "run" / "finetuned.safetensors").stat().st_size / 3
+    assert [path.name for path in (tmp_path / "run").glob("*.safetensors")] == [result.name]
     speech = Speech(np.ones((100, 160), np.float32), np.ones(100, np.float32))
 
     def motion(model: MotionTransformer) -> np.ndarray:
@@ -170,10 +217,80 @@ def test_finetune_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         )
         return np.concatenate([stretch.values for stretch in stretches])
 
-    mine, theirs = motion(found.model), motion(model.eval())
+    mine, theirs = motion(found.model), motion(model)
     assert mine.shape == (100, space.size)
     assert np.isfinite(mine).all()
     assert np.abs(mine - theirs).max() > 0
+
+    (tmp_path / "bert").mkdir()
+    mesh_clip(tmp_path / "bert", "three", "bert", num_frames=800)
+    line = refused(finetune_arguments(tmp_path, "bert"))
+    assert line == (
+        f"moda: {tmp_path / 'run'} holds another run: clips of anna there, of bert now; "
+        "use another folder, or remove it"
+    )
+    mesh_clip(anna, "three", num_frames=800)
+    assert "other clips (2 there, 3 now" in refused(finetune_arguments(tmp_path))
+    (anna / "shard-three.safetensors").unlink()
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 0, "the same again"
+    again = load_checkpoint(result)
+    assert again.metadata == found.metadata
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(value, found.model.state_dict()[name]), name
+
+
+def test_lips_of_a_reader_are_adapted(
+    anna: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With tokens of the pretrained encoder, through the command; its fitted heads get no steps."""
+    mesh_clip(anna, "three", num_frames=600)
+    start_model(tmp_path, reader_config())
+    with pytest.raises(SystemExit) as caught:
+        cli.main(finetune_arguments(tmp_path))
+    printed = capfd.readouterr()
+    assert caught.value.code == 0, printed.err
+    assert "on held-out stretches read and tracked lips agree by r gap" in printed.err
+    found = load_checkpoint(tmp_path / "run" / "finetuned.safetensors").model.state_dict()
+    before = load_checkpoint(tmp_path / "start.safetensors").model.state_dict()
+    kept = [name for name in found if torch.equal(found[name], before[name])]
+    moved = {name for name in found if name not in kept}
+    of_speech = {name for name in moved if name.startswith("speech_embedder.")}
+    assert of_speech == {f"speech_embedder.mouth_head.{part}" for part in ("weight", "bias")}
+    assert "lips adapted" in printed.err, "a loud voice is an open mouth"
+    assert any("one_stream_blocks" in name for name in moved)
+
+
+def test_runs_that_cannot_be(
+    anna: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before anything is read, or made."""
+    start_model(tmp_path, mesh_config())
+    assert "the rank of the adapter is 999; it must be in 1..256" in refused(
+        finetune_arguments(tmp_path, "nobody", rank=999)
+    )
+    arguments = finetune_arguments(tmp_path)
+    assert "no checkpoint 'moda-huge'" in refused(["finetune", "moda-huge", *arguments[2:]])
+    monkeypatch.setenv("MODA_HOME", str(tmp_path / "no models"))
+    assert "moda models download moda-base" in refused(["finetune", "moda-base", *arguments[2:]])
+    assert f"{tmp_path} is a folder; give the model in it: {tmp_path / 'start.safetensors'}" in (
+        refused(["finetune", str(tmp_path), *arguments[2:]])
+    )
+    assert f"{anna} is a folder; no model is in it" in refused(
+        ["finetune", str(anna), *arguments[2:]]
+    )
+    (tmp_path / "short").mkdir()
+    mesh_clip(tmp_path / "short", "one", num_frames=60)
+    assert "the clips hold 2.4 s of speech; at least 10 s" in refused(
+        finetune_arguments(tmp_path, "short")
+    )
+    (tmp_path / "mute").mkdir()
+    write_shard(tmp_path / "mute" / "shard-0.safetensors", [], [], MotionStatistics.total([], 1))
+    line = refused(finetune_arguments(tmp_path, "mute"))
+    assert f"none of the 0 clips in {tmp_path / 'mute'} has sound of its own" in line
+    assert str(tmp_path / "mute" / "report.json") in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -213,8 +330,22 @@ def short_speech(folder: Path) -> Path:
     return path
 
 
+def test_misspelt_validation_speakers(neural_folder: Path, anna: Path) -> None:
+    folder = anna.parent
+    start_model(folder, mesh_config())
+    for clips, start, known in (
+        ("anna", "start.safetensors", "anna"),
+        ("neural", "start_neural.safetensors", "anna, bert, carl, dora"),
+    ):
+        if clips == "neural":
+            save_neural_start(folder / start)
+        recipe = Recipe(clips=(clips,), start_from=start, validation_speakers=("ana", "anna"))
+        with pytest.raises(ConfigError, match=f"validation speaker ana; known are {known}$"):
+            train(recipe, folder, folder / f"run {clips}")
+
+
 def test_recipes_of_adapters_need_a_model(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps({"clips": ["a"], "adapter_rank": 4}))
+    path.write_text(json.dumps({"clips": ["a"], "adapter_rank": 4, "synthetic_phones": ["b"]}))
     with pytest.raises(ConfigError, match="adapter_rank 4 and no model"):
         read_recipe(path)

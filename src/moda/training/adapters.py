@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): a person's way of moving in a small file.
+"""Low-rank adapters (LoRA, arXiv 2106.09685): a person's way of moving in few numbers.
 
 ``W x`` becomes ``W x + (s / r) B A x`` with ``A`` (r, in), ``B`` (out, r): only A and B learn. peft
 puts them into the network; merged into W they cost nothing, and the model is a usual checkpoint.
@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from moda.checkpoints import read_network_weights, require_same_tensors, save_network_weights
 from moda.errors import InputError, MissingExtraError
 from moda.motion.model import MotionTransformer
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-KIND = "low-rank adapter"
 MARK = "lora_"
 MAX_RANK = 256
 
 
-def add_adapters(model: MotionTransformer, rank: int) -> None:
-    """Give every linear layer an adapter that changes nothing yet, and freeze all the rest.
-
-    The scale s is the rank, so that learning rates carry over between ranks.
+def require_adapters(rank: int) -> None:
+    """See that adapters of this rank can be made, before anything takes time.
 
     Raises:
         InputError: the rank is impossible.
@@ -36,8 +31,26 @@ def add_adapters(model: MotionTransformer, rank: int) -> None:
     """
     if not 1 <= rank <= MAX_RANK:
         raise InputError(f"the rank of the adapter is {rank}; it must be in 1..{MAX_RANK}")
+    _peft()
+
+
+def add_adapters(model: MotionTransformer, rank: int) -> None:
+    """Give every linear layer that learns an adapter that changes nothing yet; freeze the rest.
+
+    What was fitted in closed form, such as the mouth of a speech reader, learns no step and gets
+    none. The scale s is the rank, so that learning rates carry over between ranks.
+
+    Raises:
+        InputError: the rank is impossible.
+        MissingExtraError: peft is not installed.
+    """
+    require_adapters(rank)
     peft = _peft()
-    linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and module.weight.requires_grad
+    ]
     config = peft.LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=linear)
     peft.inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
@@ -67,26 +80,6 @@ def _merged_weights(model: MotionTransformer) -> Iterator[tuple[str, Tensor]]:
     for name, value in adapted.state_dict().items():
         if MARK not in name:
             yield name.replace(".base_layer.", "."), value
-
-
-def save_adapter(path: Path, model: MotionTransformer, metadata: dict[str, str]) -> None:
-    """Write the adapters alone, whole or not at all. Raises :class:`OutputError`."""
-    save_network_weights(path, KIND, adapter_weights(model), metadata=metadata)
-
-
-def load_adapter(path: Path, model: MotionTransformer) -> dict[str, str]:
-    """Put an adapter into a model that has none yet; returns what the file says of it.
-
-    Raises:
-        CheckpointError: the file is damaged, or was made for a model of other sizes.
-        MissingExtraError: peft is not installed.
-    """
-    file = read_network_weights(path, KIND)
-    ranks = {len(value) for name, value in file.weights.items() if f"{MARK}A" in name}
-    add_adapters(model, max(ranks, default=1))
-    require_same_tensors(file.weights, adapter_weights(model), f"{path}: adapter")
-    model.load_state_dict(dict(file.weights), strict=False)
-    return file.metadata
 
 
 def _peft() -> ModuleType:

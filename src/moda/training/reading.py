@@ -112,7 +112,7 @@ def fit_mouth(
     :class:`ReaderOptions`; what is returned is the plain mean, own and mirrored.
     """
     speakers = sorted({clip.speaker for clip in clips}, key=str.lower)
-    sums = {clip.name: _normal_equations(reader, clip, space) for clip in clips}
+    sums = {clip.name: mouth_products(reader, clip, space) for clip in clips}
     centre = _centre(clips, space)
     means: dict[str, tuple[Floats, Floats]] = {}
     for start in range(min(FOLDS, len(speakers))):
@@ -120,12 +120,14 @@ def fit_mouth(
         others = [sums[clip.name] for clip in clips if clip.speaker not in group]
         if not others:
             continue
-        weights = _solve(others, options.ridge)
+        weights = solve_mouth(others, options.ridge)
         for clip in clips:
             if clip.speaker in group:
-                read = (_stacked(reader, clip.features[0]) @ weights + centre).astype(np.float32)
+                read = (stacked_frames(reader, clip.features[0]) @ weights + centre).astype(
+                    np.float32
+                )
                 means[clip.name] = (read, read)
-    weights = _solve(list(sums.values()), options.ridge)
+    weights = solve_mouth(list(sums.values()), options.ridge)
     larger, added = lip_gains(space, options)
     with torch.no_grad():
         reader.mouth_head.weight.copy_(torch.from_numpy((weights @ larger).T))
@@ -162,7 +164,7 @@ def _centre(clips: Sequence[TrainingClip], space: MotionSpace) -> Array:
     return centre
 
 
-def _normal_equations(
+def mouth_products(
     reader: SpeechReader, clip: TrainingClip, space: MotionSpace
 ) -> tuple[Array, Array]:
     """Sums of products of the stacked tokens (3 C, 3 C), and with the clip's mouth (3 C, M)."""
@@ -175,13 +177,13 @@ def _normal_equations(
     products, covariances = np.zeros((size, size)), np.zeros((size, mouth.shape[1]))
     for version, features in enumerate(clip.features):
         weight = AUGMENTED_WEIGHT if version else 1.0
-        inputs = _stacked(reader, features[: len(clip)])
+        inputs = stacked_frames(reader, features[: len(clip)])
         products += weight * inputs.T @ inputs
         covariances += weight * inputs.T @ mouth
     return products, covariances
 
 
-def _solve(sums: Sequence[tuple[Array, Array]], ridge: float) -> Array:
+def solve_mouth(sums: Sequence[tuple[Array, Array]], ridge: float) -> Array:
     products = np.sum([part for part, _ in sums], axis=0)
     covariances = np.sum([part for _, part in sums], axis=0)
     weights: Array = np.linalg.solve(products + ridge * np.eye(len(products)), covariances)
@@ -201,7 +203,7 @@ def _frames(reader: SpeechReader, features: NDArray[np.floating]) -> Array:
     return frames
 
 
-def _stacked(reader: SpeechReader, features: NDArray[np.floating]) -> Array:
+def stacked_frames(reader: SpeechReader, features: NDArray[np.floating]) -> Array:
     """(T, F) -> (T, 3 C): what the mouth of each frame is read from."""
     frames = _frames(reader, features)
     reach = (MOUTH_FRAMES - 1) // 2

@@ -30,7 +30,8 @@ from moda.errors import ConfigError, InputError
 from moda.motion.reading import SpeechReader
 from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
-from moda.training.adapters import save_adapter
+from moda.training.adapters import require_adapters
+from moda.training.adapting import adapt_mouth, with_read_lags
 from moda.training.autoencoding import AutoencoderOptions, train_autoencoder
 from moda.training.emotions import emotion_means
 from moda.training.lags import refine_lags
@@ -39,6 +40,7 @@ from moda.training.phone_items import SpeechCorpora
 from moda.training.preview import Preview, PreviewOptions
 from moda.training.processes import OneProcess, Processes, in_turn
 from moda.training.reading import ReaderOptions, Say, fit_reader
+from moda.training.run_folder import claim_folder
 from moda.training.stages import (
     Embedder,
     TrainingData,
@@ -50,6 +52,8 @@ from moda.training.stages import (
     plain,
     read_start,
     recorder,
+    require_sound,
+    require_speakers,
     starting_model,
     take_over,
     window_sampler,
@@ -57,7 +61,7 @@ from moda.training.stages import (
 )
 from moda.training.sync_expert import ExpertOptions
 
-ADAPTED, ADAPTER_FILE = "finetuned", "adapter.safetensors"
+ADAPTED = "finetuned"
 READER_FILE = "reader.pt"
 MAX_EXTENSIONS = 8
 """Recipes that extend each other in a row."""
@@ -95,7 +99,7 @@ class Recipe:
     reader: ReaderOptions = field(default_factory=ReaderOptions)
     start_from: str = ""
     """checkpoint that the training begins with: a name, or a file; its configuration and motion
-    space are kept, and nothing is pretrained"""
+    space are kept, nothing is pretrained, and a reader's mouth is pulled towards the clips"""
     adapter_rank: int = 0
     """of low-rank adapters, which learn alone; 0 trains all weights"""
     sync_expert: str = ""
@@ -202,8 +206,8 @@ def train(
 ) -> Path:
     """Run a recipe and write ``folder / <name>.safetensors``; continues an interrupted run.
 
-    What began with a checkpoint becomes ``finetuned.safetensors``, its adapter, if it has one,
-    ``adapter.safetensors`` besides.
+    What began with a checkpoint becomes ``finetuned.safetensors``. A folder that holds another run
+    is left alone.
 
     Args:
         base: what the recipe's paths are relative to.
@@ -217,12 +221,16 @@ def train(
         ModaError: something is missing or damaged; the message says what.
     """
     processes = processes or OneProcess()
-    folder.mkdir(parents=True, exist_ok=True)
+    if recipe.adapter_rank:
+        require_adapters(recipe.adapter_rank)
     start = read_start(recipe.start_from, base)
+    in_turn(processes, lambda: claim_folder(folder, recipe, base))
     config = recipe.config if start is None else start.config
     data = data or in_turn(processes, lambda: load_training_data(recipe, base, folder, say))
     minutes = f"{data.minutes:.1f}"
     say(f"{len(data.clips)} clips, {minutes} minutes to train on")
+    if start is not None and data.embedder is not None:
+        take_over(data.embedder, start.model.speech_embedder)
     trainer = Trainer(
         config,
         data.space,
@@ -256,8 +264,6 @@ def train(
     result = folder / f"{config.name if start is None else ADAPTED}.safetensors"
     if processes.index == 0:
         metadata = {"steps": str(trainer.step), "minutes": minutes}
-        if recipe.adapter_rank:
-            save_adapter(folder / ADAPTER_FILE, model, metadata)
         save_checkpoint(result, plain(model), data.space, metadata=metadata, config=config)
     processes.wait()
     return result
@@ -292,7 +298,6 @@ def load_training_data(
     Raises:
         ModaError: something is missing or damaged; the message says what.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     start = read_start(recipe.start_from, base)
     config = recipe.config if start is None else start.config
     folders = [base / name for name in recipe.clips]
@@ -304,8 +309,11 @@ def load_training_data(
         for clip in read_clips(folders)
         if clip.split != "test"
     ]
+    require_speakers(recipe.validation_speakers, {clip.speaker for clip in prepared})
     others = [clip for clip in prepared if is_held_out(clip, recipe.validation_speakers)]
     own = [clip for clip in prepared if not is_held_out(clip, recipe.validation_speakers)]
+    require_sound(len(own), any(clip.has_speech for clip in own), folders)
+    folder.mkdir(parents=True, exist_ok=True)
     space = _space(own, folder / "mesh_space.safetensors", say) if start is None else start.space
     kind: Literal["whisper", "log_mel"] = (
         "whisper" if config.motion.speech.kind == "whisper" else "log_mel"
@@ -321,7 +329,11 @@ def load_training_data(
         embedder = start.model.speech_embedder
     elif recipe.speech_embedder_from:
         embedder = embedder_of(recipe, base)
-    if kind == "whisper":
+    if start is not None and isinstance(embedder, SpeechReader):
+        clips = with_read_lags(embedder, clips, space)
+        clips, adaptation = adapt_mouth(embedder, clips, space, recipe.reader)
+        say(str(adaptation))
+    elif kind == "whisper":
         clips = refine_lags(clips, recipe.in_sync)
         names = {clip.name for clip in others}
         embedder, clips = _read(recipe, config, space, clips, names, embedder, base, folder, say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -18,7 +18,9 @@ from moda.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, iterate_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
+from moda.data.prepare import REPORT_NAME
 from moda.errors import ConfigError, InputError
+from moda.hub import find_model
 from moda.motion.layers import SpeechConv, SpeechMLP
 from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
@@ -55,11 +57,13 @@ class TrainingData(NamedTuple):
 
 
 def read_start(name: str, base: Path) -> Checkpoint | None:
-    """The checkpoint that a recipe begins with: a built-in name, or a file relative to ``base``."""
+    """The checkpoint that a recipe begins with: a model's name, or a file relative to ``base``."""
     if not name:
         return None
     path = base / name
-    return load_checkpoint(path if path.is_file() else name)
+    if path.exists():
+        return load_checkpoint(path)
+    return load_checkpoint(find_model(name) if name == "moda-base" else name)
 
 
 def starting_model(start: Checkpoint | None, adapter_rank: int) -> MotionTransformer | None:
@@ -117,6 +121,35 @@ def without_unreliable(clip: PreparedClip, patterns: Sequence[str]) -> PreparedC
     return replace(clip, samples=clip.samples[:0], neural=neural)
 
 
+def require_speakers(names: Collection[str], known: Collection[str]) -> None:
+    """Refuse validation speakers that no clip has: misspelt, they would be trained on.
+
+    Raises:
+        ConfigError: a name is unknown; the message says the known ones.
+    """
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"no clip is of the validation speaker {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(known, key=str.lower)) or 'none'}"
+        )
+
+
+def require_sound(count: int, has_sound: bool, folders: Sequence[Path]) -> None:
+    """Refuse clips of which none has sound of its own.
+
+    Raises:
+        InputError: the message names the report of what was left out.
+    """
+    if has_sound:
+        return
+    reports = ", ".join(str(folder / REPORT_NAME) for folder in folders)
+    raise InputError(
+        f"none of the {count} clips in {', '.join(map(str, folders))} has sound of its own to "
+        f"learn from; what moda prepare left out, and why, is in {reports}"
+    )
+
+
 def is_held_out(clip: PreparedClip, validation_speakers: Sequence[str]) -> bool:
     """Whether a clip is for validation: by its corpus, or because the recipe names its speaker."""
     return clip.split == "validation" or clip.speaker in validation_speakers
@@ -131,12 +164,16 @@ def neural_data(
     """Clips of the neural space, which stay on disk: one at a time is looked at."""
     own: list[TrainingClip] = []
     held_out: list[TrainingClip] = []
+    speakers: set[str] = set()
     for folder in folders:
         for clip in iterate_clips(folder):
             if clip.split == "test":
                 continue
+            speakers.add(clip.speaker)
             group = held_out if is_held_out(clip, validation_speakers) else own
             group += build_neural_clips([without_unreliable(clip, unreliable)], space)
+    require_speakers(validation_speakers, speakers)
+    require_sound(len(own), any(clip.features for clip in own), folders)
     return TrainingData(space, own, held_out)
 
 
