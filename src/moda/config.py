@@ -282,8 +282,10 @@ class SamplerConfig:
     ``mouth_noise`` scales the starting noise of the mouth: 1 samples among all mouths that fit the
     speech, 0 starts at the middle and comes out near their mean, which follows the speech closer.
     ``mouth_share`` is how much of what the flow adds to the mean of the mouth is kept.
-    ``mouth_gain`` sets the amount of movement right, away from the closed mouth, and ``head_gain``
-    that of the head's place and angles, away from rest.
+    ``head_noise`` scales the starting noise of the head's pose: the less, the more of its motion is
+    the speech's. ``mouth_gain`` sets the amount of movement right, away from the closed mouth, and
+    ``head_gains`` that of the head's place (across, down, forward) and angles (pitch, yaw, roll),
+    away from rest.
     """
 
     num_steps: int = 10
@@ -293,14 +295,19 @@ class SamplerConfig:
     mouth_noise: float = 1.0
     mouth_share: float = 1.0
     mouth_gain: float = 1.0
-    head_gain: float = 1.0
+    head_noise: float = 1.0
+    head_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
         _require_range("sampler", "mouth_noise", self.mouth_noise, 0.0, 2.0)
         _require_range("sampler", "mouth_share", self.mouth_share, 0.0, 1.0)
         _require_range("sampler", "mouth_gain", self.mouth_gain, 0.1, 4.0)
-        _require_range("sampler", "head_gain", self.head_gain, 0.0, 4.0)
+        _require_range("sampler", "head_noise", self.head_noise, 0.0, 2.0)
+        if len(self.head_gains) != 6:
+            raise ConfigError(f"sampler: head_gains {self.head_gains} must be 6 numbers")
+        for gain in self.head_gains:
+            _require_range("sampler", "head_gains", gain, 0.0, 4.0)
         _require_range("sampler", "guidance_scale", self.guidance_scale, 1.0, 100.0)
 
 

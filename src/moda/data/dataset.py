@@ -14,6 +14,7 @@ from moda.data.augment import augment_features, augment_waveform
 from moda.data.clips import PreparedClip
 from moda.data.mesh_space import mirrored_indices
 from moda.data.sync import SyncClip, anchored, estimate_lags, rows_at, stack_context
+from moda.encoders.live_speech import live_features
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack, motion_from_landmarks
 from moda.errors import InputError
@@ -99,7 +100,8 @@ def build_clips(
 ) -> list[TrainingClip]:
     """Motion and features of prepared clips, with the offset of sound and picture estimated.
 
-    ``versions`` counts the augmented sounds besides the clean one; ``in_sync`` is a pattern of the
+    ``versions`` counts the augmented sounds besides the clean one, and, if there are any, the clean
+    one as a live head hears it; ``in_sync`` is a pattern of the
     names of clips whose sound is known to fit. ``kind`` is that of the speech features.
     """
     generator = np.random.default_rng(seed)
@@ -167,8 +169,13 @@ def _build(
     ]
     own, other = (space.normalize(motion.values) for motion, _ in pairs)
     identities = [identity_vector(neutral) for _, neutral in pairs]
-    sounds = [clip.sound] if clip.has_speech else []
-    sounds += [augment_waveform(clip.sound, generator) for _ in range(versions) if sounds]
+    features: list[Floats] = []
+    if clip.has_speech:
+        features = [_features(clip.sound, kind)]
+        if kind == "whisper" and versions:
+            features.append(live_features(clip.sound))
+        changed = [augment_waveform(clip.sound, generator) for _ in range(versions)]
+        features += [_features(sound, kind) for sound in changed]
     landmarks = clip.track.landmarks.astype(np.float64)
     return TrainingClip(
         name=clip.name,
@@ -176,7 +183,7 @@ def _build(
         emotion=NONE_EMOTION if clip.emotion is None else EMOTIONS.index(clip.emotion),
         motion=(own, other),
         identity=(identities[0], identities[1]),
-        features=tuple(_features(sound, kind) for sound in sounds),
+        features=tuple(features),
         lips=np.stack([lip_gap(landmarks), lip_width(landmarks)], axis=1),
     )
 

@@ -64,7 +64,7 @@ def uniform_schedule(num_steps: int) -> Tensor:
     return torch.stack((sigma[:-1], sigma[1:]), dim=1)
 
 
-def guide(unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> Tensor:
+def guide(unconditional: Tensor, conditional: Tensor, guidance_scale: float | Tensor) -> Tensor:
     """Classifier-free guidance ``v_u + s (v_c - v_u)`` (arXiv 2207.12598, eq. 6 with s = 1 + w)."""
     return unconditional + guidance_scale * (conditional - unconditional)
 

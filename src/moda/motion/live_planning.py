@@ -16,7 +16,13 @@ from torch import Tensor
 from moda.errors import InputError
 from moda.motion.flow import guide, interpolate, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
-from moda.motion.sampler import SamplingOptions, fuse, schedule_modulations, smooth_pose
+from moda.motion.sampler import (
+    SamplingOptions,
+    fuse,
+    guidance_weights,
+    schedule_modulations,
+    smooth_pose,
+)
 from moda.structures import EMOTIONS, EmotionAt, Floats
 
 STRIDE_FRAMES = 8
@@ -164,7 +170,8 @@ class _Sampling:
         schedule: Tensor,
         guidance_scale: float,
     ) -> None:
-        self._model, self._schedule, self._guidance_scale = model, schedule, guidance_scale
+        self._model, self._schedule = model, schedule
+        self._weights = guidance_weights(model.config, guidance_scale)
         self._conditions = [conditions]
         if guidance_scale > 1.0:
             self._conditions.insert(0, model.without_speech_and_emotion(conditions))
@@ -197,7 +204,7 @@ class _Sampling:
         ]
         slope = slopes[-1]
         if len(slopes) == 2:
-            slope = guide(slopes[0], slopes[1], self._guidance_scale)
+            slope = guide(slopes[0], slopes[1], self._weights)
         self._motion = noisy + (following - sigma) * slope
         self._done += 1
 

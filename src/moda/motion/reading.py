@@ -1,8 +1,8 @@
 """What the model reads from the tokens of the pretrained encoder: mouth, phones, voices.
 
 The mouth is linear, because the encoder has done the work, and phones have one layer between: see
-docs/experiments.md. Beside them, one convolution tells the transformer of the speech, from few numbers, so that minutes of faces
-cannot be learned by heart.
+docs/experiments.md. Beside them, one convolution tells the transformer of the speech, from few
+numbers, so that minutes of faces cannot be learned by heart.
 
 Axis letters: B batch, T frames of 25 fps, F features, C token channels, K compressed, M mouth,
 P phones.
@@ -143,7 +143,8 @@ class SpeechReader(nn.Module):
     def _compressed(self, features: Tensor) -> Tensor:
         """(B, L, F) -> (B, K, L), principal components of unit spread."""
         frames = rearrange(_frames(self.halves(features)), "batch band time -> batch time band")
-        return rearrange(self.compress(frames), "batch time band -> batch band time")
+        compressed: Tensor = self.compress(frames)
+        return compressed.transpose(1, 2)
 
     def _inside(self, frames: Tensor, reach: int) -> Tensor:
         """(B, n, T + 2 * context) -> (B, n, T + 2 * reach): the context that a layer sees."""

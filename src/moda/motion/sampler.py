@@ -63,14 +63,15 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
     noise_scale = share = gain = None
     if config.mouth_share != 1.0:
         share = scale_group(space, "mouth", config.mouth_share)
-    if config.mouth_noise != 1.0:
-        noise_scale = scale_group(space, "mouth", config.mouth_noise)
-    if (config.mouth_gain, config.head_gain) != (1.0, 1.0):
+    if (config.mouth_noise, config.head_noise) != (1.0, 1.0):
+        noise_scale = scale_group(space, "pose", config.head_noise)
+        if config.mouth_noise != 1.0:
+            noise_scale[space.slice("mouth")] = config.mouth_noise
+    if config.mouth_gain != 1.0 or set(config.head_gains) != {1.0}:
         gain = np.ones(space.size, np.float32)
         if config.mouth_gain != 1.0:
             gain[space.slice("mouth")] = config.mouth_gain
-        for part in ("translation", "pitch", "yaw", "roll"):
-            gain[space.slice(part)] = config.head_gain
+        gain[space.slice("translation").start :] = config.head_gains
     return SamplingOptions(
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
@@ -199,6 +200,16 @@ def sample_windows(
         yield joiner.push(smooth[: window.num_frames], is_last=window.is_last)
 
 
+def guidance_weights(config: MotionModelConfig, guidance_scale: float) -> Tensor:
+    """(G,) the guidance of each number that is sampled.
+
+    A mouth whose mean is read from the speech follows the speech already, and is left alone.
+    """
+    weights = torch.full((config.generated_size,), float(guidance_scale))
+    weights[: config.mouth_size] = 1.0
+    return weights
+
+
 @torch.inference_mode()
 def schedule_modulations(
     model: MotionTransformer, conditions: Conditions, schedule: Tensor, guidance_scale: float
@@ -237,6 +248,7 @@ def sample_window(
     conditions = _halves(model, conditions, guidance_scale)
     device = conditions.speech.device
     batch = len(conditions.speech)
+    weights = guidance_weights(model.config, guidance_scale).to(device)
     previous_motion = previous_motion.to(device).expand(batch, -1, -1)
 
     def velocity_at(noisy_motion: Tensor, step: int) -> Tensor:
@@ -246,7 +258,7 @@ def sample_window(
         if batch == 1:
             return velocity
         unconditional, conditional = velocity.chunk(2)
-        return guide(unconditional, conditional, guidance_scale)
+        return guide(unconditional, conditional, weights)
 
     with _autocast(device, precision):
         objective = OBJECTIVES[model.config.objective]

@@ -1,7 +1,8 @@
 """What the speech reader knows before the flow is trained: fitted, not trained step by step.
 
 The mouth is a ridge regression (A. Hoerl and R. Kennard, "Ridge regression", 1970) on the tokens of
-speakers whose sound is in sync; phones have one hidden layer, and voices a logistic regression, on speech with phones.
+speakers whose sound is in sync. Phones have one hidden layer, and voices a logistic regression, on
+speech with phones.
 
 Axis letters: T frames, N samples of a regression, F features, C token channels, K compressed,
 M mouth.
@@ -32,7 +33,7 @@ FOLDS = 5
 """Groups of speakers whose mouths are read by what the others taught."""
 AUGMENTED_WEIGHT = 0.25
 """Of a frame of a changed sound beside one of the clean sound."""
-PHONE_BATCH, PHONE_LEARNING_RATE, PHONE_DECAY, PHONE_DROPOUT = 2048, 2e-3, 0.02, 0.2
+PHONE_BATCH, PHONE_LEARNING_RATE, PHONE_DECAY, PHONE_DROPOUT = 1536, 2e-3, 0.02, 0.2
 NATURAL_SHARE = 0.25
 """Of the tokens of a batch; their phones are guesses."""
 LABEL_SMOOTHING = 0.05
@@ -52,12 +53,12 @@ class ReaderOptions:
 
     ridge: float = 16_000.0
     """of the mouth; of standardised tokens, so that it compares with the number of frames"""
-    gap_gain: float = 1.3
-    width_gain: float = 1.3
+    gap_gain: float = 1.45
+    width_gain: float = 1.7
     """A mean moves less than the mouth that it is the mean of: lip distances are made larger"""
     opening: float = 0.0
     """by which the lips are further apart while somebody speaks, canonical units"""
-    phone_steps: int = 2500
+    phone_steps: int = 2000
 
 
 def fit_reader(

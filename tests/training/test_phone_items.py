@@ -5,14 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from moda.config import SpeechEmbedderConfig
-from moda.data.phone_corpus import PhoneCorpus, Utterance, join_utterances
-from moda.encoders.speech import encode_speech
-from moda.motion.layers import SpeechConv
-from moda.motion.listening import with_context
-from moda.phones import Phone
-from moda.training import speech_pretraining
 from moda.training.speech_pretraining import (
     PhoneGroup,
     PhoneItem,
@@ -21,6 +13,14 @@ from moda.training.speech_pretraining import (
     non_speech_items,
     phone_items,
 )
+
+from moda.config import SpeechEmbedderConfig
+from moda.data.phone_corpus import PhoneCorpus, Utterance, join_utterances
+from moda.encoders.speech import encode_speech
+from moda.motion.layers import SpeechConv
+from moda.motion.listening import with_context
+from moda.phones import Phone
+from moda.training import speech_pretraining
 
 LOUD = 0.1
 """Of full scale; the other samples are zero."""
