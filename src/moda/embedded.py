@@ -66,7 +66,9 @@ class EmbeddedSystem:
             background=options.background,
             whole_mask=self.models.person_mask(image) if has_background else None,
         )
-        return Actor(renderer, portrait.identity, self.space.rest)
+        start = self.space.rest
+        start[self.space.slice("mouth")] = renderer.photographed_mouth()
+        return Actor(renderer, portrait.identity, self.space.rest, start)
 
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions
@@ -80,6 +82,7 @@ class EmbeddedSystem:
             self.checkpoint.config.sampler,
             encode_speech(sound, self._features),
             identity=actor.identity,
+            start=actor.start,
             options=options,
         )
 

@@ -117,7 +117,9 @@ class Actor(NamedTuple):
     identity: Floats
     """(63,) what the motion model is told of the face"""
     rest: Floats
-    """(D,) raw motion that gives the portrait as it is"""
+    """(D,) raw motion that gives the portrait as it is, but for a mouth that is open in it"""
+    start: Floats | None = None
+    """(D,) the same with the mouth as photographed, where that is known: what a video begins with"""
 
 
 class FaceSystem(Protocol):

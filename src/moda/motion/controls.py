@@ -35,6 +35,9 @@ of their own."""
 EASED = ("brows", "cheeks")
 """Parts of the mesh motion that begin as the portrait has them."""
 
+MOUTH_EASING_FRAMES = 5.0
+"""Time constant with which the photographed mouth is left, 0.2 s."""
+
 GATE_STEP = 1.0 / 3.0
 """The mouth needs three frames from rest to speech and back."""
 
@@ -49,6 +52,7 @@ def shape_motion(
     gaze: Gaze | None = None,
     lips_only: bool = False,
     guide: Motion | None = None,
+    start: Floats | None = None,
     head_motion: float = 1.0,
     expression: float = 1.0,
 ) -> Iterator[Motion]:
@@ -66,11 +70,12 @@ def shape_motion(
         gaze: ``"camera"`` keeps the eyes there; None lets them wander, or follow the guide's.
         lips_only: leave all but the mouth as it rests, or as the guide has it.
         guide: motion of a driving video, whose head, eyes and brows take the place of ours.
+        start: (D,) what the portrait shows, where its mouth is not the resting one.
         head_motion: factor on the head's deviation from rest; 0 holds it still.
         expression: factor on mouth, brows and cheeks.
     """
     eyes = EyeOptions(blink_rate if blink else 0.0, gaze)
-    face = _ShownFace(seed, emotion, eyes, guide, lips_only=lips_only)
+    face = _ShownFace(seed, emotion, eyes, guide, start, lips_only=lips_only)
     for motion, speech, is_last in pairs:
         shown = scale_motion(
             face.shape(motion, speech, is_last=is_last),
@@ -100,6 +105,7 @@ class _ShownFace:
         emotion: EmotionOffsets | None,
         eyes: EyeOptions,
         guide: Motion | None,
+        start: Floats | None,
         *,
         lips_only: bool,
     ) -> None:
@@ -112,6 +118,7 @@ class _ShownFace:
         self._steady = SteadyHead()
         self._centred_head, self._centred_gaze = Centred(), Centred()
         self._eased = EasedStart()
+        self._start = None if start is None else start.copy()
         self._accents = AccentRule(seed)
         self._closure: LipClosure | None = None
         self._rest: LipRest | None = None
@@ -133,6 +140,7 @@ class _ShownFace:
         for index, activity in enumerate(speech.activity):
             self._gate += float(np.clip(activity - self._gate, -GATE_STEP, GATE_STEP))
             self._rest(values[index], self._gate)
+            self._ease_from_start(values[index], space)
             head = self._centred_head(values[index, pose])
             values[index, pose] = self._steady(space.rest[pose] + head)
             values[index, eased] = self._eased(values[index, eased])
@@ -159,6 +167,13 @@ class _ShownFace:
         open_share = 1.0 - face[:, lid_columns]
         face[:, lid_columns] = 1.0 - open_share * (1.0 - lids)
         return Motion(face, space)
+
+    def _ease_from_start(self, row: Floats, space: MotionSpace) -> None:
+        """Add what is left of the photographed mouth to a row (D,) in place."""
+        if self._start is not None:
+            mouth = space.slice("mouth")
+            row[mouth] += self._start[mouth]
+            self._start = self._start * np.float32(np.exp(-1.0 / MOUTH_EASING_FRAMES))
 
     def _stress(self, speech: Speech) -> list[float]:
         """(T,) how much brows and head go along with the speech."""

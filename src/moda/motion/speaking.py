@@ -28,9 +28,13 @@ def speak(
     speech: Iterable[Speech],
     *,
     identity: Floats,
+    start: Floats | None = None,
     options: SpeakingOptions | None = None,
 ) -> Iterator[Motion]:
-    """Motion in the mesh space in stretches, as many frames in all as there is speech."""
+    """Motion in the mesh space in stretches, as many frames in all as there is speech.
+
+    ``start`` (D,) is what the portrait shows; its mouth is eased away from.
+    """
     options = options or SpeakingOptions()
     sampling = sampling_options(space, sampler)
     if options.num_steps is not None:
@@ -58,6 +62,7 @@ def speak(
         gaze=options.gaze,
         lips_only=options.lips_only,
         guide=options.guide,
+        start=start,
         head_motion=options.amounts.head_motion,
         expression=options.amounts.expression,
     )

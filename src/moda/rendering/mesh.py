@@ -64,6 +64,8 @@ CORNER_REACH = 0.30
 """How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
 SIDEWAYS_GAIN = 1.06
 """Of the lower face: drawn widths are read smaller than they are."""
+START_DAMPING = 1e-4
+"""Keeps parameters that hardly move the lips small."""
 LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
 """Lip gaps below the first are closed; the second is where a gap is itself again."""
 GAZE_LIMIT = (0.055, 0.03)
@@ -138,6 +140,10 @@ class MeshRenderer:
     def space(self) -> MotionSpace:
         return self._space
 
+    def photographed_mouth(self) -> Floats:
+        """(M,) raw motion of the mouth that comes closest to the mouth of the photograph."""
+        return self._retargeting.photographed_mouth()
+
     @property
     def frame_size(self) -> tuple[int, int]:
         """(width, height) of the frames, both even."""
@@ -207,6 +213,15 @@ class Retargeting:
     def basis(self) -> Array:
         """(B, 468, 3) the expression basis fitted to this portrait."""
         return self._basis
+
+    def photographed_mouth(self) -> Floats:
+        """(M,) the mouth parameters whose lips are those of the photograph, least squares."""
+        lips = list(LIPS)
+        flat = self._basis[self._space.slice("mouth")][:, lips, :2].reshape(-1, 2 * len(lips))
+        target = (self._rig.photographed - self._rig.neutral)[lips, :2].ravel()
+        normal = flat @ flat.T + START_DAMPING * np.eye(len(flat))
+        mouth: Floats = np.linalg.solve(normal, flat @ target).astype(np.float32)
+        return mouth
 
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
         """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
