@@ -69,9 +69,7 @@ CONV = SpeechEmbedderConfig(width=16, dilations=(1, 2, 3, 4), context=12)
 
 def conv_config() -> MotionModelConfig:
     """The small preset on spectra."""
-    return replace(
-        preset("moda-tiny").motion, speech=SpeechFeaturesConfig(), speech_embedder=CONV
-    )
+    return replace(preset("moda-tiny").motion, speech=SpeechFeaturesConfig(), speech_embedder=CONV)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
@@ -114,7 +112,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("motion.mlp_ratio", True, r"mlp_ratio: expected a number, got True"),
         ("motion.mlp_ratio", float("nan"), r"mlp_ratio: expected a finite number"),
         ("motion.speech", [], r"motion\.speech: expected an object"),
-        ("motion.speech.kind", "mfcc", r"expected one of 'whisper', 'log_mel', 'hubert', got 'mfcc'"),
+        (
+            "motion.speech.kind",
+            "mfcc",
+            r"expected one of 'whisper', 'log_mel', 'hubert', got 'mfcc'",
+        ),
         ("motion.speech.kind", ["hubert"], r"expected one of 'whisper', 'log_mel', 'hubert'"),
         ("motion.speech_embedder.dilations", 3, r"dilations: expected a list"),
         ("motion.speech_embedder.dilations", [1, "2"], r"dilations: expected of type int"),
@@ -146,7 +148,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("motion.speech_embedder.kind", "conv", r"conv speech embedder reads no phones"),
         ("motion.speech.kind", "log_mel", r"a reader speech embedder does not fit log_mel"),
         ("motion.mouth_size", 0, r"a reader reads the mouth: set mouth_size"),
-        ("motion.unsampled", [22, 22], r"unsampled numbers \(22, 22\) must be different ones of 16"),
+        (
+            "motion.unsampled",
+            [22, 22],
+            r"unsampled numbers \(22, 22\) must be different ones of 16",
+        ),
         ("motion.unsampled", [15], r"unsampled numbers \(15,\) must be different ones of 16\.\.32"),
         ("motion.unsampled", [33], r"unsampled numbers \(33,\) must be different ones of 16\.\.32"),
         ("motion.mouth_size", 34, r"mouth_size 34 is outside 0\.\.33"),

@@ -277,5 +277,6 @@ def test_the_mean_of_a_reader_is_the_mouth_that_it_reads_even_of_untold_speech()
         null_speech=torch.tensor([True, False]),
     ).mean
     assert torch.equal(mean[..., : model.config.mouth_size], reader.mouth(given["speech"]))
-    assert torch.equal(mean, model.encode_conditions(
-        given["speech"], given["emotion"], given["identity"]).mean)
+    assert torch.equal(
+        mean, model.encode_conditions(given["speech"], given["emotion"], given["identity"]).mean
+    )

@@ -77,9 +77,7 @@ def phones_of(reader: SpeechReader, features: torch.Tensor) -> Array:
 
 
 @torch.inference_mode()
-def test_halves_are_the_tokens_in_their_order(
-    reader: SpeechReader, features: torch.Tensor
-) -> None:
+def test_halves_are_the_tokens_in_their_order(reader: SpeechReader, features: torch.Tensor) -> None:
     halves = array(reader.halves(features)[0]).T
     np.testing.assert_allclose(halves, standard_tokens(reader, features), atol=1e-6)
 
