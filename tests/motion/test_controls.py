@@ -208,7 +208,7 @@ def test_eyes_rest_and_jump_where_the_sampled_gaze_drifts(seed: int) -> None:
     # And yet they look where they should, within what is too small to follow and the delay.
     for axis in range(2):
         assert np.corrcoef(gaze[:, axis], sampled[:, axis])[0, 1] > 0.85
-    np.testing.assert_array_less(np.abs(gaze - sampled).mean(0), [0.006, 0.004])
+    np.testing.assert_array_less(np.abs(gaze - sampled).mean(0), 0.4 * sampled.std(0))
 
 
 @pytest.mark.parametrize("start", [1, 20, 33])
@@ -279,7 +279,7 @@ def test_an_eased_start_is_the_portraits_own_and_soon_the_models() -> None:
     np.testing.assert_array_equal(shown[0], 0.0)
     excess = np.exp(-np.arange(100) / 25.0)[:, None] * values[0]
     np.testing.assert_allclose(shown, values - excess, atol=1e-5)
-    np.testing.assert_array_less(np.abs(shown - values)[75:], 0.05 * np.abs(values[0]) + 1e-9)
+    assert (np.abs(shown - values)[75:] < 0.05 * np.abs(values[0])).all()
     largest = np.abs(np.diff(values, axis=0)).max() + np.abs(values[0]).max() / 25.0
     assert np.abs(np.diff(shown, axis=0)).max() <= largest + 1e-6, "no jump"
 

@@ -121,8 +121,12 @@ def test_known_phones_close_the_lips(
     closed = slice(50, 60)  # 2.0 to 2.4 s
     assert (heard @ gaps)[closed].max() > 0.01
     assert (told @ gaps)[closed].max() < 1e-3
-    # What the network is told is the sound alone.
-    np.testing.assert_array_equal(told[20:45], heard[20:45])
+    # What the network is told is the sound alone: vowels change no more than a heard closure.
+    closure = join_speech(list(listen(model, [speech]))).closure
+    assert closure is not None
+    vowels = 20 + np.flatnonzero(closure[20:45] == 0.0)
+    assert len(vowels) > 15
+    np.testing.assert_array_equal(told[vowels], heard[vowels])
 
 
 def stretches(*lengths: int) -> list[Motion]:
