@@ -187,8 +187,7 @@ def test_prosody_is_of_unit_size() -> None:
 def test_prosody_of_a_real_voice_has_about_unit_size(heard: Speech) -> None:
     spoken = heard.features[heard.activity > 0.5, -3:]
     assert 0.3 < spoken[:, 0].std() < 2.0
-    assert np.abs(spoken[:, 1]).max() < 4.0
-    assert spoken[:, 1].std() > 0.2
+    assert 0.3 < spoken[:, 1].std() < 2.0
     assert spoken[:, 2].min() >= 0.0
     assert spoken[:, 2].max() == 1.0
 

@@ -28,7 +28,7 @@ def seed_of(samples: Floats, face: Floats = FACE, length: int = 4000) -> int:
 
 
 def test_the_same_face_and_sound_have_the_same_seed() -> None:
-    seeds = {seed_of(sound(), length=length) for length in (1, 777, 4000, 10**6)}
+    seeds = {seed_of(sound(), length=length) for length in (11, 777, 4000, 10**6)}
     assert len(seeds) == 1
     assert 0 <= seeds.pop() < 2**32
 
