@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from moda.checkpoints import load_motion_space
 from moda.config import (
     BLOCK_COUNTS,
     PRESETS,
@@ -38,11 +39,13 @@ def test_json_round_trip(name: str) -> None:
 
 def test_changed_values_survive_the_round_trip() -> None:
     config = preset("moda-tiny")
-    embedder = replace(config.motion.speech_embedder, dilations=(1, 3), width=96)
+    embedder = replace(config.motion.speech_embedder, voice_spans=(3, 7), width=96)
     changed = replace(config, motion=replace(config.motion, hidden=160, speech_embedder=embedder))
+    changed = replace(changed, sampler=SamplerConfig(head_gains=(1.0, 2.0, 3.0, 0.5, 0.0, 4.0)))
     read = from_json(ModelConfig, to_json(changed))
     assert read == changed
-    assert read.motion.speech_embedder.dilations == (1, 3)
+    assert read.motion.speech_embedder.voice_spans == (3, 7)
+    assert read.sampler.head_gains == (1.0, 2.0, 3.0, 0.5, 0.0, 4.0)
 
 
 def test_presets_have_the_published_and_the_small_sizes() -> None:
@@ -50,8 +53,23 @@ def test_presets_have_the_published_and_the_small_sizes() -> None:
     blocks = (base.four_stream_blocks, base.two_stream_blocks, base.one_stream_blocks)
     assert (base.hidden, base.num_heads, base.motion_size, blocks) == (768, 12, 70, (3, 6, 12))
     assert (base.speech.size, base.none_emotion, base.stride) == (12 * 768, 8, 64)
-    assert (tiny.motion_size, tiny.speech.size, tiny.speech_embedder.reach) == (33, 160, 12)
-    assert (tiny.speech_embedder.before, tiny.speech_embedder.after) == (18, 6)
+    assert (tiny.motion_size, tiny.speech.size, tiny.speech_embedder.reach) == (33, 2 * 384 + 3, 2)
+    assert (tiny.speech_embedder.before, tiny.speech_embedder.after) == (2, 2)
+    assert tiny.speech_embedder.voice_reach == 32
+    assert (base.generated_size, tiny.generated_size) == (70, 33 - 2)
+
+
+def test_the_small_preset_leaves_the_lids_to_rules() -> None:
+    lids = load_motion_space().slice("blink")
+    assert preset("moda-tiny").motion.unsampled == tuple(range(lids.start, lids.stop))
+
+
+CONV = SpeechEmbedderConfig(width=16, dilations=(1, 2, 3, 4), context=12)
+
+
+def conv_config() -> MotionModelConfig:
+    """The small preset on spectra."""
+    return replace(preset("moda-tiny").motion, speech=SpeechFeaturesConfig(), speech_embedder=CONV)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
@@ -94,8 +112,12 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("motion.mlp_ratio", True, r"mlp_ratio: expected a number, got True"),
         ("motion.mlp_ratio", float("nan"), r"mlp_ratio: expected a finite number"),
         ("motion.speech", [], r"motion\.speech: expected an object"),
-        ("motion.speech.kind", "mfcc", r"expected one of 'log_mel', 'hubert', got 'mfcc'"),
-        ("motion.speech.kind", ["hubert"], r"expected one of 'log_mel', 'hubert'"),
+        (
+            "motion.speech.kind",
+            "mfcc",
+            r"expected one of 'whisper', 'log_mel', 'hubert', got 'mfcc'",
+        ),
+        ("motion.speech.kind", ["hubert"], r"expected one of 'whisper', 'log_mel', 'hubert'"),
         ("motion.speech_embedder.dilations", 3, r"dilations: expected a list"),
         ("motion.speech_embedder.dilations", [1, "2"], r"dilations: expected of type int"),
         ("sampler.drop_last_step", 1, r"drop_last_step: expected of type bool"),
@@ -115,17 +137,67 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ),
         ("motion.num_heads", 3, r"hidden 128 must be a multiple of twice num_heads 3"),
         ("motion.overlap", 41, r"overlap 41 is outside 1\.\.40"),
-        ("motion.speech_embedder.context", 11, r"context 11 is outside 12\.\."),
-        ("motion.speech_embedder.delay", 13, r"delay 13 is outside 0\.\.12"),
+        ("motion.speech_embedder.context", 1, r"context 1 is outside 2\.\."),
+        ("motion.speech_embedder.delay", 1, r"reader has one convolution: .* delay 0"),
+        ("motion.speech_embedder.dilations", [1], r"reader has one convolution: dilations must"),
+        ("motion.speech_embedder.voice_spans", [], r"voice_spans must name at least one span"),
+        ("motion.speech_embedder.voice_spans", [9, 4], r"voice span 4 is even"),
+        ("motion.speech_embedder.voice_spans", [1003], r"voice_spans 1003 is outside 1\.\.1001"),
+        ("motion.speech_embedder.num_phones", 0, r"num_phones 0 is outside 1\.\."),
+        ("motion.speech_embedder.compressed", 0, r"compressed 0 is outside 1\.\."),
+        ("motion.speech_embedder.kind", "conv", r"conv speech embedder reads no phones"),
+        ("motion.speech.kind", "log_mel", r"a reader speech embedder does not fit log_mel"),
+        ("motion.mouth_size", 0, r"a reader reads the mouth: set mouth_size"),
+        (
+            "motion.unsampled",
+            [22, 22],
+            r"unsampled numbers \(22, 22\) must be different ones of 16",
+        ),
+        ("motion.unsampled", [15], r"unsampled numbers \(15,\) must be different ones of 16\.\.32"),
+        ("motion.unsampled", [33], r"unsampled numbers \(33,\) must be different ones of 16\.\.32"),
         ("motion.mouth_size", 34, r"mouth_size 34 is outside 0\.\.33"),
         ("motion.speech_embedder.kind", "mlp", r"mlp speech embedder sees one frame"),
         ("sampler.num_steps", 0, r"num_steps 0 is outside 1\.\."),
+        ("sampler.head_gain", 0.5, r"unknown key 'head_gain'"),
+        ("sampler.head_gains", [1.0] * 5, r"head_gains .* must be 6 numbers"),
+        ("sampler.head_gains", [1.0] * 5 + [4.5], r"head_gains 4\.5 is outside 0\.0\.\.4\.0"),
+        ("sampler.head_noise", 2.5, r"head_noise 2\.5 is outside 0\.0\.\.2\.0"),
         ("sampler.guidance_scale", 0.5, r"guidance_scale 0\.5 is outside 1\.0\.\."),
     ],
 )
 def test_refusals_name_the_key(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_dict(ModelConfig, changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": 11}, r"context 11 is outside 12\.\."),
+        ({"delay": 13}, r"delay 13 is outside 0\.\.12"),
+        ({"num_phones": 17}, r"reads no phones and no voices"),
+        ({"voice_spans": (9,)}, r"reads no phones and no voices"),
+        ({"compressed": 4}, r"reads no phones and no voices"),
+    ],
+)
+def test_refusals_of_convolutions(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(CONV, **changes)
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "hubert"])
+def test_a_reader_goes_with_tokens_and_nothing_else_does(kind: Any) -> None:
+    tiny = preset("moda-tiny").motion
+    with pytest.raises(ConfigError, match=f"reader speech embedder does not fit {kind} features"):
+        replace(tiny, speech=SpeechFeaturesConfig(kind=kind))
+    with pytest.raises(ConfigError, match="conv speech embedder does not fit whisper features"):
+        replace(tiny, speech_embedder=CONV)
+
+
+def test_latents_are_of_all_numbers() -> None:
+    config = replace(conv_config(), mouth_size=0)
+    with pytest.raises(ConfigError, match="latents are of all numbers: leave unsampled empty"):
+        replace(config, autoencoder=AutoencoderConfig(latent_size=4))
 
 
 def test_a_model_needs_a_block() -> None:
@@ -136,8 +208,9 @@ def test_a_model_needs_a_block() -> None:
 
 @pytest.mark.parametrize("sampler", [{"mouth_noise": 0.5}, {"mouth_share": 0.0}])
 def test_latents_have_no_mouth_to_scale(sampler: dict[str, float]) -> None:
-    tiny = preset("moda-tiny").motion
-    latent = replace(tiny, mouth_size=0, autoencoder=AutoencoderConfig(latent_size=4))
+    latent = replace(
+        conv_config(), mouth_size=0, unsampled=(), autoencoder=AutoencoderConfig(latent_size=4)
+    )
     with pytest.raises(ConfigError, match=r"must be 1 with an autoencoder"):
         ModelConfig("latent", latent, SamplerConfig(**sampler))
 
@@ -147,12 +220,15 @@ def test_checkpoints_from_before_the_variants_are_read_as_they_were() -> None:
     for key in ("cross_attention_blocks", "objective", "conditions", "autoencoder"):
         del values["motion"][key]
     assert from_dict(ModelConfig, values) == preset("moda-tiny")
+    published = to_dict(preset("moda-base"))
+    del published["motion"]["unsampled"], published["sampler"]["head_gains"]
+    assert from_dict(ModelConfig, published) == preset("moda-base")
 
 
 def test_changes_reach_nested_keys_and_leave_the_rest() -> None:
     tiny = preset("moda-tiny").motion
-    found = changed_config(tiny, {"hidden": 64, "speech_embedder": {"dilations": [1]}})
-    embedder = replace(tiny.speech_embedder, dilations=(1,))
+    found = changed_config(tiny, {"hidden": 64, "speech_embedder": {"voice_spans": [1]}})
+    embedder = replace(tiny.speech_embedder, voice_spans=(1,))
     assert found == replace(tiny, hidden=64, speech_embedder=embedder)
     with pytest.raises(ConfigError, match=r"network: unknown key 'depth'"):
         changed_config(tiny, {"depth": 3}, where="network")
@@ -186,6 +262,7 @@ def test_long_values_are_shortened_in_messages() -> None:
 def test_feature_sizes() -> None:
     assert SpeechFeaturesConfig().size == 160
     assert SpeechFeaturesConfig(kind="hubert", layers=2, channels=8).size == 16
+    assert SpeechFeaturesConfig(kind="whisper", channels=8).size == 2 * 8 + 3
     assert SpeechEmbedderConfig(dilations=(1,), context=3).reach == 3
     with pytest.raises(ConfigError, match="odd"):
-        replace(preset("moda-tiny").motion, speech=SpeechFeaturesConfig(bands=5, stacked=1))
+        replace(conv_config(), speech=SpeechFeaturesConfig(bands=5, stacked=1))

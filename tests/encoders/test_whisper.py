@@ -70,7 +70,8 @@ def test_tokens_are_those_of_the_transformers_package(sound):
             else:
                 assert key.abs().max() == 0.0  # the published network has no such bias
     missing, unexpected = other.load_state_dict(weights, strict=False)
-    assert missing == ["embed_positions.weight"] and not unexpected
+    assert missing == ["embed_positions.weight"]
+    assert not unexpected
     samples = np.zeros(30 * 16_000, np.float32)  # the other one takes 30 seconds and no less
     samples[: len(sound[:GOLDEN_SAMPLES])] = sound[:GOLDEN_SAMPLES]
     extractor = transformers.WhisperFeatureExtractor()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ import torch
 from moda.checkpoints import load_motion_space
 from moda.config import MotionModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.motion.model import MotionTransformer
+from moda.motion.reading import SpeechReader
+from moda.phones import Phone
 from moda.structures import MotionSpace
 
 HIDDEN = 768
@@ -62,44 +65,57 @@ SPACE = MotionSpace(
 )
 
 
-def small_config(kind: str = "conv") -> MotionModelConfig:
+READER = SpeechEmbedderConfig(
+    kind="reader",
+    width=16,
+    dilations=(),
+    context=4,
+    num_phones=len(Phone),
+    voice_spans=(9, 21),
+    compressed=6,
+)
+TOKENS = SpeechFeaturesConfig(kind="whisper", channels=12)
+"""Two tokens of 12 numbers and the prosody: 27."""
+
+
+def small_config(kind: Literal["conv", "mlp", "reader"] = "conv") -> MotionModelConfig:
     """A few thousand weights, every kind of block."""
     if kind == "mlp":
         embedder = SpeechEmbedderConfig(kind="mlp", width=24, dilations=(), context=0, dropout=0.0)
         speech = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
-    else:
-        embedder = SpeechEmbedderConfig(
-            width=16, dilations=(1, 2, 3, 4), delay=3, num_phones=17, voice_spans=(9, 21)
-        )
+    elif kind == "conv":
+        embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2, 3, 4), delay=3)
         speech = SpeechFeaturesConfig(bands=6)
+    else:
+        embedder, speech = READER, TOKENS
     return replace(
         preset("moda-tiny").motion,
         motion_size=SPACE.size,
         hidden=32,
         num_heads=2,
-        mouth_size=SPACE.groups[0][1] if kind == "conv" else 0,
+        mouth_size=0 if kind == "mlp" else SPACE.groups[0][1],
+        unsampled=(4, 8) if kind == "reader" else (),
         speech=speech,
         speech_embedder=embedder,
     )
 
 
-def mesh_config(*, num_phones: int = 17, has_mean: bool = True) -> MotionModelConfig:
-    """The small network in the space of the mesh renderer."""
-    small, space = small_config(), load_motion_space()
+def mesh_config(*, has_mean: bool = True) -> MotionModelConfig:
+    """The small network in the space of the mesh renderer; it reads, unless it has no mean."""
+    space = load_motion_space()
+    lids = space.slice("blink")
     return replace(
-        small,
+        small_config("reader" if has_mean else "conv"),
         motion_size=space.size,
         mouth_size=space.groups[0][1] if has_mean else 0,
-        speech_embedder=replace(
-            small.speech_embedder,
-            num_phones=num_phones,
-            voice_spans=small.speech_embedder.voice_spans if num_phones else (),
-        ),
+        unsampled=tuple(range(lids.start, lids.stop)) if has_mean else (),
     )
 
 
 def small_model(
-    kind: str = "conv", seed: int = 0, config: MotionModelConfig | None = None
+    kind: Literal["conv", "mlp", "reader"] = "conv",
+    seed: int = 0,
+    config: MotionModelConfig | None = None,
 ) -> MotionTransformer:
     """A small network in which nothing is at its zero start."""
     model = MotionTransformer(config or small_config(kind))
@@ -113,4 +129,8 @@ def small_model(
         elif "bias" in name:
             numbers *= 0.05
         weight.data.copy_(numbers)
+    if isinstance(model.speech_embedder, SpeechReader):
+        channels = model.config.speech.channels
+        model.speech_embedder.token_mean.copy_(torch.randn(channels, generator=generator))
+        model.speech_embedder.token_scale.copy_(1 + torch.rand(channels, generator=generator))
     return model.eval()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -15,14 +18,13 @@ from moda.motion.emotion import CHANGE_SECONDS, EmotionOffsets
 from moda.motion.idle import (
     ACCENT_COOLDOWN_SECONDS,
     BLINK_PROFILE,
-    FIXATION_SPREAD,
-    GLANCE_SIZE,
     RESTING_GAP,
-    SACCADE_SHARE,
     STEADY_SECONDS,
     AccentRule,
     BlinkRule,
-    GazeRule,
+    Centred,
+    EasedStart,
+    Fixations,
     LipClosure,
     SteadyHead,
     brow_raise,
@@ -66,7 +68,7 @@ def test_lips_rest_in_silence_and_not_in_speech(space: MotionSpace) -> None:
     activity = np.ones(200)
     activity[80:140] = 0.0
     motion = random_motion(space, 200)
-    (shaped,) = shape_motion([(motion, speech_of(activity))], seed=0)
+    (shaped,) = shape_motion([(motion, speech_of(activity), True)], seed=0)
     gaps = gaps_of(shaped)
     assert np.abs(gaps[85:140] - RESTING_GAP).max() < 2e-3
     np.testing.assert_array_equal(shaped.part("mouth")[10:80], motion.part("mouth")[10:80])
@@ -76,9 +78,9 @@ def test_lips_rest_in_silence_and_not_in_speech(space: MotionSpace) -> None:
 
 def test_stretches_do_not_matter(space: MotionSpace) -> None:
     motion, activity = random_motion(space, 300), np.repeat([1.0, 0.0, 1.0], 100)
-    (whole,) = shape_motion([(motion, speech_of(activity))], seed=3)
+    (whole,) = shape_motion([(motion, speech_of(activity), True)], seed=3)
     pieces = [
-        (Motion(motion.values[a:b], space), speech_of(activity[a:b]))
+        (Motion(motion.values[a:b], space), speech_of(activity[a:b]), b == 300)
         for a, b in ((0, 63), (63, 64), (64, 127), (127, 300))
     ]
     values = np.concatenate([part.values for part in shape_motion(pieces, seed=3)])
@@ -113,7 +115,7 @@ def test_amounts(space: MotionSpace) -> None:
 
 def test_no_blink(space: MotionSpace) -> None:
     motion = random_motion(space, 500)
-    (shaped,) = shape_motion([(motion, speech_of(np.ones(500)))], seed=0, blink=False)
+    (shaped,) = shape_motion([(motion, speech_of(np.ones(500)), True)], seed=0, blink=False)
     assert shaped.part("blink").max() == 0.0
 
 
@@ -127,7 +129,7 @@ def speech_with_closure(closure: np.ndarray) -> Speech:
 
 
 def shaped_gaps(motion: Motion, closure: np.ndarray, expression: float = 1.0) -> np.ndarray:
-    pairs = [(motion, speech_with_closure(closure))]
+    pairs = [(motion, speech_with_closure(closure), True)]
     (shaped,) = shape_motion(pairs, seed=0, expression=expression)
     return gaps_of(shaped)[10:]  # by then the mouth has come from rest
 
@@ -161,8 +163,8 @@ def test_half_a_closure_closes_half_of_the_way(space: MotionSpace) -> None:
 
 def test_a_closure_changes_nothing_but_the_mouth(space: MotionSpace) -> None:
     motion = random_motion(space, 60)
-    (closed,) = shape_motion([(motion, speech_with_closure(np.ones(60)))], seed=0)
-    (plain,) = shape_motion([(motion, speech_of(np.ones(60)))], seed=0)
+    (closed,) = shape_motion([(motion, speech_with_closure(np.ones(60)), True)], seed=0)
+    (plain,) = shape_motion([(motion, speech_of(np.ones(60)), True)], seed=0)
     mouth = space.slice("mouth")
     np.testing.assert_array_equal(closed.values[:, mouth.stop :], plain.values[:, mouth.stop :])
 
@@ -175,34 +177,168 @@ def test_no_amount_of_expression_opens_a_closure(space: MotionSpace, expression:
     assert gaps[::2].max() > 0.02 * expression
 
 
-def gaze_of(seed: int, num_frames: int = 25 * 600) -> np.ndarray:
-    """Of somebody who speaks for four seconds of every five."""
-    rule = GazeRule(seed)
-    return np.array([rule.next(float(frame % 125 < 100)) for frame in range(num_frames)])
+def followed(sampled: np.ndarray, *, on_camera: bool = False) -> np.ndarray:
+    rule = Fixations(on_camera=on_camera)
+    return np.array([rule.next(row.astype(np.float32)) for row in sampled])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_glances(seed: int) -> None:
-    gaze = gaze_of(seed)
-    np.testing.assert_array_less(np.abs(gaze.mean(0)), [0.002, 0.001])
-    # Few fixations are that far from the camera, nearly all glances are.
-    away = np.abs(gaze[:, 0]) > 2.0 * FIXATION_SPREAD[0]
-    assert 0.04 < away.mean() < 0.2
-    assert gaze[away, 0].max() > 0.0 > gaze[away, 0].min()
-    starts = np.flatnonzero(np.diff(away.astype(int)) == 1)
-    ends = np.flatnonzero(np.diff(away.astype(int)) == -1)
-    assert np.median(ends - starts[: len(ends)]) < 2 * 25
-    # From the edge of the fixations to the farthest glance, in one frame most of the way.
-    largest = SACCADE_SHARE * (1.3 * GLANCE_SIZE + 4.5 * FIXATION_SPREAD)
-    jumps = np.abs(np.diff(gaze, axis=0)).max(0)
-    assert (jumps <= largest).all()
-    assert jumps[0] > 0.5 * GLANCE_SIZE[0]
+def drifting_gaze(num_frames: int = 25 * 60, seed: int = 0) -> np.ndarray:
+    """(T, 2) as wide as people's, without any jump: noise with a time constant of a second."""
+    random = np.random.default_rng(seed)
+    gaze = np.zeros((num_frames, 2))
+    for frame in range(1, num_frames):
+        gaze[frame] = 0.96 * gaze[frame - 1] + 0.28 * random.standard_normal(2) * [0.02, 0.012]
+    return gaze
 
 
-def test_glances_repeat_with_their_seed() -> None:
-    first = gaze_of(1, 500)
-    np.testing.assert_array_equal(first, gaze_of(1, 500))
-    assert np.abs(first - gaze_of(2, 500)).max() > FIXATION_SPREAD[0]
+@pytest.mark.parametrize("seed", range(4))
+def test_eyes_rest_and_jump_where_the_sampled_gaze_drifts(seed: int) -> None:
+    sampled = drifting_gaze(seed=seed)
+    gaze = followed(sampled)
+    steps = np.linalg.norm(np.diff(gaze, axis=0), axis=1)
+    begins = np.flatnonzero((steps[1:] > 0.002) & (steps[1:] > 2.0 * steps[:-1])) + 1
+    assert 0.4 < len(begins) / 60 < 4.2, "jumps a second"
+    assert np.diff(begins).min() >= 6, "a fixation lasts 0.24 s"
+    # Between jumps, once each has arrived, eyes hold.
+    since = np.array([frame - max(begins[begins <= frame], default=-99) for frame in range(1499)])
+    assert steps[since >= 5].max() < 2e-4
+    assert np.mean(since >= 5) > 0.15
+    # The drift itself moves in nearly every frame.
+    assert np.mean(np.linalg.norm(np.diff(sampled, axis=0), axis=1) > 0.001) > 0.9
+    # And yet they look where they should, within what is too small to follow and the delay.
+    for axis in range(2):
+        assert np.corrcoef(gaze[:, axis], sampled[:, axis])[0, 1] > 0.85
+    np.testing.assert_array_less(np.abs(gaze - sampled).mean(0), 0.4 * sampled.std(0))
+
+
+@pytest.mark.parametrize("start", [1, 20, 33])
+def test_eyes_follow_a_step_within_a_third_of_a_second_and_then_hold(start: int) -> None:
+    sampled = np.zeros((60, 2))
+    sampled[start:] = [0.03, -0.01]
+    gaze = followed(sampled)
+    assert not gaze[:start].any()
+    late = start + 8
+    np.testing.assert_allclose(gaze[late:], np.tile([0.03, -0.01], (60 - late, 1)), atol=1.2e-3)
+    np.testing.assert_allclose(
+        gaze[start + 15 :], np.tile([0.03, -0.01], (45 - start, 1)), atol=1e-6
+    )
+    # It is one jump: three quarters of the way in its first frame.
+    way = np.linalg.norm(np.diff(gaze, axis=0), axis=1) / np.linalg.norm([0.03, -0.01])
+    assert way.max() == pytest.approx(0.75, abs=1e-3)
+
+
+def test_eyes_do_not_follow_what_is_small() -> None:
+    random = np.random.default_rng(0)
+    small = random.uniform(-1.0, 1.0, (500, 2)) * [0.004, 0.0025]
+    assert not followed(small).any()
+    np.testing.assert_array_equal(followed(drifting_gaze()), followed(drifting_gaze()))
+
+
+def test_eyes_on_the_camera_go_a_smaller_way() -> None:
+    step = np.tile([0.04, 0.02], (40, 1))
+    camera = followed(step, on_camera=True)
+    np.testing.assert_allclose(camera[-1], 0.35 * followed(step)[-1], atol=1e-6)
+    sampled = drifting_gaze()
+    spread = followed(sampled, on_camera=True).std(0) / followed(sampled).std(0)
+    assert (spread > 0.1).all()
+    assert (spread < 0.5).all()
+
+
+def centred(values: np.ndarray) -> np.ndarray:
+    rule = Centred()
+    return np.array([rule(row.astype(np.float32)) for row in values])
+
+
+def test_what_is_centred_begins_at_rest_without_its_place_and_drift() -> None:
+    seconds = np.arange(25 * 60)[:, None] / 25.0
+    place = np.array([3.0, -0.2, 11.0])
+    np.testing.assert_array_equal(centred(np.tile(place, (100, 1))), 0.0)
+    slope = np.array([0.1, -0.02, 0.0])
+    drift = centred(place + slope * seconds)
+    np.testing.assert_array_equal(drift[0], 0.0)
+    # A high-pass of first order turns a ramp into a constant: slope times the time constant.
+    np.testing.assert_allclose(drift[-1], 5.0 * slope, rtol=0.01, atol=1e-5)
+    half_minutes = centred(np.sin(2 * np.pi / 120.0 * seconds))
+    assert np.abs(half_minutes).max() < 0.27, "a period of two minutes"
+
+
+def test_what_is_centred_keeps_nods() -> None:
+    seconds = np.arange(25 * 40)[:, None] / 25.0
+    for hertz in (0.5, 1.0, 2.0):
+        nods = np.sin(2 * np.pi * hertz * seconds)
+        found = centred(5.0 + nods)[25 * 20 :, 0]
+        assert found.std() == pytest.approx(nods[25 * 20 :].std(), rel=0.02)
+        assert np.corrcoef(found, nods[25 * 20 :, 0])[0, 1] > 0.997
+
+
+def test_an_eased_start_is_the_portraits_own_and_soon_the_models() -> None:
+    random = np.random.default_rng(0)
+    values = 2.0 + random.standard_normal((100, 6)).cumsum(0) * 0.05
+    rule = EasedStart()
+    shown = np.array([rule(row.astype(np.float32)) for row in values])
+    np.testing.assert_array_equal(shown[0], 0.0)
+    excess = np.exp(-np.arange(100) / 25.0)[:, None] * values[0]
+    np.testing.assert_allclose(shown, values - excess, atol=1e-5)
+    assert (np.abs(shown - values)[75:] < 0.05 * np.abs(values[0])).all()
+    largest = np.abs(np.diff(values, axis=0)).max() + np.abs(values[0]).max() / 25.0
+    assert np.abs(np.diff(shown, axis=0)).max() <= largest + 1e-6, "no jump"
+
+
+def test_a_video_begins_as_the_portrait(space: MotionSpace) -> None:
+    """Head, brows, cheeks, gaze and mouth of the first frame are the photograph's."""
+    motion = random_motion(space, 40)
+    speech = speech_of(np.concatenate([np.zeros(5), np.ones(35)]))
+    (shaped,) = shape_motion([(motion, speech, True)], seed=0)
+    first = shaped.values[0].copy()
+    mouth = space.slice("mouth")
+    np.testing.assert_allclose(
+        np.delete(first, range(mouth.stop)), np.delete(space.rest, range(mouth.stop)), atol=1e-6
+    )
+    assert np.abs(gaps_of(shaped)[0] - RESTING_GAP).max() < 2e-3
+    assert np.abs(motion.values[0] - space.rest).max() > 0.1
+
+
+@pytest.mark.parametrize("part", ["pose", "gaze"])
+def test_a_place_that_the_flow_holds_is_not_shown(space: MotionSpace, part: str) -> None:
+    """Only what changes is: a head that is told to look aside all the time looks ahead."""
+    motion = random_motion(space, 300)
+    moved = Motion(motion.values.copy(), space)
+    moved.values[:, space.slice(part)] += 0.5
+    pair = [
+        shape_motion([(each, speech_of(np.ones(300)), True)], seed=0) for each in (motion, moved)
+    ]
+    (plain,), (other,) = pair
+    np.testing.assert_allclose(plain.values, other.values, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_eyes_are_open_in_the_last_frame(space: MotionSpace, seed: int) -> None:
+    """A blink that would outlast the end does not begin, at any length and however often."""
+    length = 150 + 7 * seed
+    motion = Motion(np.tile(space.rest, (length, 1)), space)
+    activity = np.ones(length)
+    activity[-12:] = 0.0  # a pause draws a blink
+    cuts = [0, 63, length - 40, length]
+    pieces = [
+        (Motion(motion.values[a:b], space), speech_of(activity[a:b]), b == length)
+        for a, b in pairwise(cuts)
+    ]
+    parts = list(shape_motion(pieces, seed=seed, blink_rate=55.0))
+    lids = np.concatenate([part.part("blink") for part in parts])
+    assert lids.max() == 1.0, "somebody who blinks often"
+    assert not lids[-1].any()
+
+
+def test_blinks_that_are_cut_off_are_the_last_ones_alone() -> None:
+    """Up to the end the same seed blinks at the same times."""
+    open_end, known_end = BlinkRule(5, 50.0), BlinkRule(5, 50.0)
+    free = [open_end.next(1.0) for _ in range(300)]
+    held = [known_end.next(1.0, 300 - frame) for frame in range(300)]
+    assert free[:284] == held[:284]
+    assert held[-1] == 0.0
+    cut_off = [BlinkRule(seed, 50.0) for seed in range(20)]
+    ends = [[rule.next(1.0) for _ in range(300)][-1] for rule in cut_off]
+    assert any(ends), "without a known end some are shut in the last frame"
 
 
 def test_the_head_is_steady() -> None:
@@ -221,10 +357,14 @@ def test_the_head_is_steady() -> None:
     np.testing.assert_allclose(found[-1], target, atol=1e-5)
 
 
-def test_what_is_shown_has_a_steady_head(space: MotionSpace) -> None:
+def test_what_is_shown_has_a_steady_head_around_rest(space: MotionSpace) -> None:
     motion, steady = random_motion(space, 80), SteadyHead()
-    (shaped,) = shape_motion([(motion, speech_of(np.ones(80)))], seed=0)
-    expected = [steady(row) for row in motion.part("pose")]
+    (shaped,) = shape_motion([(motion, speech_of(np.ones(80)), True)], seed=0)
+    pose = motion.part("pose").astype(np.float64)
+    slow, expected = pose[0], []
+    for row in pose:
+        slow = slow + (row - slow) / (5.0 * 25.0)
+        expected.append(steady((space.rest[space.slice("pose")] + row - slow).astype(np.float32)))
     np.testing.assert_allclose(shaped.part("pose"), expected, atol=1e-5)
 
 
@@ -243,11 +383,17 @@ def test_emotions_are_added_to_talking_and_to_resting_faces(space: MotionSpace) 
     offset[space.slice("brows")] = [0.3, -0.2, 0.1, 0.4]
     offset[space.slice("gaze")] = [0.01, -0.02]
     offset[space.slice("pitch")] = 2.0
-    pairs = [(motion, speech_of(activity))]
+    pairs = [(motion, speech_of(activity), True)]
     (plain,) = shape_motion(pairs, seed=1)
     (happy,) = shape_motion(pairs, seed=1, emotion=emotion_of(space, offset))
     difference = happy.values - plain.values
-    np.testing.assert_allclose(difference, np.tile(offset, (150, 1)), atol=1e-4)
+    np.testing.assert_allclose(difference[14:], np.tile(offset, (136, 1)), atol=1e-4)
+    # It comes over the first 0.6 s, and the first frame has next to nothing of it.
+    steps = np.arange(1, 151) / (25 * CHANGE_SECONDS)
+    share = np.where(steps < 1.0, steps**2 * (3.0 - 2.0 * steps), 1.0)
+    others = np.arange(space.slice("mouth").stop, space.size)
+    np.testing.assert_allclose(difference[:, others], np.outer(share, offset[others]), atol=1e-4)
+    assert share[0] < 0.02
 
 
 @pytest.mark.parametrize("lids", [-0.3, 0.0, 0.25, 0.6])
@@ -255,16 +401,16 @@ def test_lids_of_emotions_and_blinks_combine(space: MotionSpace, lids: float) ->
     motion = random_motion(space, 600)
     offset = np.zeros(space.size, np.float32)
     offset[space.slice("blink")] = lids
-    pairs = [(motion, speech_of(np.ones(600)))]
+    pairs = [(motion, speech_of(np.ones(600)), False)]
     (shaped,) = shape_motion(pairs, seed=0, emotion=emotion_of(space, offset))
-    found = shaped.part("blink")
+    found = shaped.part("blink")[15:]
     assert found.max() <= 1.0 + 1e-6
     # What an emotion leaves open of the eyes, a blink closes: fully at its height.
     blinks, closings = BlinkRule(0), []
     for _ in range(600):
         closings.append(blinks.next(1.0))
     assert max(closings) == BLINK_PROFILE.max() == 1.0
-    expected = 1.0 - (1.0 - lids) * (1.0 - np.array(closings))
+    expected = 1.0 - (1.0 - lids) * (1.0 - np.array(closings[15:]))
     np.testing.assert_allclose(found, np.repeat(expected[:, None], 2, axis=1), atol=1e-5)
 
 
@@ -276,11 +422,17 @@ def test_an_emotion_goes_on_over_stretches(space: MotionSpace) -> None:
     model.emotion_mean[EMOTIONS.index("sad")] = torch.from_numpy(offset / (space.std + 1e-5))
     style = Style((EmotionAt(1.0, "sad"),))
     pieces = [
-        (Motion(motion.values[a:b], space), speech_of(np.ones(b - a)))
+        (Motion(motion.values[a:b], space), speech_of(np.ones(b - a)), b == 60)
         for a, b in ((0, 20), (20, 33), (33, 60))
     ]
     shaped = shape_motion(pieces, seed=0, emotion=EmotionOffsets(model, space, style))
-    cheeks = np.concatenate([part.part("cheeks") for part in shaped]) - motion.part("cheeks")
+    plain = shape_motion(pieces, seed=0)
+    cheeks = np.concatenate(
+        [
+            part.part("cheeks") - other.part("cheeks")
+            for part, other in zip(shaped, plain, strict=True)
+        ]
+    )
     changed = 25 + round(CHANGE_SECONDS * 25) - 1
     np.testing.assert_allclose(cheeks[:25], 0.0, atol=1e-6)
     np.testing.assert_allclose(cheeks[changed:], 0.5, atol=1e-4)
@@ -330,10 +482,9 @@ def test_an_accent_lifts_brows_and_head_alone(space: MotionSpace) -> None:
     allowed = [*range(*space.slice("brows").indices(space.size)), space.slice("pitch").start]
     assert set(moved) <= set(allowed)
     loudness, _ = stressed_speech(2)
-    features = np.repeat(loudness[:, None], 160, 1).astype(np.float32)
-    speech = Speech(features, np.ones(len(features), np.float32))
-    still = Motion(np.repeat(space.rest[None], len(features), 0), space)
-    (shown,) = shape_motion([(still, speech)], seed=3)
+    speech = replace(speech_of(np.ones(len(loudness))), loudness=loudness.astype(np.float32))
+    still = Motion(np.repeat(space.rest[None], len(loudness), 0), space)
+    (shown,) = shape_motion([(still, speech, True)], seed=3)
     rule = AccentRule(seed=3)
     amounts = np.array([rule.next(float(level), 1.0) for level in loudness])
     pitch = shown.part("pitch")[:, 0]
@@ -343,3 +494,5 @@ def test_an_accent_lifts_brows_and_head_alone(space: MotionSpace) -> None:
         np.outer(amounts, change[space.slice("brows")]),
         atol=1e-4,
     )
+    (deaf,) = shape_motion([(still, speech_of(np.ones(len(loudness))), True)], seed=3)
+    assert not deaf.part("brows").any(), "without loudness there is no stress"

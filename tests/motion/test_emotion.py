@@ -46,18 +46,23 @@ def offsets(
     return np.stack([rule.next() for _ in range(num_frames)])
 
 
-def test_an_emotion_from_the_beginning_is_there_at_once(
-    model: MotionTransformer, space: MotionSpace, table: Floats
-) -> None:
-    rows = offsets(model, space, EmotionAt(0.0, "happy", 0.7))
-    expected = 0.7 * table[EMOTIONS.index("happy")]
-    np.testing.assert_allclose(rows, np.tile(expected, (100, 1)), atol=1e-5)
-
-
 def smoothstep(share: np.ndarray) -> np.ndarray:
     share = np.clip(share, 0.0, 1.0)
     result: np.ndarray = share**2 * (3.0 - 2.0 * share)
     return result
+
+
+def test_an_emotion_from_the_beginning_eases_in_from_the_photograph(
+    model: MotionTransformer, space: MotionSpace, table: Floats
+) -> None:
+    rows = offsets(model, space, EmotionAt(0.0, "happy", 1.0))
+    amounts = smoothstep((np.arange(100) + 1) / CHANGE_FRAMES)
+    expected = amounts[:, None] * table[EMOTIONS.index("happy")]
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    faint = offsets(model, space, EmotionAt(0.0, "happy", 0.7))
+    np.testing.assert_allclose(
+        faint[CHANGE_FRAMES:], np.tile(0.7 * table[EMOTIONS.index("happy")], (85, 1)), atol=1e-5
+    )
 
 
 def test_it_comes_and_goes_smoothly(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from motion_networks import mesh_config, small_model
+from motion_networks import small_model
 from numpy.typing import NDArray
+from torch import nn
 
-from moda.motion.layers import SpeechConv
 from moda.motion.listening import (
     CLOSURE_CEILING,
     CLOSURE_FLOOR,
@@ -25,6 +26,7 @@ from moda.motion.listening import (
     without_short_pauses,
 )
 from moda.motion.model import MotionTransformer
+from moda.motion.reading import SpeechReader
 from moda.phones import Phone, PhoneSegment
 from moda.structures import UNKNOWN_PHONE, Floats, Speech
 
@@ -34,21 +36,23 @@ NUM_FRAMES = 330
 @pytest.fixture(scope="module")
 def model() -> MotionTransformer:
     """Hears a voice about half of the time, and p, b and m surely or not at all."""
-    model = small_model()
+    model = small_model("reader")
     embedder = model.speech_embedder
-    assert isinstance(embedder, SpeechConv)
+    assert isinstance(embedder, SpeechReader)
+    last = embedder.phone_head[2]
+    assert isinstance(last, nn.Conv1d)
+    assert last.bias is not None
     with torch.no_grad():
-        embedder.phone_head.weight *= 8.0
-        assert embedder.phone_head.bias is not None
-        embedder.phone_head.bias[Phone.SILENCE] += 10.0
-        embedder.phone_head.bias[Phone.BILABIAL] += 6.0
-        embedder.voice_head.bias += 1.3
+        last.weight *= 8.0
+        last.bias[Phone.SILENCE] += 3.0
+        last.bias[Phone.BILABIAL] += 3.5
+        embedder.voice_head.bias += 0.45
     return model
 
 
 @pytest.fixture(scope="module")
 def speech() -> Speech:
-    features = np.random.default_rng(0).standard_normal((NUM_FRAMES, 24)).astype(np.float32)
+    features = np.random.default_rng(0).standard_normal((NUM_FRAMES, 27)).astype(np.float32)
     loudness = np.repeat([0.3, 2.0, 0.3, 2.0], [90, 90, 90, 60]).astype(np.float32)
     features *= loudness[:, None]
     return Speech(features, np.ones(NUM_FRAMES, np.float32))
@@ -59,34 +63,34 @@ def cut(speech: Speech, length: int) -> Iterator[Speech]:
         yield speech[start : start + length]
 
 
-def spoken_frames(embedder: SpeechConv, sound: Floats, shares: Floats) -> Floats:
-    """What the voice head says of activations (T, 2, width) and phones (T, 2, P), literally."""
-    weight = embedder.voice_head.weight[0].detach().numpy().astype(np.float64)
-    bias = embedder.voice_head.bias.item()
-    frames = np.concatenate([sound, shares], axis=2).mean(1).astype(np.float64)
-    width = sound.shape[2]
+def spoken_frames(reader: SpeechReader, tokens: Floats, shares: Floats) -> Floats:
+    """What the voice head says of compressed tokens (T, K) and phones (T, 2, P), literally."""
+    weight = reader.voice_head.weight[0].detach().numpy().astype(np.float64)
+    bias = reader.voice_head.bias.item()
+    frames = np.concatenate([shares.mean(1), tokens], axis=1).astype(np.float64)
     spoken = np.zeros(len(frames), np.float32)
     for index in range(len(frames)):
         inputs = []
-        for span in embedder.config.voice_spans:
+        for span in reader.config.voice_spans:
             near = frames[max(0, index - span // 2) : index + span // 2 + 1]
-            inputs += [near.mean(0), np.sqrt(near[:, :width].var(0) + 1e-6)]
+            inputs += [near.mean(0), np.sqrt(near.var(0) + 1e-6)]
         spoken[index] = np.concatenate(inputs) @ weight + bias > 0.0
     return spoken
 
 
 @pytest.mark.parametrize("length", [1, 37, NUM_FRAMES])
 def test_pieces_do_not_matter(model: MotionTransformer, speech: Speech, length: int) -> None:
-    embedder = model.speech_embedder
-    assert isinstance(embedder, SpeechConv)
-    config = embedder.config
-    padded = np.pad(speech.features, ((config.before, config.after), (0, 0)))
+    reader = model.speech_embedder
+    assert isinstance(reader, SpeechReader)
+    context = reader.config.context
+    padded = torch.from_numpy(np.pad(speech.features, ((context, context), (0, 0))))[None]
     with torch.inference_mode():
-        sound = embedder.inner_hidden(torch.from_numpy(padded)[None])
-        logits = embedder.phone_head(sound)[0].numpy()
+        logits = reader.phone_logits(padded)[0].numpy()
+        halves = reader.halves(padded)[0, :, 2 * context : -2 * context].T
+        tokens = reader.compress(halves.reshape(NUM_FRAMES, 2, -1).mean(1)).numpy()
     weights = np.exp(logits - logits.max(0))
     shares = (weights / weights.sum(0)).T.reshape(NUM_FRAMES, 2, -1)
-    voice = spoken_frames(embedder, sound[0].T.numpy().reshape(NUM_FRAMES, 2, -1), shares)
+    voice = spoken_frames(reader, tokens, shares)
     heard = join_speech(list(listen(model, cut(speech, length))))
     assert heard.closure is not None
     assert len(heard) == NUM_FRAMES
@@ -99,8 +103,8 @@ def test_pieces_do_not_matter(model: MotionTransformer, speech: Speech, length: 
 
 
 def test_nothing_is_held_back_that_is_known(model: MotionTransformer, speech: Speech) -> None:
-    embedder = model.speech_embedder
-    assert isinstance(embedder, SpeechConv)
+    reader = model.speech_embedder
+    assert isinstance(reader, SpeechReader)
     taken = 0
 
     def one_by_one() -> Iterator[Speech]:
@@ -109,10 +113,10 @@ def test_nothing_is_held_back_that_is_known(model: MotionTransformer, speech: Sp
             taken += 1
             yield frame
 
-    # A phone needs 9 frames after it, the mean of 21 frames ten more, a pause to be a long one
+    # A phone is told 4 frames after it, the mean of 21 frames ten more, a pause to be a long one
     # fifteen more.
-    ahead = embedder.config.after + 10 + 15
-    assert ahead == 34
+    ahead = reader.config.after + 10 + 15
+    assert ahead == 29
     given = 0
     for part in listen(model, one_by_one()):
         given += len(part)
@@ -126,24 +130,24 @@ def test_silent_sound_stays_silent(model: MotionTransformer, speech: Speech) -> 
     assert not heard.activity.any()
 
 
-@pytest.mark.parametrize("deaf", ["no phones", "mlp"])
-def test_a_model_without_phones_passes_speech_on(deaf: str, speech: Speech) -> None:
-    model = small_model("mlp") if deaf == "mlp" else small_model(config=mesh_config(num_phones=0))
+@pytest.mark.parametrize("kind", ["conv", "mlp"])
+def test_a_model_that_reads_nothing_passes_speech_on(
+    kind: Literal["conv", "mlp"], speech: Speech
+) -> None:
     pieces = list(cut(speech, 40))
-    assert [id(part) for part in listen(model, pieces)] == [id(part) for part in pieces]
+    assert [id(part) for part in listen(small_model(kind), pieces)] == [id(p) for p in pieces]
 
 
 def test_no_speech_is_no_speech(model: MotionTransformer) -> None:
     assert list(listen(model, [])) == []
 
 
-def test_without_voice_spans_the_activity_stays(speech: Speech) -> None:
-    config = mesh_config()
-    embedder = replace(config.speech_embedder, voice_spans=())
-    model = small_model(config=replace(config, speech_embedder=embedder))
-    heard = join_speech(list(listen(model, [speech])))
-    np.testing.assert_array_equal(heard.activity, speech.activity)
-    assert heard.closure is not None
+def test_loudness_and_features_pass_through(model: MotionTransformer, speech: Speech) -> None:
+    loud = replace(speech, loudness=np.linspace(0, 8, NUM_FRAMES, dtype=np.float32))
+    heard = join_speech(list(listen(model, cut(loud, 17))))
+    assert heard.loudness is not None
+    np.testing.assert_array_equal(heard.loudness, loud.loudness)
+    assert join_speech(list(listen(model, cut(speech, 17)))).loudness is None
 
 
 @pytest.mark.parametrize(

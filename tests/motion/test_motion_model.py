@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from moda.config import preset
 from moda.motion.model import Conditions, MotionTransformer
+from moda.motion.reading import SpeechReader
 
 
 def inputs(model: MotionTransformer, batch: int, frames: int, seed: int = 0) -> dict[str, Tensor]:
@@ -22,7 +24,7 @@ def inputs(model: MotionTransformer, batch: int, frames: int, seed: int = 0) -> 
         "speech": torch.randn(batch, total, config.speech.size, generator=generator),
         "emotion": torch.arange(batch) % (config.num_emotions + 1),
         "identity": torch.randn(batch, config.identity_size, generator=generator),
-        "noisy_motion": torch.randn(batch, frames, size, generator=generator),
+        "noisy_motion": torch.randn(batch, frames, config.generated_size, generator=generator),
         "previous_motion": torch.randn(batch, 1, size, generator=generator),
         "timestep": torch.linspace(1, 1000, batch),
     }
@@ -36,7 +38,7 @@ def velocity(model: MotionTransformer, given: dict[str, Tensor]) -> Tensor:
     return result
 
 
-@pytest.fixture(params=["conv", "mlp"])
+@pytest.fixture(params=["conv", "mlp", "reader"])
 def model(request: pytest.FixtureRequest) -> MotionTransformer:
     return small_model(request.param)
 
@@ -48,7 +50,7 @@ def test_shortcuts_do_not_change_the_result(model: MotionTransformer, frames: in
     short = velocity(model, given)
     model.exact_shortcuts = False
     torch.testing.assert_close(short, velocity(model, given), atol=2e-5, rtol=0)
-    assert short.shape == (2, frames, SPACE.size)
+    assert short.shape == (2, frames, model.config.generated_size)
     assert short.std() > 0.1
 
 
@@ -153,11 +155,19 @@ def test_emotion_intensity_goes_from_none_to_full(model: MotionTransformer) -> N
     torch.testing.assert_close(emotion(4, 0.25), none + 0.25 * (full - none))
 
 
-def test_training_starts_at_zero_velocity_and_reaches_every_weight() -> None:
+READING = ("compress", "mouth_head", "phone_head", "voice_head")
+"""What is fitted before, and stays as it is."""
+
+
+@pytest.mark.parametrize("kind", ["conv", "reader"])
+def test_training_starts_at_zero_velocity_and_reaches_every_weight(
+    kind: Literal["conv", "reader"],
+) -> None:
     torch.manual_seed(0)
-    model = MotionTransformer(small_config())
+    model = MotionTransformer(small_config(kind))
     given = inputs(model, 2, 12)
-    assert torch.equal(velocity(model, given), torch.zeros(2, 12, SPACE.size))
+    assert torch.equal(velocity(model, given), torch.zeros(2, 12, model.config.generated_size))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(4):
@@ -168,11 +178,10 @@ def test_training_starts_at_zero_velocity_and_reaches_every_weight() -> None:
             given["emotion"],
             given["identity"],
             null_speech=dropped,
-            phones=torch.arange(72).expand(2, -1) % 18 - 1,
         )
         names = ("noisy_motion", "previous_motion", "timestep")
         out = model(*(given[name] for name in names), conditions)
-        error = out + conditions.mean - given["noisy_motion"].flip(1)
+        error = model.decode(out - given["noisy_motion"].flip(1)) + conditions.mean
         error.square().mean().backward()
         optimiser.step()
     untouched = {
@@ -180,8 +189,12 @@ def test_training_starts_at_zero_velocity_and_reaches_every_weight() -> None:
         for name, weight in model.named_parameters()
         if weight.grad is None or not weight.grad.abs().max() > 0
     }
-    # The voice head is fitted by itself, see moda.training.speech_pretraining.
-    assert untouched == {"speech_embedder.voice_head.weight", "speech_embedder.voice_head.bias"}
+    frozen = {name for name in before if name.removeprefix("speech_embedder.").startswith(READING)}
+    frozen = set() if kind == "conv" else frozen
+    assert len(frozen) == (0 if kind == "conv" else 10)
+    assert untouched == frozen
+    weights = dict(model.named_parameters())
+    assert all(torch.equal(weights[name], before[name]) for name in frozen)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 1), (0, 2, 1), (2, 0, 3)])
@@ -190,6 +203,36 @@ def test_any_number_of_blocks(counts: tuple[int, int, int]) -> None:
     config = replace(small_config(), **dict(zip(names, counts, strict=True)))
     model = MotionTransformer(config).eval()
     assert velocity(model, inputs(model, 1, 6)).shape == (1, 6, SPACE.size)
+
+
+@torch.inference_mode()
+def test_what_is_not_sampled_is_zero_and_the_rest_comes_back() -> None:
+    model = small_model("reader")
+    motion = torch.randn(2, 5, SPACE.size, generator=torch.Generator().manual_seed(1))
+    part = model.sampled_part(motion)
+    kept = [0, 1, 2, 3, 5, 6, 7, 9]
+    assert model.config.unsampled == (4, 8)
+    assert torch.equal(part, motion[:, :, kept])
+    whole = model.decode(part)
+    assert torch.equal(whole[:, :, kept], motion[:, :, kept])
+    assert not whole[:, :, [4, 8]].any()
+    assert torch.equal(model.sampled_part(whole), part)
+    plain = small_model()
+    assert torch.equal(plain.sampled_part(motion), motion)
+    assert torch.equal(plain.decode(motion), motion)
+
+
+@torch.inference_mode()
+def test_previous_motion_is_whole_and_noisy_motion_is_not() -> None:
+    """What rules make of a number is told the flow, which does not make it."""
+    model = small_model("reader")
+    given = inputs(model, 1, 6)
+    assert given["noisy_motion"].shape[2] == SPACE.size - 2
+    assert given["previous_motion"].shape[2] == SPACE.size
+    changed = given["previous_motion"].clone()
+    changed[..., 4] += 1.0
+    other = velocity(model, given | {"previous_motion": changed})
+    assert (other - velocity(model, given)).abs().max() > 1e-3
 
 
 def test_size_of_the_published_network() -> None:
@@ -205,8 +248,11 @@ def test_conditions_of_one_window_serve_both_halves() -> None:
 
 
 @torch.inference_mode()
-def test_the_mean_is_of_the_mouth_and_of_the_speech_alone() -> None:
-    model = small_model()
+@pytest.mark.parametrize("kind", ["conv", "reader"])
+def test_the_mean_is_of_the_mouth_and_of_the_speech_alone(
+    kind: Literal["conv", "reader"],
+) -> None:
+    model = small_model(kind)
     given = inputs(model, 1, 10)
     conditions = model.encode_conditions(given["speech"], given["emotion"], given["identity"])
     mouth = model.config.mouth_size
@@ -215,3 +261,22 @@ def test_the_mean_is_of_the_mouth_and_of_the_speech_alone() -> None:
     assert not conditions.mean[..., mouth:].any()
     other = model.encode_conditions(given["speech"], given["emotion"] * 0, given["identity"] + 1)
     assert torch.equal(other.mean, conditions.mean)
+
+
+@torch.inference_mode()
+def test_the_mean_of_a_reader_is_the_mouth_that_it_reads_even_of_untold_speech() -> None:
+    model = small_model("reader")
+    reader = model.speech_embedder
+    assert isinstance(reader, SpeechReader)
+    assert not hasattr(model, "mouth_head"), "it would not be used"
+    given = inputs(model, 2, 10)
+    mean = model.encode_conditions(
+        given["speech"],
+        given["emotion"],
+        given["identity"],
+        null_speech=torch.tensor([True, False]),
+    ).mean
+    assert torch.equal(mean[..., : model.config.mouth_size], reader.mouth(given["speech"]))
+    assert torch.equal(
+        mean, model.encode_conditions(given["speech"], given["emotion"], given["identity"]).mean
+    )

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from motion_networks import SPACE, small_model
+from motion_networks import SPACE, small_config, small_model
 
 from moda.config import SamplerConfig
 from moda.errors import InputError
 from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import (
+    guidance_weights,
     sample_motion,
     sample_window,
     sampling_options,
@@ -320,12 +321,110 @@ def test_no_share_of_the_flow_leaves_the_mean(model: MotionTransformer) -> None:
     np.testing.assert_allclose(half[:, :3], (found + plain)[:, :3] / 2, atol=1e-5)
 
 
-def test_head_gain_leaves_the_scale_alone(model: MotionTransformer) -> None:
+def test_head_gains_are_one_for_each_and_leave_the_scale_alone(model: MotionTransformer) -> None:
     values = [speech_of(features(20))]
-    options = dict(sampling_options(SPACE, SamplerConfig(num_steps=2, head_gain=0.25)))
+    gains = (0.25, 0.5, 1.0, 2.0, 1.5, 0.0)
+    options = dict(sampling_options(SPACE, SamplerConfig(num_steps=2, head_gains=gains)))
     found, plain = sampled(model, values, **options), sampled(model, values)
     np.testing.assert_array_equal(found[:, :4], plain[:, :4])
-    np.testing.assert_allclose(found[:, 4:], 0.25 * plain[:, 4:], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 4:], np.float32(gains) * plain[:, 4:], rtol=1e-6)
+    both = sampling_options(SPACE, SamplerConfig(mouth_gain=0.5, head_gains=gains))
+    np.testing.assert_array_equal(both["gain"], [0.5] * 3 + [1.0, *gains])
+
+
+def test_noise_of_head_and_mouth(model: MotionTransformer) -> None:
+    config = SamplerConfig(num_steps=2, mouth_noise=0.5, head_noise=0.0)
+    options = dict(sampling_options(SPACE, config))
+    np.testing.assert_array_equal(options["noise_scale"], [0.5] * 3 + [0.0] * 7)
+    head = sampling_options(SPACE, SamplerConfig(head_noise=0.25))["noise_scale"]
+    np.testing.assert_array_equal(head, [1.0] * 3 + [0.25] * 7)
+    assert sampling_options(SPACE, SamplerConfig())["noise_scale"] is None
+    # Without any noise nothing is left to chance.
+    values = [speech_of(features(20))]
+    scale = np.zeros(SPACE.size, np.float32)
+    scale[POSE] = head[POSE] if head is not None else 0.0
+    quiet = [sampled(model, values, noise_scale=scale, generator=seed) for seed in range(2)]
+    loud = [sampled(model, values, generator=seed) for seed in range(2)]
+    spread = [np.abs(one - two)[:, POSE].mean() for one, two in (quiet, loud)]
+    assert 0.0 < spread[0] < 0.5 * spread[1]
+
+
+@pytest.fixture(scope="module")
+def reading_model() -> MotionTransformer:
+    return small_model("reader")
+
+
+def test_what_is_not_sampled_is_the_mean_of_the_space(reading_model: MotionTransformer) -> None:
+    """In normalised motion it is 0."""
+    assert reading_model.config.unsampled == (4, 8)
+    values = features(200, size=27)
+    found = sampled(reading_model, pieces(values, 33), noise_scale=np.ones(SPACE.size, np.float32))
+    np.testing.assert_array_equal(found[:, [4, 8]], np.tile(SPACE.mean[[4, 8]], (200, 1)))
+    others = np.delete(found, [4, 8], axis=1)
+    assert others.std(0).min() > 0.1
+    np.testing.assert_array_equal(found, sampled(reading_model, [speech_of(values)]))
+
+
+def test_scales_of_the_noise_are_of_whole_motion(reading_model: MotionTransformer) -> None:
+    """A scale stays with its number though others before it are not sampled."""
+    values = [speech_of(features(20, size=27))]
+    scale = np.ones(SPACE.size, np.float32)
+    scale[4] = scale[8] = 7.0
+    plain = sampled(reading_model, values)
+    np.testing.assert_array_equal(plain, sampled(reading_model, values, noise_scale=scale))
+    last = np.ones(SPACE.size, np.float32)
+    last[9] = 0.0
+    noise = torch.randn((1, 80, 8), generator=torch.Generator().manual_seed(3))
+    noise[..., 7] = 0.0
+    conditions = conditions_of(reading_model, values[0].features)
+    with torch.inference_mode():
+        window = sample_window(
+            reading_model, conditions, torch.zeros(1, 1, SPACE.size), noise,
+            schedule=uniform_schedule(2), guidance_scale=1.2,
+        )  # fmt: skip
+    smooth = moving_average(moving_average(window[0].numpy())[:20])
+    found = sampled(reading_model, values, noise_scale=last)
+    np.testing.assert_allclose(found, SPACE.denormalize(smooth), atol=1e-5)
+
+
+def conditions_of(model: MotionTransformer, values: Floats) -> Any:
+    """Of the first window, without an emotion."""
+    embedder = model.config.speech_embedder
+    padded = np.zeros((80 + 2 * embedder.context, values.shape[1]), np.float32)
+    padded[embedder.before : embedder.before + len(values)] = values
+    with torch.inference_mode():
+        return model.encode_conditions(
+            torch.from_numpy(padded)[None], torch.tensor([8]), torch.from_numpy(IDENTITY)[None]
+        )
+
+
+@pytest.mark.parametrize("kind", ["conv", "reader"])
+@torch.inference_mode()
+def test_guidance_leaves_the_mouth_alone(kind: Any) -> None:
+    """Of one step, guided motion is a straight line in the scale, and its mouth a point."""
+    model = small_model(kind)
+    conditions = conditions_of(model, features(80, model.config.speech.size))
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn((1, 80, model.config.generated_size), generator=generator)
+    motions = [
+        sample_window(
+            model, conditions, torch.zeros(1, 1, SPACE.size), noise,
+            schedule=uniform_schedule(1), guidance_scale=scale,
+        )
+        for scale in (1.0, 2.0, 3.0)
+    ]  # fmt: skip
+    one, two, three = (motion[0].numpy() for motion in motions)
+    np.testing.assert_allclose(two[:, :3], one[:, :3], atol=1e-5)
+    np.testing.assert_allclose(three[:, :3], one[:, :3], atol=1e-5)
+    guided = [k for k in range(3, SPACE.size) if k not in model.config.unsampled]
+    assert np.abs(two - one)[:, guided].max(0).min() > 1e-2
+    np.testing.assert_allclose(three[:, guided], (2 * two - one)[:, guided], atol=1e-4)
+
+
+def test_guidance_weights_of_every_number() -> None:
+    reading = guidance_weights(small_config("reader"), 2.5)
+    assert reading.tolist() == [1.0] * 3 + [2.5] * 5
+    assert guidance_weights(small_config("mlp"), 2.5).tolist() == [2.5] * SPACE.size
 
 
 def test_modulations_are_made_once_for_each_emotion(model: MotionTransformer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from motion_networks import SPACE, small_config, small_model
+from motion_networks import READER, SPACE, TOKENS, small_config, small_model
 from torch import Tensor
 
 from moda.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "diffusion of velocity": {"objective": "v_diffusion"},
     "latents": {"mouth_size": 0, "autoencoder": AutoencoderConfig(latent_size=4, width=8)},
     "no conditions": {"conditions": ()},
+    "reader": {"speech": TOKENS, "speech_embedder": READER, "unsampled": (4, 8)},
 }
 
 

@@ -15,9 +15,12 @@ from moda.landmarks import (
     LEFT_EYE_LOWER,
     LEFT_EYE_UPPER,
     LIPS,
+    MOUTH_CORNERS,
+    NUM_SURFACE,
     RIGHT_EYE_LOWER,
     RIGHT_EYE_UPPER,
     Similarity,
+    lip_width,
 )
 from moda.rendering.mesh import LIP_CONTACT, LOWER_LIP, UPPER_LIP, MeshRenderer, soft_limit
 from moda.structures import Motion, MotionSpace, Picture, Portrait
@@ -345,3 +348,74 @@ def test_useless_requests_are_refused(
     foreign = Motion(np.zeros((1, other.size), np.float32), other)
     with pytest.raises(InputError, match="neural"):
         renderer.render(foreign)
+
+
+def mouth_parts(space: MotionSpace, deviations: np.ndarray) -> np.ndarray:
+    mouth = space.slice("mouth")
+    parts: np.ndarray = deviations * (space.std[mouth].astype(np.float64) + 1e-6)
+    return parts
+
+
+@pytest.mark.parametrize("largest", [0.5, 3.0, 7.0, 30.0])
+def test_the_mouth_is_limited_as_one(
+    renderer: MeshRenderer, space: MotionSpace, largest: float
+) -> None:
+    """All its numbers by one factor, so that lips that meet still meet; others one by one."""
+    random = np.random.default_rng(0)
+    deviations = random.uniform(-1.0, 1.0, 16)
+    deviations *= largest / np.abs(deviations).max()
+    parameters = np.zeros(len(renderer._retargeting.basis))
+    mouth, brows = space.slice("mouth"), space.slice("brows")
+    parameters[mouth] = mouth_parts(space, deviations)
+    parameters[brows] = 9.0 * space.std[brows]
+    limited = renderer._retargeting._limited(parameters)
+    factors = limited[mouth] / parameters[mouth]
+    expected = 1.0 / (1.0 + (largest / 6.0) ** 4) ** 0.25
+    np.testing.assert_allclose(factors, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        limited[brows], parameters[brows] / (1.0 + 1.5**4) ** 0.25, rtol=1e-3
+    )
+    np.testing.assert_array_equal(renderer._retargeting._limited(0.0 * parameters), 0.0)
+
+
+def test_a_mouth_widens_as_far_as_any_may_and_no_further(
+    renderer: MeshRenderer, space: MotionSpace
+) -> None:
+    assert space.canonical_face is not None
+    right, left = MOUTH_CORNERS
+    retargeting = renderer._retargeting
+
+    def width(shape: np.ndarray) -> float:
+        return float(shape[left, 0] - shape[right, 0])
+
+    own = width(renderer._rig.neutral)
+    widest = max(1.40 * float(lip_width(space.canonical_face.astype(np.float64))), own + 0.14)
+    basis = retargeting.basis[space.slice("mouth")]
+    pull = basis[:, left, 0] - basis[:, right, 0]
+    widths = []
+    for wanted in (0.0, 0.02, 0.1, 0.3, 1.0):
+        parameters = np.zeros(len(retargeting.basis))
+        parameters[space.slice("mouth")] = wanted * pull / (pull @ pull)
+        widths.append(width(retargeting._shape(parameters)))
+    assert widths[0] == pytest.approx(own, abs=1e-6)
+    assert widths[1] == pytest.approx(own + 0.02, rel=0.01)
+    assert (np.diff(widths) >= -1e-9).all()
+    assert own + 0.1 < widths[-1] <= widest + 1e-6
+
+
+def test_a_corner_takes_the_skin_beside_it_along(
+    renderer: MeshRenderer, space: MotionSpace
+) -> None:
+    """The nearer the skin, the more of its way sideways is the corner's."""
+    assert space.canonical_face is not None
+    face = space.canonical_face[:NUM_SURFACE, :2].astype(np.float64)
+    basis = renderer._retargeting.basis[space.slice("mouth")][:, :, 0]
+    skin = np.array([point for point in range(NUM_SURFACE) if point not in LIPS])
+    for corner in MOUTH_CORNERS:
+        away = np.linalg.norm(face[skin] - face[corner], axis=1)
+        way = basis[:, corner]
+        likeness = basis[:, skin].T @ way / (way @ way)
+        near = likeness[np.argsort(away)]
+        assert near[0] > 0.9
+        assert near[:4].mean() > 0.8
+        assert likeness[away > 0.9].mean() < 0.4

@@ -22,11 +22,12 @@ def derive_seed(identity: Floats, sound: Iterable[Floats]) -> tuple[int, Iterato
     """
     chunks = iter(sound)
     read: list[Floats] = []
-    heard = 0
+    heard = received = 0
     for chunk in chunks:
         read.append(chunk)
+        received += len(chunk)
         heard += int(np.count_nonzero(chunk))
-        if heard >= HEARD_SAMPLES or sum(map(len, read)) >= MOST_SAMPLES:
+        if heard >= HEARD_SAMPLES or received >= MOST_SAMPLES:
             break
     samples = np.concatenate([np.zeros(0, np.float32), *read])[:MOST_SAMPLES]
     quantised = np.round(32767.0 * samples[samples != 0.0][:HEARD_SAMPLES]).astype("<i4")
