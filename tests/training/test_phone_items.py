@@ -58,10 +58,10 @@ def tokens_of(item: PhoneItem) -> Floats:
 def test_features_and_phones_are_of_the_same_time(corpus: PhoneCorpus) -> None:
     lags = range(-5, 6)
     clean, changed = items_of(corpus), items_of(corpus, versions=8)
-    for items, least, late in ((clean, 0.8, 0), (changed, 0.6, 1)):  # a room's echo is late
+    for items, least in ((clean, 0.8), (changed, 0.6)):
         agreement = [tone_agreement(items, lag) for lag in lags]
         assert max(agreement) > least
-        assert abs(lags[int(np.argmax(agreement))]) <= late
+        assert abs(lags[int(np.argmax(agreement))]) <= 1  # tokens see their neighbours
     assert clean[0].features.shape == (40, FEATURE_SIZE)
     np.testing.assert_array_equal(clean[0].phones, tones(0, 160).labels[::2])
 
@@ -72,7 +72,7 @@ def test_features_are_those_of_the_encoder(corpus: PhoneCorpus) -> None:
     samples += 1e-4 * np.random.default_rng(8).standard_normal(len(samples)).astype(np.float32)
     expected = np.concatenate([part.features for part in encode_speech([samples])])
     found = items_of(corpus)[0].features.astype(np.float32)
-    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
 
 
 def test_one_version_each_is_clean_or_changed(corpus: PhoneCorpus) -> None:

@@ -48,7 +48,7 @@ def batch(count: int = 3, num_frames: int = 30) -> Batch:
         motion=normal(count, num_frames, 70),
         previous_motion=normal(count, 1, 70),
         speech=normal(count, num_frames, 24).astype(np.float16),
-        phones=np.full((count, 2 * num_frames), -1, np.int64),
+        mouth_mean=np.zeros((count, num_frames, 0), np.float32),
         is_silent=np.zeros(count, bool),
         emotion=np.full(count, 8, np.int64),
         identity=normal(count, 63),
