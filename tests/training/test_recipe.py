@@ -32,8 +32,11 @@ OURS = sorted(RECIPES.rglob("*.json"))
 def test_our_recipes(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.clips
-    learns_speech = bool(recipe.synthetic_phones or recipe.speech_embedder_from)
-    assert learns_speech == (recipe.model == "moda-tiny")
+    knows_speech = bool(recipe.synthetic_phones or recipe.speech_embedder_from)
+    reads = recipe.config.motion.speech_embedder.kind == "reader"
+    assert knows_speech == reads
+    assert reads == (recipe.model == "moda-tiny" and path.parent.name != "ablations")
+    assert knows_speech or not recipe.options.freeze_speech_embedder, "somebody teaches it"
     assert recipe.config.name == path.stem
 
 
