@@ -331,9 +331,13 @@ def test_a_type_that_numpy_does_not_know_is_refused(path: Path) -> None:
 def test_names_and_paths_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"'moda-huge'.*built-in names are moda-tiny"):
         load_checkpoint("moda-huge")
-    for missing in (tmp_path, tmp_path / "none.safetensors"):
-        with pytest.raises(CheckpointError, match="not a file"):
-            load_checkpoint(missing)
+    with pytest.raises(CheckpointError, match="not a file"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder; no model is in it"):
+        load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path / "small.safetensors", small_model(), MESH)
+    with pytest.raises(CheckpointError, match=r"give the model in it: .*small\.safetensors$"):
+        load_checkpoint(tmp_path)
     monkeypatch.setattr(checkpoints, "ASSETS", tmp_path)
     with pytest.raises(CheckpointError, match=r"moda-tiny.*not in this installation.*reinstall"):
         load_checkpoint("moda-tiny")

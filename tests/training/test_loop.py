@@ -419,7 +419,7 @@ def test_resume_is_exact_with_a_reader(space: MotionSpace, tmp_path: Path) -> No
 def test_a_reader_has_no_mean_to_train(space: MotionSpace, tmp_path: Path) -> None:
     config = reader_config()
     windows = WindowSampler(reader_clips(space, config), before=2, after=2, seed=1, augment=False)
-    with pytest.raises(InputError, match="4 speech steps .* or reads it; set speech_steps to 0"):
+    with pytest.raises(InputError, match=r"4 speech steps .* or reads it; set speech_steps to 0"):
         Trainer(config, space, windows, OPTIONS, tmp_path)
 
 
