@@ -25,7 +25,13 @@ from moda.checkpoints import (
     save_motion_space,
     save_network_weights,
 )
-from moda.config import ModelConfig, SamplerConfig, SpeechEmbedderConfig, preset
+from moda.config import (
+    ModelConfig,
+    SamplerConfig,
+    SpeechEmbedderConfig,
+    SpeechFeaturesConfig,
+    preset,
+)
 from moda.errors import CheckpointError, OutputError
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
@@ -50,12 +56,26 @@ MESH = MotionSpace(
 
 
 def small_model() -> MotionTransformer:
-    embedder = SpeechEmbedderConfig(width=8, dilations=(1,), context=4, delay=1, num_phones=4)
     config = replace(
-        preset("moda-tiny").motion, motion_size=12, hidden=16, num_heads=2, mouth_size=3
+        preset("moda-tiny").motion,
+        motion_size=12,
+        hidden=16,
+        num_heads=2,
+        mouth_size=3,
+        unsampled=(),
+        speech=SpeechFeaturesConfig("whisper", channels=4),
+        speech_embedder=SpeechEmbedderConfig(
+            "reader",
+            width=8,
+            dilations=(),
+            context=4,
+            num_phones=4,
+            voice_spans=(9,),
+            compressed=3,
+        ),
     )
     torch.manual_seed(0)
-    model = MotionTransformer(replace(config, speech_embedder=embedder))
+    model = MotionTransformer(config)
     with torch.no_grad():
         for weight in model.parameters():
             weight.uniform_(-1, 1)
@@ -103,7 +123,10 @@ def test_what_is_saved_is_loaded(tmp_path: Path, space: MotionSpace) -> None:
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
         assert found[key].dtype == value.dtype
-    assert all(weight.requires_grad for weight in loaded_model.parameters())
+    learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert FINAL.removeprefix("model.") in learns
+    loaded = loaded_model.named_parameters()
+    assert {name for name, weight in loaded if weight.requires_grad} == learns
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -208,6 +231,54 @@ def test_a_file_that_does_not_fit_is_refused_by_name(
         load_checkpoint(path)
 
 
+def earlier(**embedder: Any) -> Change:
+    """What the header of earlier versions said of their speech embedder, on spectra."""
+
+    def change(arrays: Arrays, header: dict[str, str]) -> None:
+        config = json.loads(header["config"])
+        config["motion"]["speech"]["kind"] = "log_mel"
+        config["motion"]["speech_embedder"] = {
+            "kind": "conv", "width": 8, "dilations": [1], "context": 4, "dropout": 0.1, "delay": 2,
+            **embedder,
+        }  # fmt: skip
+        config["sampler"] = {"num_steps": 4, "guidance_scale": 1.0, "head_gain": 1.6}
+        header["config"] = json.dumps(config)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        earlier(num_phones=17, voice_spans=[9, 25, 65]),
+        earlier(num_phones=17, voice_spans=[]),
+        earlier(num_phones=17),
+    ],
+)
+def test_models_of_earlier_versions_are_refused_in_one_line(path: Path, change: Change) -> None:
+    arrays, header = read(path)
+    change(arrays, header)
+    save_file(arrays, path, metadata=header)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, verify=False)
+    assert str(caught.value) == (
+        f"{path} was made by an earlier version, whose speech embedder recognised phones from "
+        "spectra and is gone; train it again with its recipe, or use the release that made it"
+    )
+
+
+def test_one_gain_of_the_head_counts_for_all_its_numbers(path: Path) -> None:
+    """As earlier versions wrote it, also into moda-base, which is still read."""
+    arrays, header = read(path)
+    config = json.loads(header["config"])
+    del config["sampler"]["head_gains"], config["sampler"]["head_noise"]
+    config["sampler"]["head_gain"] = 1.6
+    save_file(arrays, path, metadata=header | {"config": json.dumps(config)})
+    assert load_checkpoint(path, verify=False).config.sampler == SamplerConfig(
+        head_gains=(1.6,) * 6
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -260,9 +331,13 @@ def test_a_type_that_numpy_does_not_know_is_refused(path: Path) -> None:
 def test_names_and_paths_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"'moda-huge'.*built-in names are moda-tiny"):
         load_checkpoint("moda-huge")
-    for missing in (tmp_path, tmp_path / "none.safetensors"):
-        with pytest.raises(CheckpointError, match="not a file"):
-            load_checkpoint(missing)
+    with pytest.raises(CheckpointError, match="not a file"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder; no model is in it"):
+        load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path / "small.safetensors", small_model(), MESH)
+    with pytest.raises(CheckpointError, match=r"give the model in it: .*small\.safetensors$"):
+        load_checkpoint(tmp_path)
     monkeypatch.setattr(checkpoints, "ASSETS", tmp_path)
     with pytest.raises(CheckpointError, match=r"moda-tiny.*not in this installation.*reinstall"):
         load_checkpoint("moda-tiny")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -14,19 +13,26 @@ import torch
 
 from evaluation.made_clips import made_clip
 from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
-from moda.config import ModelConfig, preset
+from moda.config import ModelConfig, changed, preset
 from moda.motion.model import MotionTransformer
 from moda.training.recipe import read_recipe
 from small_runs import write_prepared
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "ablations"
+NETWORK = {
+    "hidden": 32, "mouth_size": 0, "unsampled": [], "speech": {"kind": "log_mel"},
+    "speech_embedder": {
+        "kind": "conv", "width": 16, "dilations": [1, 2], "context": 12, "num_phones": 0,
+        "voice_spans": [], "compressed": 0,
+    },
+}  # fmt: skip
 SMALL = {
     "name": "base",
     "clips": ["../prepared"],
     "validation_speakers": ["speaker2", "speaker3"],
     "augmented_versions": 0,
-    "network": {"hidden": 32, "mouth_size": 0, "speech_embedder": {"voice_spans": []}},
+    "network": NETWORK,
     "speech_embedder_from": "../source.safetensors",
     "options": {
         "speech_steps": 0, "flow_steps": 2, "batch_size": 2, "window_frames": [16],
@@ -56,8 +62,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = made_clip(f"speaker{seed}", seed)
         write_prepared(folder / "prepared", clip)
     torch.manual_seed(0)
-    tiny = preset("moda-tiny").motion
-    motion = replace(tiny, speech_embedder=replace(tiny.speech_embedder, voice_spans=()))
+    motion = changed(preset("moda-tiny").motion, NETWORK | {"hidden": 128})
     save_checkpoint(
         folder / "source.safetensors",
         MotionTransformer(motion).eval(),

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from moda.config import ModelConfig, from_json, to_json
+from moda.config import NUM_HEAD_GAINS, ModelConfig, from_json, to_json
 from moda.errors import CheckpointError, ConfigError, OutputError
 from moda.landmarks import NUM_LANDMARKS, NUM_SURFACE
 from moda.motion.model import MotionTransformer
@@ -106,10 +106,7 @@ def load_checkpoint(
     """
     path = _locate(name_or_path)
     arrays, header = _read_verified(path, HEADER_KEYS, verify)
-    try:
-        config = from_json(ModelConfig, header["config"])
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    config = _read_config(header["config"], path)
     metadata = _strings(header["metadata"], path)
     parts = _by_prefix(arrays, path)
     del arrays
@@ -203,6 +200,32 @@ def load_motion_space(path: str | Path | None = None) -> MotionSpace:
 def save_motion_space(path: str | Path, space: MotionSpace) -> None:
     """Write a motion space by itself, whole or not at all."""
     _write(Path(path), _space_arrays(space), {"space": _space_header(space)})
+
+
+def _read_config(text: str, path: Path) -> ModelConfig:
+    """The configuration of a checkpoint.
+
+    One gain of the head, as earlier versions wrote it, counts for all its numbers.
+    """
+    try:
+        values = json.loads(text)
+        embedder, sampler = values["motion"]["speech_embedder"], values.get("sampler", {})
+        reads = embedder.get("num_phones") or embedder.get("voice_spans")
+        is_earlier = embedder.get("kind", "conv") == "conv" and bool(reads)
+        if "head_gain" in sampler:
+            sampler["head_gains"] = [sampler.pop("head_gain")] * NUM_HEAD_GAINS
+            text = json.dumps(values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        is_earlier = False  # what is wrong with it is said below
+    if is_earlier:
+        raise CheckpointError(
+            f"{path} was made by an earlier version, whose speech embedder recognised phones from "
+            "spectra and is gone; train it again with its recipe, or use the release that made it"
+        )
+    try:
+        return from_json(ModelConfig, text)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _space_header(space: MotionSpace) -> str:

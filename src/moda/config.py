@@ -43,6 +43,8 @@ MAX_WINDOW = 1000
 
 NUM_PROSODY = 3
 """Loudness, pitch and voicing, which follow the tokens of a frame."""
+NUM_HEAD_GAINS = 6
+"""Of the head's place and its angles."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,7 @@ class SamplerConfig:
     mouth_share: float = 1.0
     mouth_gain: float = 1.0
     head_noise: float = 1.0
-    head_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    head_gains: tuple[float, ...] = (1.0,) * NUM_HEAD_GAINS
 
     def __post_init__(self) -> None:
         _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
@@ -304,8 +306,10 @@ class SamplerConfig:
         _require_range("sampler", "mouth_share", self.mouth_share, 0.0, 1.0)
         _require_range("sampler", "mouth_gain", self.mouth_gain, 0.1, 4.0)
         _require_range("sampler", "head_noise", self.head_noise, 0.0, 2.0)
-        if len(self.head_gains) != 6:
-            raise ConfigError(f"sampler: head_gains {self.head_gains} must be 6 numbers")
+        if len(self.head_gains) != NUM_HEAD_GAINS:
+            raise ConfigError(
+                f"sampler: head_gains {self.head_gains} must be {NUM_HEAD_GAINS} numbers"
+            )
         for gain in self.head_gains:
             _require_range("sampler", "head_gains", gain, 0.0, 4.0)
         _require_range("sampler", "guidance_scale", self.guidance_scale, 1.0, 100.0)

@@ -6,7 +6,13 @@ import numpy as np
 import torch
 
 from moda.checkpoints import Checkpoint, load_motion_space
-from moda.config import ModelConfig, MotionModelConfig, SamplerConfig, SpeechEmbedderConfig
+from moda.config import (
+    ModelConfig,
+    MotionModelConfig,
+    SamplerConfig,
+    SpeechEmbedderConfig,
+    SpeechFeaturesConfig,
+)
 from moda.data.clips import PreparedClip
 from moda.encoders.tracking import LandmarkTrack
 from moda.motion.model import MotionTransformer
@@ -29,12 +35,22 @@ def made_clip(speaker: str, seed: int) -> PreparedClip:
 
 
 def tiny_checkpoint(*, knows_phones: bool = True, has_mean: bool = True) -> Checkpoint:
-    """An untrained model in the mesh space."""
+    """An untrained model in the mesh space; one that knows phones reads them, and the mean."""
     torch.manual_seed(0)
     space = load_motion_space()
-    embedder = SpeechEmbedderConfig(
-        width=8, dilations=(1,), context=4, num_phones=len(Phone) if knows_phones else 0
-    )
+    speech = SpeechFeaturesConfig()
+    embedder = SpeechEmbedderConfig(width=8, dilations=(1,), context=4)
+    if knows_phones:
+        speech = SpeechFeaturesConfig("whisper", channels=384)
+        embedder = SpeechEmbedderConfig(
+            "reader",
+            width=8,
+            dilations=(),
+            context=4,
+            num_phones=len(Phone),
+            voice_spans=(9,),
+            compressed=4,
+        )
     config = MotionModelConfig(
         motion_size=space.size,
         hidden=16,
@@ -43,6 +59,7 @@ def tiny_checkpoint(*, knows_phones: bool = True, has_mean: bool = True) -> Chec
         two_stream_blocks=0,
         one_stream_blocks=1,
         mlp_ratio=1.0,
+        speech=speech,
         speech_embedder=embedder,
         mouth_size=16 if has_mean else 0,
     )

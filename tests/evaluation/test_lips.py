@@ -11,12 +11,14 @@ from moda.checkpoints import load_motion_space
 from moda.evaluation.lips import (
     SpokenClip,
     has_mean,
+    heard_by,
     known_phones,
     mean_motion,
     mean_of_seeds,
     sampled_motion,
     score,
     sound_spectra,
+    speech_kind,
     spoken_clips,
     takes_phones,
     whole_speech,
@@ -104,8 +106,21 @@ def test_what_a_model_can_do_is_known() -> None:
     assert (takes_phones(plain), has_mean(plain)) == (False, False)
 
 
+def test_every_model_hears_its_own_features(clips: list[SpokenClip]) -> None:
+    """Of the same sound; what is already right is left as it is."""
+    able, plain = tiny_checkpoint(), tiny_checkpoint(knows_phones=False)
+    assert (speech_kind(able), speech_kind(plain)) == ("whisper", "log_mel")
+    assert all(one is other for one, other in zip(heard_by(able, clips), clips, strict=True))
+    for clip, spectra in zip(clips, heard_by(plain, clips), strict=True):
+        assert (clip.kind, spectra.kind) == ("whisper", "log_mel")
+        np.testing.assert_array_equal(spectra.speech.features, sound_spectra(clip.samples))
+        np.testing.assert_array_equal(spectra.speech.activity, clip.speech.activity)
+        assert spectra.gap is clip.gap
+
+
 def test_the_mean_motion_is_that_of_the_head_alone(clips: list[SpokenClip]) -> None:
     checkpoint = tiny_checkpoint(knows_phones=False)
+    clips = heard_by(checkpoint, clips)
     space = checkpoint.space
     with torch.no_grad():
         checkpoint.model.mouth_head.weight.zero_()

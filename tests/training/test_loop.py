@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moda.checkpoints import load_motion_space
-from moda.config import ModelConfig, SpeechEmbedderConfig, preset
+from moda.config import ModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.data.dataset import Batch, DrawnWindow, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
@@ -22,6 +22,7 @@ from moda.training.losses import (
     MotionMetric,
     masked_correlation,
 )
+from small_runs import reader_config
 
 OPTIONS = TrainingOptions(
     speech_steps=4, flow_steps=6, batch_size=4, window_frames=(16, 24), checkpoint_every=5
@@ -37,7 +38,9 @@ def space() -> MotionSpace:
 def config() -> ModelConfig:
     tiny = preset("moda-tiny")
     embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2))
-    return replace(tiny, motion=replace(tiny.motion, hidden=32, speech_embedder=embedder))
+    spectra = SpeechFeaturesConfig()
+    motion = replace(tiny.motion, hidden=32, speech=spectra, speech_embedder=embedder)
+    return replace(tiny, motion=motion)
 
 
 def clips(space: MotionSpace, *, broken: bool = False) -> list[TrainingClip]:
@@ -96,7 +99,7 @@ def interrupt_after(values: dict[str, float], step: int) -> None:
 
 def test_it_learns(space: MotionSpace, config: ModelConfig, tmp_path: Path) -> None:
     options = replace(OPTIONS, speech_steps=60, flow_steps=0, batch_size=8, warm_up_steps=5)
-    options = replace(options, learning_rate=5e-3, speech_learning_rate=5e-3)
+    options = replace(options, learning_rate=5e-3)
     losses: list[float] = []
     trainer(space, config, tmp_path, options).run(
         lambda values: losses.append(values["regression"])
@@ -233,7 +236,7 @@ def steady_batch(
         speech=np.random.default_rng(0)
         .standard_normal((count, num_frames + 2 * context, 160))
         .astype(np.float32),
-        phones=np.full((count, 2 * (num_frames + 2 * context)), -1, np.int64),
+        mouth_mean=np.zeros((count, num_frames, 0), np.float32),
         is_silent=is_silent,
         emotion=np.full(count, emotion, np.int64),
         identity=np.zeros((count, 63), np.float32),
@@ -256,7 +259,8 @@ def test_the_flow_learns_what_differs_from_the_mean(
         run.model.emotion_mean[4] = offset
     motion = offset.clone()
     motion[:16] += mean
-    weights, lip_rows = run.losses.metric.weights, run.losses.metric.lip_rows
+    weights, lip_rows = run.losses.metric.weights.clone(), run.losses.metric.lip_rows
+    weights[list(config.motion.unsampled)] = 0.0  # rules make them
     # Of unit noise: its square is 1, that of its change 2, that of each lip distance 1.
     noise = (1.0 + 2.0 * SMOOTHNESS_WEIGHT) * weights.mean() + LIP_DISTANCE_WEIGHT
     extra = (weights * difference**2).mean()
@@ -288,7 +292,7 @@ def test_silent_clips_do_not_teach_the_mouth(
 
     assert taught(0).all()
     assert taught(3).all()
-    assert taught(4).tolist() == [False] * 16 + [True] * (space.size - 16)
+    assert taught(4).tolist() == [False] * 16 + [True] * (config.motion.generated_size - 16)
 
 
 def test_speech_steps_ignore_silent_clips(
@@ -306,52 +310,101 @@ def test_speech_steps_ignore_silent_clips(
     assert first.item() == second.item()
 
 
-def with_phones(space: MotionSpace) -> list[TrainingClip]:
-    """Every label is the number of its half frame in the first channel of the motion."""
+def with_means(space: MotionSpace) -> list[TrainingClip]:
+    """The first number of the mouth's mean is that of the motion: the number of the frame; that of
+    the mirrored clip is 1000 more."""
     made = []
     for clip in clips(space):
         motion = clip.motion[0].copy()
-        motion[:, 0] = np.arange(120) % 8
-        phones = np.repeat(np.arange(120) % 8, 2).astype(np.int8)
-        phones[1::2] += 8
-        made.append(replace(clip, motion=(motion, motion), phones=phones))
+        motion[:, 0] = np.arange(120)
+        mirrored = motion.copy()
+        mirrored[:, 0] += 1000.0
+        means = (motion[:, :16], mirrored[:, :16])
+        made.append(
+            replace(clip, motion=(motion, mirrored), mouth_mean=means if clip.features else None)
+        )
     return made
 
 
-def test_windows_tell_the_phones_of_their_frames(space: MotionSpace) -> None:
-    windows = WindowSampler(with_phones(space), before=15, after=9, seed=2, silent_share=0.0)
-    batch = windows.batch(200, 32)
-    assert batch.phones.shape == (200, 2 * (15 + 32 + 9))
-    unknown = (batch.phones == -1).all(1)
-    assert 0.36 < unknown.mean() < 0.64  # 4 standard deviations around a half
-    told = batch.phones[~unknown].reshape(-1, 56, 2)
-    frames = batch.motion[~unknown][:, :, 0].astype(int)
-    np.testing.assert_array_equal(told[:, 15:47, 0], frames)
-    np.testing.assert_array_equal(told[:, 15:47, 1], frames + 8)
-    assert (told[:, :15] == -1).any(), "outside the recording nobody knows them"
+def test_windows_have_the_mean_of_their_frames(space: MotionSpace) -> None:
+    windows = WindowSampler(with_means(space), before=15, after=9, seed=2)
+    batch = windows.batch(80, 32)
+    assert batch.mouth_mean.shape == (80, 32, 16)
+    assert 0 < batch.is_silent.sum() < 80
+    assert set((batch.motion[:, 0, 0] >= 1000.0).tolist()) == {False, True}
+    told = ~batch.is_silent
+    np.testing.assert_array_equal(batch.mouth_mean[told], batch.motion[told][:, :, :16])
+    assert not batch.mouth_mean[batch.is_silent].any(), "silence has a mean of its own"
 
 
-def test_windows_never_tell_what_is_not_known(space: MotionSpace) -> None:
-    windows = WindowSampler(clips(space), before=15, after=9, seed=2, forget_phones=0.0)
-    assert (windows.batch(20, 32).phones == -1).all()
+def test_windows_without_means_leave_them_to_the_model(space: MotionSpace) -> None:
+    windows = WindowSampler(clips(space), before=15, after=9, seed=2)
+    assert windows.batch(20, 32).mouth_mean.shape == (20, 32, 0)
 
 
-def test_resume_is_exact_with_phones(
+def test_the_mean_that_a_window_brings_takes_the_place_of_the_models(
     space: MotionSpace, config: ModelConfig, tmp_path: Path
 ) -> None:
-    embedder = replace(config.motion.speech_embedder, num_phones=17, delay=3)
-    config = replace(config, motion=replace(config.motion, speech_embedder=embedder))
+    """The same loss as if the model itself predicted that mean."""
+    run = trainer(space, config, tmp_path)
+    mean = np.linspace(-1.0, 1.0, 16, dtype=np.float32)
+    motion = np.zeros(space.size)
+    motion[:16] = mean
+
+    def loss(batch: Batch) -> float:
+        (value,) = run.losses.flow_losses(batch).values()
+        return value.item()
+
+    with torch.no_grad():
+        run.model.mouth_head.weight.zero_()
+        run.model.mouth_head.bias.copy_(torch.from_numpy(mean))
+    batch = steady_batch(motion, count=8)
+    own = loss(batch)
+    with torch.no_grad():
+        run.model.mouth_head.bias.zero_()
+    assert loss(batch) > 1.05 * own
+    told = batch._replace(mouth_mean=np.tile(mean, (8, 40, 1)))
+    assert loss(told) == pytest.approx(own, rel=1e-6)
+
+
+def reader_clips(space: MotionSpace, config: ModelConfig) -> list[TrainingClip]:
+    """With tokens in the place of spectra."""
+    generator = np.random.default_rng(3)
+    size = config.motion.speech.size
+    return [
+        replace(clip, features=(generator.standard_normal((120, size)).astype(np.float32),))
+        if clip.features
+        else clip
+        for clip in with_means(space)
+    ]
+
+
+def test_resume_is_exact_with_a_reader(space: MotionSpace, tmp_path: Path) -> None:
+    """Its heads stay as they are, and what it tells the transformer is trained."""
+    config = reader_config()
+    options = replace(
+        OPTIONS,
+        speech_steps=0,
+        flow_steps=5,
+        checkpoint_every=2,
+        freeze_speech_embedder=False,
+        warm_up_steps=1,
+    )
 
     def run(folder: str) -> Trainer:
-        windows = WindowSampler(with_phones(space), before=15, after=9, seed=1)
+        windows = WindowSampler(
+            reader_clips(space, config), before=2, after=2, seed=1, augment=False
+        )
         return Trainer(config, space, windows, options, tmp_path / folder)
 
-    options = replace(OPTIONS, speech_steps=2, flow_steps=3, checkpoint_every=2)
-    name = "speech_embedder.phone_head.weight"
     whole = run("whole")
-    before = whole.model.state_dict()[name].clone()
+    before = {
+        name: value.clone() for name, value in whole.model.speech_embedder.state_dict().items()
+    }
     whole.run()
-    assert not torch.equal(before, whole.model.state_dict()[name])
+    fitted = ("token_", "compress.", "mouth_head.", "phone_head.", "voice_head.")
+    for name, value in whole.model.speech_embedder.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith(fitted), name
     first = run("cut")
     with pytest.raises(KeyboardInterrupt):
         first.run(lambda values: interrupt_after(values, 3))
@@ -361,6 +414,13 @@ def test_resume_is_exact_with_phones(
     second.run()
     for name, value in whole.average.state_dict().items():
         assert torch.equal(value, second.average.state_dict()[name]), name
+
+
+def test_a_reader_has_no_mean_to_train(space: MotionSpace, tmp_path: Path) -> None:
+    config = reader_config()
+    windows = WindowSampler(reader_clips(space, config), before=2, after=2, seed=1, augment=False)
+    with pytest.raises(InputError, match=r"4 speech steps .* or reads it; set speech_steps to 0"):
+        Trainer(config, space, windows, OPTIONS, tmp_path)
 
 
 def test_statistics_of_the_pretraining_are_kept(

@@ -32,8 +32,12 @@ OURS = sorted(RECIPES.rglob("*.json"))
 def test_our_recipes(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.clips
-    learns_speech = bool(recipe.synthetic_phones or recipe.speech_embedder_from)
-    assert learns_speech == (recipe.model == "moda-tiny")
+    knows_speech = bool(recipe.synthetic_phones or recipe.speech_embedder_from)
+    reads = recipe.config.motion.speech_embedder.kind == "reader"
+    assert knows_speech == reads
+    assert reads == (recipe.model == "moda-tiny" and path.parent.name != "ablations")
+    frozen = recipe.options.freeze_speech_embedder
+    assert knows_speech or not frozen, "an embedder that nobody has taught learns with the flow"
     assert recipe.config.name == path.stem
 
 

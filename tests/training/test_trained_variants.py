@@ -20,7 +20,7 @@ from moda.checkpoints import (
     save_checkpoint,
     save_motion_space,
 )
-from moda.config import AutoencoderConfig, ModelConfig, preset
+from moda.config import AutoencoderConfig, ModelConfig, changed, merged, preset
 from moda.data.dataset import WindowSampler, build_clips
 from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
@@ -50,7 +50,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "latent": {"autoencoder": {"latent_size": 6, "width": 8}},
     "without": {"conditions": []},
 }
-NETWORK = {"hidden": 32, "mouth_size": 0, "speech_embedder": {"voice_spans": []}}
+NETWORK = {
+    "hidden": 32,
+    "mouth_size": 0,
+    "unsampled": [],
+    "speech": {"kind": "log_mel"},
+    "speech_embedder": {
+        "kind": "conv",
+        "width": 16,
+        "dilations": [1, 2],
+        "context": 12,
+        "num_phones": 0,
+        "voice_spans": [],
+        "compressed": 0,
+    },
+}
+"""On spectra, without a mean of the mouth: what all variants can have."""
 OPTIONS = {
     "speech_steps": 0,
     "flow_steps": 4,
@@ -63,16 +78,14 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared clips of three speakers, and a small model that knows phones."""
+    """Prepared clips of three speakers, and a model whose speech embedder is taken over."""
     folder = tmp_path_factory.mktemp("variants")
     (folder / "prepared").mkdir()
     for seed in range(3):
         clip = made_clip(f"speaker{seed}", seed)
         write_prepared(folder / "prepared", clip)
     torch.manual_seed(0)
-    tiny = preset("moda-tiny")
-    embedder = replace(tiny.motion.speech_embedder, voice_spans=())
-    motion = replace(tiny.motion, speech_embedder=embedder)
+    motion = changed(preset("moda-tiny").motion, NETWORK | {"hidden": 128})
     model = MotionTransformer(motion).eval()
     config = ModelConfig("source", motion)
     save_checkpoint(folder / "source.safetensors", model, load_motion_space(), config=config)
@@ -95,7 +108,7 @@ def recipe_file(folder: Path, name: str, **values: object) -> Path:
     whole = {
         "name": name,
         "clips": ["prepared"],
-        "network": NETWORK | network,  # type: ignore[operator]
+        "network": merged(NETWORK, network),  # type: ignore[arg-type]
         "speech_embedder_from": "source.safetensors",
         "options": OPTIONS,
         "sampler": {"num_steps": 2, "guidance_scale": 1.5},

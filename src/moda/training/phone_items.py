@@ -29,7 +29,7 @@ CLEAN_SHARE = 0.35
 
 @dataclass(frozen=True)
 class PhoneItem:
-    """Features (T, 160) of one utterance and its phone classes at 50 Hz (2 T,)."""
+    """Features (T, F) of one utterance and its phone classes at 50 Hz (2 T,)."""
 
     features: NDArray[np.float16]
     phones: NDArray[np.int64]
