@@ -6,7 +6,7 @@
 #
 # TALKING  talking videos with their own sound, and labels.csv (file,speaker,emotion,sound)
 # SILENT   moving faces without usable sound, and labels.csv
-# SPEECH   natural recordings for phone labels
+# SPEECH   natural recordings for guessed phone labels
 #
 # Needs the Debian packages named in scripts/synthesize_speech.py and the extra `corpora`.
 # Every step continues where an interrupted one stopped. All clips are kept, those outside the limits
@@ -16,7 +16,7 @@ talking=$1 silent=$2 speech=$3
 
 moda prepare "$talking" runs/prepared/talking --labels "$talking/labels.csv" --keep-all
 moda prepare "$silent" runs/prepared/silent --labels "$silent/labels.csv" --no-sound --keep-all
-python scripts/synthesize_speech.py runs/phones --espeak-hours 7 --flite-hours 1.2 --festival-hours 1.5
+python scripts/synthesize_speech.py runs/phones --espeak-hours 3 --flite-hours 0.6 --festival-hours 0.8
 python scripts/label_speech.py "$speech" runs/phones/natural.npz
 python scripts/label_speech.py "$talking" runs/phones/talking.npz
 moda train recipes/moda-tiny.json -o runs/moda-tiny

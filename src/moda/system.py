@@ -119,7 +119,7 @@ class Actor(NamedTuple):
     rest: Floats
     """(D,) raw motion that gives the portrait as it is, but for a mouth that is open in it"""
     start: Floats | None = None
-    """(D,) the same with the mouth as photographed, where that is known: what a video begins with"""
+    """(D,) the same with the mouth as photographed, where that is known: a video begins with it"""
 
 
 class FaceSystem(Protocol):

@@ -24,8 +24,10 @@ VOICE_REACH_FRAMES = 4
 """A known phone counts as a voice this many frames before it, for lips open first, and after."""
 SHORTEST_PAUSE_FRAMES = 15
 """People keep their lips open in shorter pauses."""
-CLOSURE_FLOOR, CLOSURE_CEILING = 0.12, 0.5
+CLOSURE_FLOOR, CLOSURE_CEILING = 0.3, 0.9
 """Probabilities of p, b or m at which the lips begin to close and are closed."""
+CLOSURE_PEAK = 0.2
+"""Where the probability is highest among neighbours, and this high, lips close for one frame."""
 
 
 def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speech]:
@@ -154,6 +156,8 @@ def closures(shares: Floats) -> Floats:
 
     A frame counts by its surer half: a closure must be seen even if it lasts half a frame.
     """
-    heard = shares[:, :, Phone.BILABIAL]
+    heard = shares[:, :, Phone.BILABIAL].max(1)
     closure = np.clip((heard - CLOSURE_FLOOR) / (CLOSURE_CEILING - CLOSURE_FLOOR), 0.0, 1.0)
-    return np.asarray(closure.max(1), np.float32)
+    before, after = np.pad(heard, (1, 0))[:-1], np.pad(heard, (0, 1))[1:]
+    is_peak = (heard > CLOSURE_PEAK) & (heard >= before) & (heard > after)
+    return np.where(is_peak, np.float32(1.0), closure).astype(np.float32)

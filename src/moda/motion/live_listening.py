@@ -88,14 +88,15 @@ class LiveListener:
     def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
         features, reach = recent.features, self._reader.config.voice_reach
-        shares = phone_shares(self._reader, self._around(features, now, now))
+        shares = phone_shares(self._reader, self._around(features, now - 1, now + 1))
         known = features[: len(features) - recent.num_pending]
         last = min(now + reach, len(known) - 1)
         judged = [
             self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
             for past in (reach, ONSET_PAST_FRAMES)
         ]
-        return closures(shares[None]), (torch.maximum(*judged) > 0.0).numpy()
+        closure = closures(shares.reshape(3, 2, -1))[1:2]
+        return closure, (torch.maximum(*judged) > 0.0).numpy()
 
     def _around(self, features: Floats, first: int, last: int) -> Tensor:
         """Frames ``first`` to ``last`` with their context, as a batch of one."""
