@@ -9,6 +9,7 @@ from moda.checkpoints import Checkpoint
 from moda.data.clips import PreparedClip
 from moda.data.dataset import build_clips
 from moda.evaluation.generated_motion import Denoising, measure_denoising
+from moda.evaluation.lips import speech_kind
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Hearing:
 def hearing_report(checkpoint: Checkpoint, clips: Sequence[PreparedClip]) -> Hearing:
     """Measure on the clips with speech; the picture of each is moved to fit its sound."""
     speaking = [clip for clip in clips if clip.has_speech]
-    windows = build_clips(speaking, checkpoint.space, versions=0, in_sync="*")
+    windows = build_clips(
+        speaking, checkpoint.space, versions=0, in_sync="*", kind=speech_kind(checkpoint)
+    )
     return Hearing(
         measure_denoising(checkpoint, windows),
         measure_denoising(checkpoint, windows, swap_sounds=True),

@@ -24,9 +24,12 @@ VOICE_REACH_FRAMES = 4
 """A known phone counts as a voice this many frames before it, for lips open first, and after."""
 SHORTEST_PAUSE_FRAMES = 15
 """People keep their lips open in shorter pauses."""
+VOICE_THRESHOLD = -3.0
+"""Of the voice head's logit: natural speech that is taken for noise stops the lips, which is worse than
+a little of the noise that is taken for speech."""
 CLOSURE_FLOOR, CLOSURE_CEILING = 0.3, 0.9
 """Probabilities of p, b or m at which the lips begin to close and are closed."""
-CLOSURE_PEAK = 0.2
+CLOSURE_PEAK = 0.35
 """Where the probability is highest among neighbours, and this high, lips close for one frame."""
 
 
@@ -90,7 +93,7 @@ def join_speech(parts: list[Speech]) -> Speech:
 def _hear(reader: SpeechReader, speech: Speech) -> Speech:
     features = with_context(speech.features, reader.config).to(reader.linear.weight.device)
     shares = phone_shares(reader, features).reshape(len(speech), 2, -1)
-    voice = (reader.voice_logits(features)[0] > 0.0).cpu().numpy()
+    voice = (reader.voice_logits(features)[0] > VOICE_THRESHOLD).cpu().numpy()
     if speech.phones is not None:
         shares = with_known_phones(shares, speech.phones)
         voice = with_known_voice(voice, speech.phones)

@@ -16,7 +16,7 @@ from torch import Tensor
 from moda.encoders.live_speech import RecentSpeech
 from moda.encoders.speech import HANGOVER_HOPS, HOPS_PER_FRAME, ONSET_HOPS
 from moda.errors import InputError
-from moda.motion.listening import SHORTEST_PAUSE_FRAMES, closures, phone_shares
+from moda.motion.listening import SHORTEST_PAUSE_FRAMES, VOICE_THRESHOLD, closures, phone_shares
 from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.structures import Floats, Speech
@@ -96,7 +96,7 @@ class LiveListener:
             for past in (reach, ONSET_PAST_FRAMES)
         ]
         closure = closures(shares.reshape(3, 2, -1))[1:2]
-        return closure, (torch.maximum(*judged) > 0.0).numpy()
+        return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).numpy()
 
     def _around(self, features: Floats, first: int, last: int) -> Tensor:
         """Frames ``first`` to ``last`` with their context, as a batch of one."""
