@@ -40,7 +40,7 @@ def test_an_offset_of_the_mean_is_measured() -> None:
     assert space.basis is not None
     widest = int(np.argmax(np.abs(space.basis[:16, 291, 0] - space.basis[:16, 61, 0])))
     with torch.no_grad():
-        checkpoint.model.mouth_head.weight.zero_()
+        checkpoint.model.speech_embedder.mouth_head.weight.zero_()
         checkpoint.model.emotion_mean[EMOTIONS.index("happy"), widest] = 3.0
     sound = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
     report = expressions_report(checkpoint, sound)
