@@ -25,8 +25,8 @@ VOICE_REACH_FRAMES = 4
 SHORTEST_PAUSE_FRAMES = 15
 """People keep their lips open in shorter pauses."""
 VOICE_THRESHOLD = -3.0
-"""Of the voice head's logit: natural speech that is taken for noise stops the lips, which is worse than
-a little of the noise that is taken for speech."""
+"""Of the voice head's logit: natural speech that is taken for noise stops the lips, which is worse
+than a little noise that is taken for speech."""
 CLOSURE_FLOOR, CLOSURE_CEILING = 0.3, 0.9
 """Probabilities of p, b or m at which the lips begin to close and are closed."""
 CLOSURE_PEAK = 0.35
