@@ -283,7 +283,9 @@ class SamplerConfig:
 
     ``mouth_noise`` scales the starting noise of the mouth: 1 samples among all mouths that fit the
     speech, 0 starts at the middle and comes out near their mean, which follows the speech closer.
-    ``mouth_share`` is how much of what the flow adds to the mean of the mouth is kept.
+    ``mouth_share`` is how much of what the flow adds to the mean of the mouth is kept, and
+    ``width_share`` how much of that in those numbers that move the corners rather than the lips'
+    middle.
     ``head_noise`` scales the starting noise of the head's pose: the less, the more of its motion is
     the speech's. ``mouth_gain`` sets the amount of movement right, away from the closed mouth, and
     ``head_gains`` that of the head's place (across, down, forward) and angles (pitch, yaw, roll),
@@ -296,6 +298,7 @@ class SamplerConfig:
     drop_last_step: bool = False
     mouth_noise: float = 1.0
     mouth_share: float = 1.0
+    width_share: float = 1.0
     mouth_gain: float = 1.0
     head_noise: float = 1.0
     head_gains: tuple[float, ...] = (1.0,) * NUM_HEAD_GAINS
@@ -304,6 +307,7 @@ class SamplerConfig:
         _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
         _require_range("sampler", "mouth_noise", self.mouth_noise, 0.0, 2.0)
         _require_range("sampler", "mouth_share", self.mouth_share, 0.0, 1.0)
+        _require_range("sampler", "width_share", self.width_share, 0.0, 1.0)
         _require_range("sampler", "mouth_gain", self.mouth_gain, 0.1, 4.0)
         _require_range("sampler", "head_noise", self.head_noise, 0.0, 2.0)
         if len(self.head_gains) != NUM_HEAD_GAINS:

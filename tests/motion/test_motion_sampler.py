@@ -6,6 +6,7 @@ import math
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 import torch
 from motion_networks import SPACE, small_config, small_model
 
+from moda.checkpoints import load_motion_space
 from moda.config import SamplerConfig
 from moda.errors import InputError
+from moda.landmarks import INNER_LIP_LOWER, MOUTH_CORNERS
 from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import (
@@ -474,3 +477,20 @@ def test_the_callers_code_does_not_run_in_inference_mode(model: MotionTransforme
     for _ in sample_motion(model, SPACE, pieces(features(100), 10), **options):  # type: ignore[arg-type]
         assert not torch.is_inference_mode_enabled()
         assert torch.is_grad_enabled()
+
+
+def test_the_corners_keep_their_own_share() -> None:
+    """A number that only opens the lips has the mouth's share, one that widens them its own."""
+    space = load_motion_space()
+    assert space.basis is not None
+    basis = np.zeros_like(space.basis)
+    basis[: space.expression_size] = space.basis[: space.expression_size]
+    basis[0], basis[1] = 0.0, 0.0
+    basis[0, list(INNER_LIP_LOWER), 1] = 1.0
+    basis[1, MOUTH_CORNERS[1], 0] = 1.0
+    made = replace(space, basis=basis)
+    share = sampling_options(made, SamplerConfig(mouth_share=0.5, width_share=0.2))["share"]
+    assert share is not None
+    np.testing.assert_allclose(share[:2], [0.5, 0.1], atol=1e-6)
+    assert ((share[:16] > 0.0999) & (share[:16] < 0.5001)).all()
+    np.testing.assert_array_equal(share[16:], 1.0)

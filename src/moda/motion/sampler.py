@@ -19,6 +19,7 @@ from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
 from moda.errors import InputError
+from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
 from moda.motion.objectives import OBJECTIVES
@@ -63,6 +64,10 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
     noise_scale = share = gain = None
     if config.mouth_share != 1.0:
         share = scale_group(space, "mouth", config.mouth_share)
+    if config.width_share != 1.0:
+        opens = opening_parts(space)
+        share = scale_group(space, "mouth", config.mouth_share)
+        share[space.slice("mouth")] *= opens + config.width_share * (1.0 - opens)
     if (config.mouth_noise, config.head_noise) != (1.0, 1.0):
         noise_scale = scale_group(space, "pose", config.head_noise)
         if config.mouth_noise != 1.0:
@@ -81,6 +86,22 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
         share=share,
         gain=gain,
     )
+
+
+def opening_parts(space: MotionSpace) -> Floats:
+    """(M,) in 0..1 how far each number of the mouth opens the lips rather than widens them.
+
+    Squares of what one standard deviation of the number does to the middle gap, over those of what
+    it does to gap and width together.
+    """
+    assert space.basis is not None
+    part = space.slice("mouth")
+    basis, scale = space.basis[part].astype(np.float64), space.scale[part]
+    right, left = MOUTH_CORNERS
+    gap = (lip_gaps(basis)[:, 4] * scale) ** 2
+    width = ((basis[:, left, 0] - basis[:, right, 0]) * scale) ** 2
+    parts: Floats = (gap / (gap + width + 1e-12)).astype(np.float32)
+    return parts
 
 
 def sample_motion(
