@@ -24,7 +24,7 @@ VOICE_REACH_FRAMES = 4
 """A known phone counts as a voice this many frames before it, for lips open first, and after."""
 SHORTEST_PAUSE_FRAMES = 15
 """People keep their lips open in shorter pauses."""
-VOICE_THRESHOLD = -3.0
+VOICE_THRESHOLD = -1.0
 """Of the voice head's logit: natural speech that is taken for noise stops the lips, which is worse
 than a little noise that is taken for speech."""
 CLOSURE_FLOOR, CLOSURE_CEILING = 0.3, 0.9
