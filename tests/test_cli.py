@@ -21,7 +21,7 @@ from PIL import Image
 from media_files import decode_video, level_pictures, tone, write_video, write_wav
 from moda import __version__, cli, cli_doctor, cli_steps
 from moda.checkpoints import load_motion_space, save_checkpoint
-from moda.config import preset
+from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.errors import InputError
 from moda.jobs import parse_style
 from moda.motion.model import MotionTransformer
@@ -325,8 +325,8 @@ class TestBadInput:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         motion = preset("moda-tiny").motion
-        embedder = replace(motion.speech_embedder, num_phones=0, voice_spans=())
-        network = MotionTransformer(replace(motion, speech_embedder=embedder)).eval()
+        speech_alone = {"speech": SpeechFeaturesConfig(), "speech_embedder": SpeechEmbedderConfig()}
+        network = MotionTransformer(replace(motion, **speech_alone)).eval()
         model, phones = tmp_path / "deaf.safetensors", tmp_path / "phones.txt"
         save_checkpoint(model, network, load_motion_space())
         phones.write_text("0 0.2 P\n")

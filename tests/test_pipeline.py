@@ -13,7 +13,7 @@ import torch
 
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.checkpoints import Checkpoint, load_motion_space
-from moda.config import preset
+from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError, MediaError
@@ -36,8 +36,9 @@ def untrained_head(*, takes_phones: bool = True) -> TalkingHead:
     torch.manual_seed(0)
     config = preset("moda-tiny")
     if not takes_phones:
-        embedder = replace(config.motion.speech_embedder, num_phones=0, voice_spans=())
-        config = replace(config, motion=replace(config.motion, speech_embedder=embedder))
+        spectra, embedder = SpeechFeaturesConfig(), SpeechEmbedderConfig()
+        motion = replace(config.motion, speech=spectra, speech_embedder=embedder)
+        config = replace(config, motion=motion)
     model = MotionTransformer(config.motion).eval()
     checkpoint = Checkpoint(model, load_motion_space(), config, {})
     return TalkingHead(EmbeddedSystem(checkpoint, FaceModels("cpu")))

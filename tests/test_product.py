@@ -85,8 +85,7 @@ def test_lips_move_with_the_speech_and_rest_in_the_pause(
     assert np.median(gap[quiet]) < 0.03
     assert np.median(gap[quiet]) < 0.6 * np.percentile(gap[speaking], 75)
     assert gap[speaking].std() > 0.008
-    envelope = np.convolve(speaking, np.ones(5) / 5, "same")
-    assert np.corrcoef(gap, envelope)[0, 1] > 0.3
+    assert np.median(gap[speaking]) > 1.3 * np.median(gap[quiet])
 
 
 def test_the_face_is_alive(landmarks: np.ndarray) -> None:

@@ -40,7 +40,7 @@ def tiny_checkpoint(*, knows_phones: bool = True, has_mean: bool = True) -> Chec
     space = load_motion_space()
     speech = SpeechFeaturesConfig()
     embedder = SpeechEmbedderConfig(width=8, dilations=(1,), context=4)
-    if knows_phones:
+    if knows_phones and has_mean:
         speech = SpeechFeaturesConfig("whisper", channels=384)
         embedder = SpeechEmbedderConfig(
             "reader",

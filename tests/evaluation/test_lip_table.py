@@ -24,7 +24,7 @@ from moda.evaluation.lip_table import (
     narrow_band,
     tracked_again,
 )
-from moda.evaluation.lips import SpokenClip, score, spoken_clips
+from moda.evaluation.lips import SpokenClip, heard_by, score, spoken_clips
 from moda.media import read_image
 from moda.motion.lips import lips_of_motion
 from moda.rendering.mesh import MeshRenderer
@@ -110,7 +110,9 @@ def test_the_table_has_what_the_model_can_do(clips: list[SpokenClip]) -> None:
     assert methods[-1] == "other model, plain"
     assert table.comparison is not None
     assert len(table.notes) == 1  # no portrait
-    poorer = lip_table(plain, clips[:1], [], LipTableOptions((0,), clip_phones=labels))
+    poorer = lip_table(
+        plain, heard_by(plain, clips[:1]), [], LipTableOptions((0,), clip_phones=labels)
+    )
     assert "sampled, phones known" not in [row.method for row in poorer.rows]
     assert [note.split(",")[0] for note in poorer.notes[:2]] == ["known phones", "regression"]
     assert "| sampled | " in "\n".join(poorer.markdown())

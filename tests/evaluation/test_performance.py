@@ -88,7 +88,7 @@ def test_the_stage_shows_what_the_motion_says(stage: Stage, speech: np.ndarray) 
     assert len(shown) == len(made) == len(motion) == 50
     np.testing.assert_allclose(shown.gap, made.gap, atol=1e-9)
     yaw = motion.part("yaw")[:, 0].astype(np.float64)
-    assert abs(np.corrcoef(made.angles[:, 1], yaw)[0, 1]) > 0.9
+    assert abs(np.corrcoef(made.angles[:, 1], yaw)[0, 1]) > 0.8
     other = stage.perform(speech, seed=4)
     default = stage.perform(speech)
     assert np.abs(other.angles - made.angles).max() > 0.5

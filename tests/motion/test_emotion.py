@@ -155,7 +155,7 @@ class TestParting:
 
     def test_open_lips_are_parted_in_full(self, space: MotionSpace, smile: Floats) -> None:
         added = self.added(space, smile, np.array([SPEAKING_GAP, 0.1, 0.3]))
-        np.testing.assert_array_equal(added, np.tile(smile, (3, 1)))
+        np.testing.assert_allclose(added, np.tile(smile, (3, 1)), atol=1e-12)
 
     def test_it_grows_with_the_gap_and_faster_nowhere_than_speech_by_far(
         self, space: MotionSpace, smile: Floats

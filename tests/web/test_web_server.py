@@ -106,7 +106,7 @@ def test_words_lips_and_a_driving_video(
         path = tmp_path / "again.mp4"
         video.write(path)
         distances.append(np.abs(made - np.stack(decode_video(path).frames)).mean())
-    assert distances[0] < 0.4 * distances[1]
+    assert distances[0] < 0.6 * distances[1]
     assert distances[1] > 2.0
 
 

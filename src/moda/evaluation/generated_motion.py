@@ -257,6 +257,7 @@ def measure_denoising(
         silent_share=0.0,
         forget_identity=0.0,
         forget_emotion=0.0,
+        augment=config.speech.kind == "log_mel",
     )
     state = torch.get_rng_state()
     torch.manual_seed(seed)
