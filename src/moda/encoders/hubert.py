@@ -234,7 +234,7 @@ def encode_speech_hubert(
     sound, heard = tee(_blocks(chunks))
     pieces = _overlapping_pieces(sound, size, size - overlap)
     encoded = ((piece, _encode_piece(piece, encoder)) for piece in pieces)
-    yield from _with_activity(_faded(encoded, context), encode_speech(heard))
+    yield from _with_activity(_faded(encoded, context), encode_speech(heard, "log_mel"))
 
 
 def encode_speech_hubert_reference(
@@ -253,7 +253,7 @@ def encode_speech_hubert_reference(
         for piece in recorded
         if len(piece) >= SAMPLES_PER_FRAME
     )
-    yield from _with_activity(encoded, encode_speech(chain(heard, [silence])))
+    yield from _with_activity(encoded, encode_speech(chain(heard, [silence]), "log_mel"))
 
 
 def pre_emphasise(chunks: Iterable[Floats]) -> Iterator[Floats]:
