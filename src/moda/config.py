@@ -71,6 +71,11 @@ class SpeechFeaturesConfig:
             _require_range("speech", name, getattr(self, name), 1, 1_000_000)
 
     @property
+    def mesh_kind(self) -> Literal["whisper", "log_mel"]:
+        """What :func:`moda.encoders.speech.encode_speech` makes for a model of the mesh space."""
+        return "log_mel" if self.kind == "log_mel" else "whisper"
+
+    @property
     def size(self) -> int:
         """Length F of one frame's flat feature vector."""
         if self.kind == "whisper":

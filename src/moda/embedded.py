@@ -45,7 +45,7 @@ class EmbeddedSystem:
 
     @property
     def _features(self) -> Literal["whisper", "log_mel"]:
-        return "log_mel" if self.checkpoint.config.motion.speech.kind == "log_mel" else "whisper"
+        return self.checkpoint.config.motion.speech.mesh_kind
 
     def find_face(self, image: Picture, face: int | None) -> Array:
         return choose_face(image, self.models, face).points

@@ -96,7 +96,7 @@ class SpokenClip:
 
 def speech_kind(checkpoint: Checkpoint) -> SpeechKind:
     """The features that a model of the mesh space is told."""
-    return "log_mel" if checkpoint.config.motion.speech.kind == "log_mel" else "whisper"
+    return checkpoint.config.motion.speech.mesh_kind
 
 
 def spoken_clips(clips: Sequence[PreparedClip], kind: SpeechKind = "whisper") -> list[SpokenClip]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -315,9 +315,7 @@ def load_training_data(
     require_sound(len(own), any(clip.has_speech for clip in own), folders)
     folder.mkdir(parents=True, exist_ok=True)
     space = _space(own, folder / "mesh_space.safetensors", say) if start is None else start.space
-    kind: Literal["whisper", "log_mel"] = (
-        "whisper" if config.motion.speech.kind == "whisper" else "log_mel"
-    )
+    kind = config.motion.speech.mesh_kind  # HuBERT has returned above
     clips, held_out = (
         build_clips(
             some, space, versions=versions, in_sync=recipe.in_sync, kind=kind, seed=recipe.seed
