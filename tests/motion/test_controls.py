@@ -18,6 +18,8 @@ from moda.motion.emotion import CHANGE_SECONDS, EmotionOffsets
 from moda.motion.idle import (
     ACCENT_COOLDOWN_SECONDS,
     BLINK_PROFILE,
+    HINTED_CLOSURE,
+    NEARLY_CLOSED_GAP,
     RESTING_GAP,
     STEADY_SECONDS,
     AccentRule,
@@ -157,8 +159,21 @@ def test_half_a_closure_closes_half_of_the_way(space: MotionSpace) -> None:
     before = gaps_of(motion)[10:]
     after = shaped_gaps(motion, np.full(60, 0.5))
     is_open = np.asarray(before.max(1) > 0.0)[:, None]
-    expected = np.where(is_open, 0.5 * (before + RESTING_GAP), before)
-    np.testing.assert_allclose(after, expected, atol=0.5 * GAP_TOLERANCE)
+    is_near = (before[:, 4] < NEARLY_CLOSED_GAP)[:, None]
+    assert is_near[is_open].any()
+    assert not is_near[is_open].all()
+    expected = np.where(is_near, RESTING_GAP, 0.5 * (before + RESTING_GAP))
+    np.testing.assert_allclose(after, np.where(is_open, expected, before), atol=GAP_TOLERANCE)
+
+
+def test_less_than_a_hint_closes_lips_no_further_than_it_says(space: MotionSpace) -> None:
+    motion = random_motion(space, 60)
+    before = gaps_of(motion)[10:]
+    after = shaped_gaps(motion, np.full(60, 0.9 * HINTED_CLOSURE))
+    share = 0.9 * HINTED_CLOSURE
+    is_open = np.asarray(before.max(1) > 0.0)[:, None]
+    expected = np.where(is_open, before + share * (RESTING_GAP - before), before)
+    np.testing.assert_allclose(after, expected, atol=GAP_TOLERANCE)
 
 
 def test_a_closure_changes_nothing_but_the_mouth(space: MotionSpace) -> None:
@@ -237,7 +252,7 @@ def test_eyes_do_not_follow_what_is_small() -> None:
 def test_eyes_on_the_camera_go_a_smaller_way() -> None:
     step = np.tile([0.04, 0.02], (40, 1))
     camera = followed(step, on_camera=True)
-    np.testing.assert_allclose(camera[-1], 0.35 * followed(step)[-1], atol=1e-6)
+    np.testing.assert_allclose(camera[-1], 0.2 * followed(step)[-1], atol=1e-6)
     sampled = drifting_gaze()
     spread = followed(sampled, on_camera=True).std(0) / followed(sampled).std(0)
     assert (spread > 0.1).all()

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from moda.motion import listening
+from moda.motion.idle import HINTED_CLOSURE
 from moda.motion.listening import (
     CLOSURE_CEILING,
     CLOSURE_FLOOR,
+    CLOSURE_HINT,
     closures,
     join_speech,
     listen,
@@ -208,6 +210,14 @@ def test_closures_rise_from_floor_to_ceiling() -> None:
         (0.0, 0.0), (CLOSURE_FLOOR, 0.05), (middle, 0.0), (0.0, CLOSURE_CEILING), (1.0, 1.0)
     )
     np.testing.assert_allclose(closures(shares), [0.0, 0.0, 0.5, 1.0, 1.0], atol=1e-6)
+
+
+def test_a_weak_peak_is_a_hint_and_no_closure() -> None:
+    weak = 0.5 * (CLOSURE_HINT + CLOSURE_FLOOR)
+    rising = bilabial((0.0, 0.0), (weak, 0.0), (weak + 0.01, 0.0), (0.02, 0.0))
+    np.testing.assert_allclose(closures(rising), [0.0, 0.0, HINTED_CLOSURE, 0.0], atol=1e-6)
+    too_weak = bilabial((0.0, 0.0), (0.9 * CLOSURE_HINT, 0.0), (0.0, 0.0))
+    np.testing.assert_array_equal(closures(too_weak), 0.0)
 
 
 def test_known_phones_win_where_they_are_known() -> None:

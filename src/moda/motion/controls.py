@@ -12,6 +12,7 @@ from moda.motion.guiding import Guide, mouth_columns
 from moda.motion.idle import (
     ACCENT_BROWS,
     ACCENT_PITCH_DEGREES,
+    GAZE_GAIN,
     AccentRule,
     BlinkRule,
     Centred,
@@ -147,7 +148,8 @@ class _ShownFace:
             lids[index] = self._blinks.next(
                 float(activity), len(values) - index if is_last else None
             )
-            gaze[index] = self._fixations.next(self._centred_gaze(values[index, gaze_columns]))
+            wanted = GAZE_GAIN * self._centred_gaze(values[index, gaze_columns])
+            gaze[index] = self._fixations.next(wanted.astype(np.float32))
         values += np.outer(self._stress(speech), accent_change(space))
         face = self._other_face(values, space)
         added: Floats = np.zeros_like(values)

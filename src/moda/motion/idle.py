@@ -27,6 +27,10 @@ PAUSE_BLINK_SHARE = 0.6
 
 RESTING_GAP = -0.004
 """Lip gap of resting lips in canonical units; below zero, so that they touch for certain."""
+NEARLY_CLOSED_GAP = 0.06
+"""Middle lip gap below which lips close wholly at a hint, canonical units."""
+HINTED_CLOSURE = 0.15
+"""Least amount of closing that is a hint."""
 CLOSING_DAMPING = 1e-3
 """Gaps that are solved for exactly, one against its neighbour, would twist the lips."""
 RESTING_MEMORY_SECONDS = 1.5
@@ -90,7 +94,9 @@ SACCADE_SIZE = np.array([0.006, 0.004])
 0.02 is about five degrees."""
 SACCADE_SHARE = 0.75
 """Of the way that the eyes make in one frame."""
-ON_CAMERA_SHARE = 0.35
+GAZE_GAIN = 2.0
+"""Of the sampled gaze, which goes half as far as that of filmed speakers."""
+ON_CAMERA_SHARE = 0.2
 """Of the way, for eyes that are to stay on the camera; none at all looks dead."""
 
 
@@ -279,10 +285,13 @@ class LipClosure:
     def __call__(self, values: Floats, amount: float) -> None:
         """Close the lips of one motion row (D,) in place by an amount of 0 to 1.
 
-        Lips that touch everywhere stay as they are.
+        Lips that touch everywhere stay as they are; those that nearly do are closed by a hint.
         """
         mouth = values[self.mouth].astype(np.float64)
-        if amount > 0.0 and self.gaps(mouth).max() > 0.0:
+        gaps = self.gaps(mouth)
+        if amount > 0.0 and gaps.max() > 0.0:
+            if amount >= HINTED_CLOSURE and gaps[len(gaps) // 2] < NEARLY_CLOSED_GAP:
+                amount = 1.0
             values[self.mouth] = mouth + amount * (self.closed(mouth) - mouth)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moda.config import SpeechEmbedderConfig
+from moda.motion.idle import HINTED_CLOSURE
 from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.phones import LABELS_PER_SECOND, Phone, PhoneSegment, label_segments
@@ -31,6 +32,8 @@ CLOSURE_FLOOR, CLOSURE_CEILING = 0.3, 0.9
 """Probabilities of p, b or m at which the lips begin to close and are closed."""
 CLOSURE_PEAK = 0.35
 """Where the probability is highest among neighbours, and this high, lips close for one frame."""
+CLOSURE_HINT = 0.15
+"""Where it is highest and only this high, a hint closes lips that are nearly closed anyway."""
 
 
 def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speech]:
@@ -162,5 +165,7 @@ def closures(shares: Floats) -> Floats:
     heard = shares[:, :, Phone.BILABIAL].max(1)
     closure = np.clip((heard - CLOSURE_FLOOR) / (CLOSURE_CEILING - CLOSURE_FLOOR), 0.0, 1.0)
     before, after = np.pad(heard, (1, 0))[:-1], np.pad(heard, (0, 1))[1:]
-    is_peak = (heard > CLOSURE_PEAK) & (heard >= before) & (heard > after)
-    return np.where(is_peak, np.float32(1.0), closure).astype(np.float32)
+    is_peak = (heard >= before) & (heard > after)
+    is_hint = is_peak & (heard > CLOSURE_HINT)
+    closure = np.maximum(closure, HINTED_CLOSURE * is_hint)
+    return np.where(is_peak & (heard > CLOSURE_PEAK), 1.0, closure).astype(np.float32)
