@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from moda.errors import InputError
 from moda.motion.listening import join_speech, phone_shares, with_context
 from moda.motion.model import MotionTransformer
-from moda.motion.reading import SpeechReader
 from moda.phones import Phone, PhoneSegment
 from moda.structures import FRAMES_PER_SECOND, Floats, Speech
 
@@ -46,8 +45,8 @@ def heard_shares(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
     Raises:
         InputError: The model does not recognise phones, or the recording is too long.
     """
-    reader = model.speech_embedder
-    if not isinstance(reader, SpeechReader):
+    reader = model.reader
+    if reader is None:
         raise InputError(
             "this model does not recognise phones, so it cannot find a transcript in a recording; "
             "leave it out, or choose the model moda-tiny"

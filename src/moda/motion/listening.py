@@ -39,11 +39,11 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
     Speech comes out as soon as what is ahead of it is known; a model that does not read phones and
     voices leaves it as it is.
     """
-    embedder = model.speech_embedder
-    if not isinstance(embedder, SpeechReader):
+    reader = model.reader
+    if reader is None:
         yield from speech
         return
-    config = embedder.config
+    config = reader.config
     margin = max(config.voice_reach, VOICE_REACH_FRAMES) + SHORTEST_PAUSE_FRAMES
     ahead, behind = config.after + margin, config.before + margin
     held = list[Speech]()
@@ -62,7 +62,7 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
         end = len(whole) if ended else len(whole) - ahead
         if end <= past:
             continue
-        yield _hear(embedder, whole)[past:end]
+        yield _hear(reader, whole)[past:end]
         start = max(0, end - behind)
         held, past = [whole[start:]], end - start
 

@@ -18,7 +18,6 @@ from moda.encoders.speech import HANGOVER_HOPS, HOPS_PER_FRAME, ONSET_HOPS
 from moda.errors import InputError
 from moda.motion.listening import SHORTEST_PAUSE_FRAMES, VOICE_THRESHOLD, closures, phone_shares
 from moda.motion.model import MotionTransformer
-from moda.motion.reading import SpeechReader
 from moda.structures import Floats, Speech
 
 ONSET_PAST_FRAMES = 2
@@ -42,8 +41,8 @@ class LiveListener:
     """
 
     def __init__(self, model: MotionTransformer, look_ahead: int) -> None:
-        reader = model.speech_embedder
-        if not isinstance(reader, SpeechReader):
+        reader = model.reader
+        if reader is None:
             raise InputError(
                 "this model cannot speak live: it does not read the mouth from the sound frame by "
                 "frame; choose the model moda-tiny"

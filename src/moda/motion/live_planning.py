@@ -65,7 +65,7 @@ class HeadPlanner:
         scale, share = sampling["noise_scale"], sampling["share"]
         self._noise_scale = torch.ones(config.generated_size)
         if scale is not None:
-            self._noise_scale = torch.from_numpy(scale)[model.sampled_columns]
+            self._noise_scale = torch.from_numpy(scale)[list(config.sampled)]
         self._share = np.ones(config.motion_size, np.float32) if share is None else share
         self._per_frame = -(-num_steps // STRIDE_FRAMES)
         self._lead = -(-num_steps // self._per_frame)
@@ -193,7 +193,7 @@ class _Sampling:
             return
         sigma, following = self._schedule[self._done]
         count = self._known.shape[1]
-        known = self._model.sampled_part(self._known)
+        known = self._model.representation.encode(self._known)
         told = interpolate(known, self._noise[:, :count], sigma)
         noisy = torch.cat([told, self._motion[:, count:]], dim=1)
         slopes = [
@@ -212,6 +212,6 @@ class _Sampling:
     def rows(self, pose: slice) -> Floats:
         """(W, D) the window with its known frames exact, and smooth in the pose."""
         count = self._known.shape[1]
-        made = self._model.decode(self._motion[:, count:])
+        made = self._model.representation.decode(self._motion[:, count:])
         whole = torch.cat([self._known, made], dim=1)
         return smooth_pose(whole[0].numpy(), pose)

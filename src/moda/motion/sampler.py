@@ -22,7 +22,6 @@ from moda.errors import InputError
 from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
-from moda.motion.objectives import OBJECTIVES
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
@@ -36,13 +35,13 @@ from moda.structures import (
 
 
 class SpeechWindow(NamedTuple):
-    """What one window is told of the speech."""
+    """What one window hears of the speech."""
 
     features: Floats  # (window + 2 * context, F), zeros outside the recording
     start: int
     """Frame of the recording at which the window begins."""
     num_frames: int
-    """Frames of the window inside the recording; the rest is padding."""
+    """Frames of the window inside the recording; the others are padding."""
     is_last: bool
 
 
@@ -68,14 +67,10 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
         opens = opening_parts(space)
         share = scale_group(space, "mouth", config.mouth_share)
         share[space.slice("mouth")] *= opens + config.width_share * (1.0 - opens)
-    if (config.mouth_noise, config.head_noise) != (1.0, 1.0):
+    if config.head_noise != 1.0:
         noise_scale = scale_group(space, "pose", config.head_noise)
-        if config.mouth_noise != 1.0:
-            noise_scale[space.slice("mouth")] = config.mouth_noise
-    if config.mouth_gain != 1.0 or set(config.head_gains) != {1.0}:
+    if set(config.head_gains) != {1.0}:
         gain = np.ones(space.size, np.float32)
-        if config.mouth_gain != 1.0:
-            gain[space.slice("mouth")] = config.mouth_gain
         gain[space.slice("translation").start :] = config.head_gains
     return SamplingOptions(
         num_steps=config.num_steps,
@@ -253,12 +248,10 @@ def sample_window(
     precision: Precision = "float32",
     modulations: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
+    """One window (1, T, D) from ``noise`` (1, T, G) after ``previous_motion`` (1, 1, D).
 
-    The noise of a model with an autoencoder is that of its latents (1, T, L).
-
-    It is around the conditions' mean; in the end the mean is added to
-    the ``share`` (D,) of it (default all).
+    The flow makes what differs from the conditions' mean. The ``share`` (D,) of this (default all)
+    is added to the mean.
     With a guidance scale above 1, both halves of the guidance run as one batch. Another window
     with the same emotion and schedule can be given the ``modulations`` of this one, see
     :func:`schedule_modulations`. Nothing in the loop waits for the device.
@@ -273,17 +266,17 @@ def sample_window(
     previous_motion = previous_motion.to(device).expand(batch, -1, -1)
 
     def velocity_at(noisy_motion: Tensor, step: int) -> Tensor:
-        rows = [rows[step] for rows in modulations]
+        of_step = [part[step] for part in modulations]
         noisy_motion = noisy_motion.expand(batch, -1, -1)
-        velocity = model.velocity(noisy_motion, previous_motion, rows, conditions).float()
+        velocity = model.velocity(noisy_motion, previous_motion, of_step, conditions).float()
         if batch == 1:
             return velocity
         unconditional, conditional = velocity.chunk(2)
         return guide(unconditional, conditional, weights)
 
     with _autocast(device, precision):
-        objective = OBJECTIVES[model.config.objective]
-        sampled = model.decode(objective.sample(velocity_at, noise.to(device), schedule))
+        generated = model.objective.sample(velocity_at, noise.to(device), schedule)
+        sampled = model.representation.decode(generated)
     return (sampled if share is None else sampled * share.to(device)) + mean
 
 
@@ -412,7 +405,7 @@ def _noise(
     scale = torch.ones(config.generated_size)
     if noise_scale is not None:
         whole = _row(noise_scale, config.motion_size, "noise scale")
-        scale = torch.from_numpy(np.delete(whole, config.unsampled))
+        scale = torch.from_numpy(whole[list(config.sampled)])
     shape = (1, config.window, config.generated_size)
 
     def draw() -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from moda.errors import InputError, MissingExtraError
 from moda.motion.model import MotionTransformer
+from moda.motion.variants.building import build_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -67,7 +68,7 @@ def merged(model: MotionTransformer) -> MotionTransformer:
 
     The model with the adapters stays as it is.
     """
-    plain = MotionTransformer(model.config)
+    plain = build_model(model.config)
     plain.load_state_dict(dict(_merged_weights(model)))
     return plain.train(model.training)
 

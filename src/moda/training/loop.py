@@ -25,6 +25,7 @@ from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
 from moda.motion.model import MotionTransformer
+from moda.motion.variants.building import build_model
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
 from moda.training.processes import OneProcess, Processes
@@ -144,9 +145,8 @@ class Trainer:
                 f"{self.processes.count} processes in {options.accumulation} passes each; make it "
                 f"a multiple of {parts}"
             )
-        self.model = MotionTransformer(config.motion) if model is None else model
-        if self.model.autoencoder is not None:
-            self.model.autoencoder.requires_grad_(False)
+        self.model = build_model(config.motion) if model is None else model
+        self.model.representation.requires_grad_(False)
         if expert is None and options.sync_weight:
             raise InputError("sync_weight is set and there is no sync expert")
         expert = expert if options.sync_weight else None

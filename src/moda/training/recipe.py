@@ -15,20 +15,16 @@ from moda.checkpoints import (
     save_checkpoint,
     save_motion_space,
 )
-from moda.config import (
-    ModelConfig,
-    SamplerConfig,
-    changed,
-    from_dict,
-    merged,
-    preset,
-)
+from moda.config import ModelConfig, SamplerConfig, preset
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
 from moda.errors import ConfigError, InputError
 from moda.motion.reading import SpeechReader
+from moda.motion.speech_embedder import SpeechEmbedder
+from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.published_weights import load_published_space
+from moda.strict_json import changed, from_dict, merged
 from moda.structures import MotionSpace
 from moda.training.adapters import require_adapters
 from moda.training.adapting import adapt_mouth, with_read_lags
@@ -42,7 +38,6 @@ from moda.training.processes import OneProcess, Processes, in_turn
 from moda.training.reading import ReaderOptions, Say, fit_reader
 from moda.training.run_folder import claim_folder
 from moda.training.stages import (
-    Embedder,
     TrainingData,
     embedder_of,
     expert_of,
@@ -148,7 +143,7 @@ def read_recipe(path: Path) -> Recipe:
             "in 'synthetic_phones' (scripts/synthesize_speech.py makes them), or a checkpoint in "
             "'speech_embedder_from'"
         )
-    latent_size = recipe.config.motion.autoencoder.latent_size
+    latent_size = recipe.config.motion.variant.autoencoder.latent_size
     if bool(latent_size) != bool(recipe.autoencoder.steps):
         raise ConfigError(
             f"recipe {path}: an autoencoder of latent_size {latent_size} and "
@@ -244,10 +239,11 @@ def train(
     if not trainer.resume() and start is None:
         if data.embedder is not None:
             take_over(data.embedder, trainer.model.speech_embedder)
-        if trainer.model.autoencoder is not None:
+        representation = trainer.model.representation
+        if isinstance(representation, MotionAutoencoder):
             say(f"training the autoencoder for {recipe.autoencoder.steps} steps")
             train_autoencoder(
-                trainer.model.autoencoder,
+                representation,
                 window_sampler(data.clips, config, recipe.options, recipe.seed),
                 trainer.losses.metric,
                 recipe.autoencoder,
@@ -322,14 +318,14 @@ def load_training_data(
         )
         for some, versions in ((own, recipe.augmented_versions), (others, 0))
     )
-    embedder: Embedder | None = None
+    embedder: SpeechEmbedder | None = None
     if start is not None:
         embedder = start.model.speech_embedder
     elif recipe.speech_embedder_from:
         embedder = embedder_of(recipe, base)
-    if start is not None and isinstance(embedder, SpeechReader):
-        clips = with_read_lags(embedder, clips, space)
-        clips, adaptation = adapt_mouth(embedder, clips, space, recipe.reader)
+    if start is not None and start.model.reader is not None:
+        clips = with_read_lags(start.model.reader, clips, space)
+        clips, adaptation = adapt_mouth(start.model.reader, clips, space, recipe.reader)
         say(str(adaptation))
     elif kind == "whisper":
         clips = refine_lags(clips, recipe.in_sync)
@@ -347,7 +343,7 @@ def _read(
     space: MotionSpace,
     clips: Sequence[TrainingClip],
     held_out: Collection[str],
-    known: Embedder | None,
+    known: SpeechEmbedder | None,
     base: Path,
     folder: Path,
     say: Say,

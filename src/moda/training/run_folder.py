@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moda.config import to_dict
 from moda.data.clips import read_shards
 from moda.errors import CheckpointError, InputError, OutputError
+from moda.strict_json import to_dict
 
 if TYPE_CHECKING:
     from moda.training.recipe import Recipe

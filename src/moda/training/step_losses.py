@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
 from moda.motion.flow import timestep_of
+from moda.motion.generation import SampledNumbers
 from moda.motion.model import MotionTransformer
-from moda.motion.objectives import OBJECTIVES
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
 from moda.training.losses import MotionMetric, latent_loss
@@ -76,7 +76,6 @@ class StepLosses(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.options, self.metric = model, options, metric_of(space)
-        self.objective = OBJECTIVES[model.config.objective]
         self.lips = lip_columns(space)
         self.expert = expert
         if expert is not None:
@@ -119,6 +118,7 @@ class StepLosses(nn.Module):
     def flow_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Of what the network predicts, and of what the sync expert says of the motion in it."""
         options, config = self.options, self.model.config
+        objective, representation = self.model.objective, self.model.representation
         random = WindowNoise(batch.windows, self._device)
         motion, inside = self._tensor(batch.motion), self._tensor(batch.weight)
         silent = self._tensor(batch.is_silent)
@@ -136,15 +136,15 @@ class StepLosses(nn.Module):
             )
         tokens = random.dropout(conditions.speech, options.token_dropout)
         conditions = conditions._replace(speech=tokens)
-        sigma = self.objective.sigma_of(random.normal())
+        sigma = objective.sigma_of(random.normal())
         level = sigma[:, None, None]
         mean = conditions.mean.detach().float()
         if batch.mouth_mean.shape[-1]:
             mouth_mean = self._tensor(batch.mouth_mean)
             mean = F.pad(mouth_mean, (0, motion.shape[-1] - mouth_mean.shape[-1]))
-        rest = self.model.sampled_part(motion - offset - mean)
-        noise = random.normal(*rest.shape[1:])
-        noisy = self.objective.corrupt(rest, noise, level)
+        residual = representation.encode(motion - offset - mean)
+        noise = random.normal(*residual.shape[1:])
+        noisy = objective.corrupt(residual, noise, level)
         with self._autocast():
             predicted = self.model(
                 noisy,
@@ -153,27 +153,29 @@ class StepLosses(nn.Module):
                 conditions,
             )
         predicted = predicted.float()
-        error = predicted - self.objective.target(rest, noise, level)
-        if self.model.autoencoder is None:
-            error = self.model.decode(error)
-        if isinstance(self.metric, MotionMetric) and config.mouth_size:
-            # A mouth without its sound differs from the mean by all that it says.
-            error[silent, :, self.metric.mouth] = 0.0
-        if self.model.autoencoder is not None:
-            losses = {"flow": latent_loss(error, inside)}
-        else:
-            losses = {"flow": self.metric.flow_loss(error, inside)}
+        error = predicted - objective.target(residual, noise, level)
+        losses = {"flow": self._flow_loss(error, silent, inside)}
         if self.expert is not None:
-            generated = self.objective.estimate(noisy, predicted, level)
-            found = self.model.decode(generated) + mean + offset
-            told = (~(silent | forgotten | deaf)).float() * (1.0 - sigma)
+            generated = objective.estimate(noisy, predicted, level)
+            found = representation.decode(generated) + mean + offset
+            weight = (~(silent | forgotten | deaf)).float() * (1.0 - sigma)
             losses["sync"] = self._sync_loss(
                 found[..., self.lips],
                 motion[..., self.lips],
                 self._heard(batch),
-                inside * told[:, None],
+                inside * weight[:, None],
             )
         return losses
+
+    def _flow_loss(self, error: Tensor, silent: Tensor, inside: Tensor) -> Tensor:
+        """Of the error (B, T, G) of a prediction; some windows (B,) are silent."""
+        if not isinstance(self.model.representation, SampledNumbers):
+            return latent_loss(error, inside)
+        error = self.model.representation.decode(error)
+        if isinstance(self.metric, MotionMetric) and self.model.config.mouth_size:
+            # A mouth without its sound differs from the mean by all that it says.
+            error[silent, :, self.metric.mouth] = 0.0
+        return self.metric.flow_loss(error, inside)
 
     def _names(self, name: str) -> list[str]:
         """Of the losses of a stage."""
