@@ -53,7 +53,7 @@ from moda.motion.published import (
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.motion.seeding import derive_seed
 from moda.published_weights import LivePortrait, load_hubert, load_live_portrait
-from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
+from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
 from moda.system import Actor, FrameOptions, MotionAmounts, SpeakingOptions, TimedPictures
@@ -246,10 +246,7 @@ def load_published_system(
     if compat not in (None, *get_args(Compat)):
         raise InputError(f"unknown compat {compat!r}; the only one is reference")
     live_portrait = load_live_portrait(find_model("liveportrait"), device)
-    if device == "cpu" and precision == "float32":
-        accelerate_for_cpu(live_portrait.networks)
-    else:
-        live_portrait.networks.optimise()
+    optimise(live_portrait.networks, cast("Precision", precision))
     return PublishedSystem(
         checkpoint,
         FaceModels(device),

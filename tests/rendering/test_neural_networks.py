@@ -17,6 +17,7 @@ from moda.errors import CheckpointError
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.generator import SpadeBlock, SpadeGenerator, resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.warping import (
     SingleChannelConvolution,
     Warped,
@@ -288,8 +289,8 @@ def test_frames_of_a_batch_are_independent() -> None:
 def test_optimised_small_networks_are_the_same_to_the_last_digit() -> None:
     """In float64, so that a tap lost at a border cannot hide; odd sizes, two frames."""
     plain, optimised = small_networks(), small_networks()
-    optimised.optimise()
-    optimised.optimise()  # nothing is left to do
+    optimise(optimised, "bfloat16")
+    optimise(optimised, "bfloat16")  # nothing is left to do
     picture = torch.rand(1, 3, 64, 32, dtype=torch.float64)
     source, driving = torch.rand(3, 21, 3, dtype=torch.float64).sub(0.5).split((1, 2))
     frames = []
@@ -311,7 +312,7 @@ def test_optimised_networks_at_full_size(
     golden: Arrays,
 ) -> None:
     optimised = deepcopy(networks)
-    optimised.optimise()
+    optimise(optimised, "bfloat16")
     driving = golden["kp_driving"][1:]
     prepared = optimised.warping.prepare(optimised.appearance(recorded_picture()), source.keypoints)
     assert distance(prepared.appearance, source.appearance) < LIMIT

@@ -272,17 +272,26 @@ def _to_frames(hops: Iterator[tuple[Floats, NDArray[np.bool_]]]) -> Iterator[Spe
         ready -= ready % HOPS_PER_FRAME
         if ready == 0:
             continue
-        padded = np.pad(active, (0, ONSET_HOPS)) if done else active
-        wide = np.zeros(ready, np.bool_)
-        for shift in range(HANGOVER_HOPS + ONSET_HOPS + 1):
-            wide |= padded[shift : shift + ready]
+        known = active if done else active[: HANGOVER_HOPS + ready + ONSET_HOPS]
         spectra = features[:ready].reshape(-1, FEATURE_SIZE)
-        yield Speech(
-            spectra,
-            wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32),
-            loudness=spectra.mean(1),
-        )
+        activity = spread_activity(known)[: ready // HOPS_PER_FRAME]
+        yield Speech(spectra, activity, loudness=spectra.mean(1))
         features, active = features[ready:], active[ready:]
+
+
+def spread_activity(active: NDArray[np.bool_]) -> Floats:
+    """(T,) activity in 0..1 of frames, from the hops (H + 4 T,) that are speech themselves.
+
+    The first H, :data:`HANGOVER_HOPS`, lie before the frames. Each hop of speech counts for some
+    hops after it and before it; after the last hop there is silence.
+    """
+    padded = np.pad(active, (0, ONSET_HOPS))
+    count = (len(active) - HANGOVER_HOPS) // HOPS_PER_FRAME * HOPS_PER_FRAME
+    wide = np.zeros(count, np.bool_)
+    for shift in range(HANGOVER_HOPS + ONSET_HOPS + 1):
+        wide |= padded[shift : shift + count]
+    activity: Floats = wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32)
+    return activity
 
 
 def _energies(block: Floats) -> Floats:

@@ -196,7 +196,7 @@ def sample_windows(
     known_emotion: tuple[str | None, float] | None = None
     for window in windows:
         entry = style.at((window.start + window.num_frames / 2) / FRAMES_PER_SECOND)
-        conditions = _encode(model, window, identity, entry)
+        conditions = encode_window(model, window.features, identity, entry)
         if (entry.emotion, entry.intensity) != known_emotion:
             known_emotion = entry.emotion, entry.intensity
             modulations = schedule_modulations(model, conditions, schedule, guidance_scale)
@@ -355,15 +355,15 @@ def smooth_pose(values: Floats, pose: slice) -> Floats:
 
 
 @torch.inference_mode()
-def _encode(
-    model: MotionTransformer, window: SpeechWindow, identity: Floats, entry: EmotionAt
+def encode_window(
+    model: MotionTransformer, features: Floats, identity: Floats, entry: EmotionAt
 ) -> Conditions:
-    """Conditions (batch 1) of a window, on the model's device."""
+    """Conditions (batch 1) of a window's speech (T, F), on the model's device."""
     device = next(model.parameters()).device
     known = entry.emotion is not None
     emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
     return model.encode_conditions(
-        torch.from_numpy(window.features)[None].to(device),
+        torch.from_numpy(features)[None].to(device),
         torch.tensor([emotion], device=device),
         torch.from_numpy(identity)[None].to(device),
         intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
