@@ -15,9 +15,9 @@ from moda.rendering.neural.networks import RenderingNetworks
 def optimise(networks: RenderingNetworks, precision: Precision = "float32") -> None:
     """Rearrange the arithmetic, in place, for the device that the networks are on.
 
-    Results stay equal up to rounding. On a CPU in float32 a frame takes a third of the time, with the number of threads
-    that torch has now. The state dict then no longer has the keys of the released files: load the
-    weights first.
+    Results stay equal up to rounding. On a CPU in float32 a frame takes a third of the time, with
+    the number of threads that torch has now. The state dict then no longer has the keys of the
+    released files: load the weights first.
     """
     if next(networks.parameters()).device.type == "cpu" and precision == "float32":
         accelerate_for_cpu(networks)
