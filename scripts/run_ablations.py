@@ -37,7 +37,8 @@ from moda.evaluation.metrics import frechet_distance
 from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.motion.variants.building import build_model
 from moda.strict_json import to_dict
-from moda.training.recipe import Recipe, load_training_data, read_recipe, train
+from moda.training.recipe import Recipe, read_recipe
+from moda.training.run import load_training_data, train
 from moda.training.stages import TrainingData
 
 GROUPS = {

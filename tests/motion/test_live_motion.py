@@ -11,7 +11,7 @@ import torch
 from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.config import preset
 from moda.encoders.live_speech import LiveFeatures, LiveSpeechEncoder, silent_frame
-from moda.encoders.speech import encode_speech, spread_activity
+from moda.encoders.speech import HANGOVER_HOPS, encode_speech, spread_activity
 from moda.errors import InputError
 from moda.evaluation.metrics import lagged_correlation
 from moda.media import AudioReader
@@ -109,7 +109,7 @@ def test_activity_follows_the_whole_recordings_and_pauses_end_in_time() -> None:
     told = []
     for end in range(1, len(pattern) + 1):
         hops = np.repeat([0] * len(quiet) + pattern[:end], 4).astype(np.bool_)
-        activity = spread_activity(hops)[-len(quiet) :]
+        activity = spread_activity(np.pad(hops, (HANGOVER_HOPS, 0)))[-len(quiet) :]
         told.append(listener.judge(RecentSpeech(quiet, loudness, activity, 0)))
     judged = [float(frame.speech.activity[0]) for frame in told][ahead:]
     spoken_from = judged.index(1.0)

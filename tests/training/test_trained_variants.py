@@ -32,7 +32,8 @@ from moda.strict_json import changed, merged
 from moda.structures import MotionSpace
 from moda.training.autoencoding import AutoencoderOptions, divergence, train_autoencoder
 from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, latent_loss
-from moda.training.recipe import read_recipe, train
+from moda.training.recipe import read_recipe
+from moda.training.run import train
 from moda.training.stages import TrainingData
 from small_runs import write_prepared
 

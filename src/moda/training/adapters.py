@@ -58,11 +58,6 @@ def add_adapters(model: MotionTransformer, rank: int) -> None:
         parameter.requires_grad_(MARK in name)
 
 
-def adapter_weights(model: MotionTransformer) -> dict[str, Tensor]:
-    """The tensors A and B of all layers by name."""
-    return {name: value for name, value in model.state_dict().items() if MARK in name}
-
-
 def merged(model: MotionTransformer) -> MotionTransformer:
     """A usual model whose linear layers have the adapters added to their weights.
 

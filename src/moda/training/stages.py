@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -25,14 +25,13 @@ from moda.motion.model import MotionTransformer
 from moda.motion.speech_embedder import SpeechEmbedder
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
 from moda.training.adapters import add_adapters, merged
-from moda.training.loop import Report, Trainer, TrainingOptions
+from moda.training.loop import Trainer
+from moda.training.options import Report, TrainingOptions
 from moda.training.preview import Preview
+from moda.training.recipe import Recipe
 from moda.training.run_log import RunLog
 from moda.training.sync_expert import ExpertOptions, sync_accuracy, train_expert
 from moda.training.sync_network import SyncExpert, load_expert, save_expert
-
-if TYPE_CHECKING:
-    from moda.training.recipe import Recipe
 
 EXPERT_FILE = "sync_expert.safetensors"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -25,10 +25,8 @@ from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
 from moda.training.losses import MotionMetric, latent_loss
+from moda.training.options import TrainingOptions
 from moda.training.sync_network import SyncExpert, gated_sync_loss
-
-if TYPE_CHECKING:
-    from moda.training.loop import TrainingOptions
 
 MEAN_DROPOUT = 0.2
 """Share of the tokens' channels that the mean of the mouth does not see in training."""
