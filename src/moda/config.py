@@ -17,7 +17,7 @@ ObjectiveName = Literal["flow", "diffusion", "v_diffusion"]
 """What the network learns, see :mod:`moda.motion.variants.objectives`."""
 
 Condition = Literal["style", "identity", "previous_motion"]
-"""What the network can be told besides the speech."""
+"""What the motion depends on besides the speech."""
 
 Precision = Literal["float32", "float16", "bfloat16"]
 """Of the numbers inside the large networks."""
@@ -39,7 +39,7 @@ NUM_HEAD_GAINS = 6
 
 @dataclass(frozen=True)
 class SpeechFeaturesConfig:
-    """What the network is told of the sound, per frame of 25 fps.
+    """What the network hears of the sound, per frame of 25 fps.
 
     ``whisper``: two tokens of ``channels`` numbers of the pretrained speech encoder, then loudness,
     pitch and voicing. ``log_mel``: ``stacked`` consecutive spectra of ``bands`` numbers (4 x 40 =
@@ -82,14 +82,17 @@ class SpeechFeaturesConfig:
 class SpeechEmbedderConfig:
     """How speech features become one token per frame.
 
-    ``mlp``: three layers of ``width`` on each frame alone (published). ``conv``: convolutions at
-    50 Hz with ``width`` channels and residual layers of the given ``dilations``; it wants
-    ``2 * context`` frames more than there are tokens. ``delay`` moves them to the past: a token is
-    told ``context + delay`` frames before its own and ``context - delay`` after it. ``reader``: of
-    the tokens of the pretrained encoder; it reads the mouth, ``num_phones`` classes of phones and
-    voices from them, linearly, and tells the transformer their ``compressed`` principal components
-    and the prosody through one convolution. Whether somebody speaks is judged over ``voice_spans``,
-    stretches of an odd number of frames around each frame.
+    ``mlp``: three layers of ``width`` on each frame alone (published).
+
+    ``conv``: convolutions at 50 Hz with ``width`` channels and residual layers of the given
+    ``dilations``. They need ``2 * context`` frames more than there are tokens. ``delay`` moves
+    these frames to the past: a token sees ``context + delay`` frames before its own and
+    ``context - delay`` after it.
+
+    ``reader``: on the tokens of the pretrained encoder. A reader reads the mouth, ``num_phones``
+    classes of phones and voices from them. The transformer sees their ``compressed`` principal
+    components and the prosody through one convolution. Whether somebody speaks is judged over
+    ``voice_spans``, stretches of an odd number of frames around each frame.
     """
 
     kind: Literal["mlp", "conv", "reader"] = "conv"
@@ -155,12 +158,12 @@ class SpeechEmbedderConfig:
 
     @property
     def before(self) -> int:
-        """Frames that a window's tokens are told before its first one."""
+        """Frames before the first one of a window that its tokens see."""
         return self.context + self.delay
 
     @property
     def after(self) -> int:
-        """Frames that a window's tokens are told after its last one: the look-ahead."""
+        """Frames after the last one of a window that its tokens see: the look-ahead."""
         return self.context - self.delay
 
 

@@ -36,12 +36,12 @@ LIVE_RATES_HZ = (16_000, 24_000, 48_000)
 FILTER_REACH = 16
 """Samples at 16 kHz that the change of rate looks at on either side: 1 ms."""
 FRAME_BEGIN = (WINDOW - HOP) // 2
-"""Samples before a frame that its first spectrum is told."""
+"""Samples before a frame that its first spectrum needs."""
 LEAD_SAMPLES = FRAME_BEGIN + FILTER_REACH
-"""Samples at 16 kHz beyond the end of a frame that its loudness is told: 8.5 ms."""
+"""Samples at 16 kHz beyond the end of a frame that its loudness needs: 8.5 ms."""
 
 WINDOW_FRAMES = 50
-"""Of sound that the pretrained encoder is told at once: 2 s."""
+"""Of sound that the pretrained encoder hears at once: 2 s."""
 REFRESH_FRAMES = 3
 """The pretrained encoder is asked this often; no look-ahead may be shorter."""
 REFRESHED_FRAMES = 12
@@ -95,7 +95,7 @@ class LiveLevelTracker(LevelTracker):
 
 
 class LiveSpeechEncoder:
-    """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as it can be told.
+    """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as its sound is there.
 
     Frame t is there when :data:`LEAD_SAMPLES` beyond its end are. Memory is constant.
 

@@ -197,15 +197,15 @@ def in_step(*streams: Iterator[Any]) -> Iterator[tuple[Any, ...]]:
 
 def _pairs(stretches: Iterator[Floats]) -> Iterator[Floats]:
     """Tokens (n, C) at 50 Hz to frames (n / 2, 2 C) at 25 Hz; the last one may be doubled."""
-    rest: Floats | None = None
+    odd: Floats | None = None
     for stretch in stretches:
-        tokens = stretch if rest is None else np.concatenate([rest, stretch])
+        tokens = stretch if odd is None else np.concatenate([odd, stretch])
         even = len(tokens) // 2 * 2
         if even:
             yield tokens[:even].reshape(even // 2, -1)
-        rest = tokens[even:]
-    if rest is not None and len(rest):
-        yield np.concatenate([rest, rest]).reshape(1, -1)
+        odd = tokens[even:]
+    if odd is not None and len(odd):
+        yield np.concatenate([odd, odd]).reshape(1, -1)
 
 
 def _hops(chunks: Iterable[Floats]) -> Iterator[Floats]:

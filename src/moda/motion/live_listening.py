@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moda.errors import InputError
-from moda.motion.listening import SHORTEST_PAUSE_FRAMES, VOICE_THRESHOLD, closures, phone_shares
+from moda.motion.listening import (
+    SHORTEST_PAUSE_FRAMES,
+    VOICE_THRESHOLD,
+    closures,
+    phone_probabilities,
+)
 from moda.motion.model import MotionTransformer
 from moda.structures import Floats, RecentSpeech, Speech
 
@@ -80,14 +85,14 @@ class LiveListener:
     def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
         features, reach = recent.features, self._reader.config.voice_reach
-        shares = phone_shares(self._reader, self._around(features, now - 1, now + 1))
+        probabilities = phone_probabilities(self._reader, self._around(features, now - 1, now + 1))
         known = features[: len(features) - recent.num_pending]
         last = min(now + reach, len(known) - 1)
         judged = [
             self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
             for past in (reach, ONSET_PAST_FRAMES)
         ]
-        closure = closures(shares.reshape(3, 2, -1))[1:2]
+        closure = closures(probabilities.reshape(3, 2, -1))[1:2]
         return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).numpy()
 
     def _around(self, features: Floats, first: int, last: int) -> Tensor:

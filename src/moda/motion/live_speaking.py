@@ -56,11 +56,7 @@ class LiveSpeaker:
         look_ahead: int,
         remember: Callable[[int], SpeechMemory],
     ) -> None:
-        sampling = sampling_options(space, sampler)
-        if options.num_steps is not None:
-            sampling["num_steps"] = options.num_steps
-        if options.guidance_scale is not None:
-            sampling["guidance_scale"] = options.guidance_scale
+        sampling = sampling_options(space, sampler, options)
         self._space = space
         self._look_ahead = look_ahead
         self._listener = LiveListener(model, look_ahead)

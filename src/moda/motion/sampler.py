@@ -32,6 +32,7 @@ from moda.structures import (
     Speech,
     Style,
 )
+from moda.system import SpeakingOptions
 
 
 class SpeechWindow(NamedTuple):
@@ -57,9 +58,18 @@ class SamplingOptions(TypedDict):
     gain: Floats | None
 
 
-def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptions:
-    """A checkpoint's way of sampling as arguments of :func:`sample_motion`."""
+def sampling_options(
+    space: MotionSpace, config: SamplerConfig, options: SpeakingOptions | None = None
+) -> SamplingOptions:
+    """A checkpoint's way of sampling as arguments of :func:`sample_motion`.
 
+    The user's ``options`` may name other numbers of steps and scales of guidance.
+    """
+    num_steps, guidance_scale = config.num_steps, config.guidance_scale
+    if options is not None and options.num_steps is not None:
+        num_steps = options.num_steps
+    if options is not None and options.guidance_scale is not None:
+        guidance_scale = options.guidance_scale
     noise_scale = share = gain = None
     if config.mouth_share != 1.0:
         share = scale_group(space, "mouth", config.mouth_share)
@@ -73,8 +83,8 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
         gain = np.ones(space.size, np.float32)
         gain[space.slice("translation").start :] = config.head_gains
     return SamplingOptions(
-        num_steps=config.num_steps,
-        guidance_scale=config.guidance_scale,
+        num_steps=num_steps,
+        guidance_scale=guidance_scale,
         schedule=config.schedule,
         drop_last_step=config.drop_last_step,
         noise_scale=noise_scale,
@@ -120,8 +130,8 @@ def sample_motion(
 ) -> Iterator[Motion]:
     """Yield consecutive stretches of motion, as many frames in all as there is speech.
 
-    ``speech`` may come in pieces of any length; a stretch (63 frames, then 64 each, then the rest)
-    is yielded when the speech has reached 16 frames and the embedder's look-ahead beyond it.
+    ``speech`` may come in pieces of any length. A stretch (63 frames, then 64 each, then what is
+    left) is yielded when the speech has reached 16 frames and the embedder's look-ahead beyond it.
     ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
     (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension,
     ``share`` (D,) what the flow adds to the mean, and ``gain`` (D,) the result, so that 0, the
@@ -166,7 +176,7 @@ def sample_motion(
 
 
 def scale_group(space: MotionSpace, group: str, factor: float) -> Floats:
-    """(D,) ``factor`` for one part of the motion, 1 for the rest."""
+    """(D,) ``factor`` for one part of the motion, 1 for all else."""
     scales = np.ones(space.size, np.float32)
     scales[space.slice(group)] = factor
     return scales

@@ -85,7 +85,7 @@ class SpeechConv(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) at 25 Hz -> (B, T, C).
 
-        The token of frame k tells of frame ``k + delay``. Half a frame more on either side is seen
+        The token of frame k describes frame ``k + delay``. Half a frame more on either side is seen
         by the step to half the rate.
         """
         halves = rearrange(features, "batch time (half band) -> batch band (time half)", half=2)

@@ -36,7 +36,7 @@ def require_adapters(rank: int) -> None:
 
 
 def add_adapters(model: MotionTransformer, rank: int) -> None:
-    """Give every linear layer that learns an adapter that changes nothing yet; freeze the rest.
+    """Give every linear layer that learns an adapter that changes nothing yet; freeze all else.
 
     What was fitted in closed form, such as the mouth of a speech reader, learns no step and gets
     none. The scale s is the rank, so that learning rates carry over between ranks.

@@ -135,11 +135,11 @@ class Trainer:
             with nullcontext() if averages else processes.without_averaging(self._shared):
                 losses, count = self._shared(batch, speech_only)
                 # Gradients are averaged over processes; this makes it a mean over all windows.
-                share = processes.count * count / self._num_windows(speech_only)
-                loss = share * torch.stack(list(losses.values())).sum()
+                weight = processes.count * count / self._num_windows(speech_only)
+                loss = weight * torch.stack(list(losses.values())).sum()
                 loss.backward()
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + share * value.detach()
+                totals[name] = totals.get(name, 0.0) + weight * value.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         found = processes.mean(torch.stack([*totals.values(), norm.detach()])).tolist()
         values = dict(zip([*totals, "gradient"], found, strict=True))

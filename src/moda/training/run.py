@@ -238,10 +238,12 @@ def _read(
             held_out,
             recipe.seed,
         )
-    told = fit_reader(reader, clips, corpora, space, recipe.reader, seed=recipe.seed, say=say)
+    known_mouths = fit_reader(
+        reader, clips, corpora, space, recipe.reader, seed=recipe.seed, say=say
+    )
     if corpora is not None:
         torch.save(reader.state_dict(), path)
-    return reader.eval(), told
+    return reader.eval(), known_mouths
 
 
 def _space(own: Sequence[PreparedClip], path: Path, say: Say) -> MotionSpace:

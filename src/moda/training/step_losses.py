@@ -29,7 +29,7 @@ from moda.training.options import TrainingOptions
 from moda.training.sync_network import SyncExpert, gated_sync_loss
 
 MEAN_DROPOUT = 0.2
-"""Share of the tokens' channels that the mean of the mouth does not see in training."""
+"""Probability that the mean of the mouth does not see a channel of a token in training."""
 
 
 class WindowNoise:
@@ -51,11 +51,11 @@ class WindowNoise:
             [torch.rand(shape, generator=g, device=self._device) for g in self._generators]
         )
 
-    def dropout(self, values: Tensor, share: float) -> Tensor:
-        """Values (B, ...) with a share of them 0 and the others larger by 1 / (1 - share)."""
-        if share == 0.0:
+    def dropout(self, values: Tensor, probability: float) -> Tensor:
+        """Values (B, ...), each 0 with the probability p, the others larger by 1 / (1 - p)."""
+        if probability == 0.0:
             return values
-        return values * (self.uniform(*values.shape[1:]) >= share) / (1.0 - share)
+        return values * (self.uniform(*values.shape[1:]) >= probability) / (1.0 - probability)
 
 
 class StepLosses(nn.Module):
@@ -120,7 +120,7 @@ class StepLosses(nn.Module):
         random = WindowNoise(batch.windows, self._device)
         motion, inside = self._tensor(batch.motion), self._tensor(batch.weight)
         silent = self._tensor(batch.is_silent)
-        forgotten, deaf = (random.uniform(2) < self._shares()).unbind(1)
+        forgotten, deaf = (random.uniform(2) < self._probabilities()).unbind(1)
         label = self._tensor(batch.emotion)
         offset = torch.zeros_like(motion[:, :1])
         if config.mouth_size:
@@ -191,9 +191,10 @@ class StepLosses(nn.Module):
         heard = batch.speech[:, before : before + batch.motion.shape[1]]
         return self._tensor(heard)
 
-    def _shares(self) -> Tensor:
-        shares = (self.options.condition_dropout, self.options.speech_dropout)
-        return torch.tensor(shares, device=self._device)
+    def _probabilities(self) -> Tensor:
+        """(2,) of a window without speech and emotion, and of one without speech."""
+        both = (self.options.condition_dropout, self.options.speech_dropout)
+        return torch.tensor(both, device=self._device)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         """An array of the batch on the model's device; half precision becomes single."""
