@@ -7,12 +7,13 @@ other answers. Axis letters: B batch, T frames, D motion, G numbers that are mad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from moda.config import MotionModelConfig
 from moda.motion import flow
 
 SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
@@ -72,6 +73,9 @@ class FlowMatching:
         return flow.sample_euler(predict, noise, schedule)
 
 
+FLOW = FlowMatching()
+
+
 class Representation(nn.Module, ABC):
     """What normalised motion (B, T, D) is while it is made from noise: (B, T, G)."""
 
@@ -87,10 +91,9 @@ class Representation(nn.Module, ABC):
 class SampledNumbers(Representation):
     """Some numbers of the motion, as they are; rules make the others, which are 0 here."""
 
-    def __init__(self, motion_size: int, sampled: Sequence[int]) -> None:
+    def __init__(self, config: MotionModelConfig) -> None:
         super().__init__()
-        self.motion_size = motion_size
-        self.sampled = list(sampled)
+        self.motion_size, self.sampled = config.motion_size, list(config.sampled)
 
     def encode(self, motion: Tensor) -> Tensor:
         return motion if len(self.sampled) == self.motion_size else motion[..., self.sampled]

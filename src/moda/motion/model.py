@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import MotionModelConfig
-from moda.motion.generation import FlowMatching, Objective, Representation, SampledNumbers
+from moda.motion.generation import FLOW, Objective, Representation, SampledNumbers
 from moda.motion.layers import (
     NUM_TIME_FREQUENCIES,
     Embedder,
@@ -58,8 +58,7 @@ class MotionTransformer(nn.Module):
         config: sizes.
         more_blocks: further blocks of two streams, after those of the configuration.
         objective: what the network learns to predict.
-        representation: makes what the motion is while it is made from noise; by default it is the
-            numbers themselves.
+        representation: makes what the motion is while it is made from noise.
     """
 
     emotion_mean: Tensor
@@ -70,13 +69,13 @@ class MotionTransformer(nn.Module):
         config: MotionModelConfig,
         *,
         more_blocks: Iterable[nn.Module] = (),
-        objective: Objective | None = None,
-        representation: Callable[[], Representation] | None = None,
+        objective: Objective = FLOW,
+        representation: Callable[[MotionModelConfig], Representation] = SampledNumbers,
     ) -> None:
         super().__init__()
         self.config = config
         self.exact_shortcuts = True
-        self.objective = objective or FlowMatching()
+        self.objective = objective
         hidden, sizes = config.hidden, config.block_sizes
         self.motion_embedder = Embedder(config.motion_size + config.generated_size, hidden)
         self.identity_embedder = Embedder(config.identity_size, hidden)
@@ -93,11 +92,7 @@ class MotionTransformer(nn.Module):
             OneStreamBlock(*sizes) for _ in range(config.one_stream_blocks)
         )
         self.final_layer = FinalLayer(hidden, config.generated_size)
-        self.representation = (
-            representation()
-            if representation is not None
-            else SampledNumbers(config.motion_size, config.sampled)
-        )
+        self.representation = representation(config)
         if config.mouth_size:
             if self.reader is None:
                 self.mouth_head = nn.Linear(hidden, config.mouth_size)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moda.config import MotionModelConfig, VariantConfig
+from moda.motion.generation import SampledNumbers
 from moda.motion.model import Conditions, MotionTransformer
 from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.motion.variants.cross_attention import CrossAttentionBlock
@@ -27,14 +28,12 @@ class Variant(MotionTransformer):
 
     def __init__(self, config: MotionModelConfig) -> None:
         variant = config.variant
-        autoencoder, count = variant.autoencoder, variant.cross_attention_blocks
+        count, has_latents = variant.cross_attention_blocks, variant.autoencoder.latent_size > 0
         super().__init__(
             config,
             more_blocks=(CrossAttentionBlock(*config.block_sizes) for _ in range(count)),
             objective=OBJECTIVES[variant.objective],
-            representation=(lambda: MotionAutoencoder(config.motion_size, autoencoder))
-            if autoencoder.latent_size
-            else None,
+            representation=_autoencoder if has_latents else SampledNumbers,
         )
 
     def encode_conditions(
@@ -58,6 +57,10 @@ class Variant(MotionTransformer):
         if "previous_motion" not in self.config.variant.conditions:
             previous_motion = torch.zeros_like(previous_motion)
         return super().embed_motion(noisy_motion, previous_motion)
+
+
+def _autoencoder(config: MotionModelConfig) -> MotionAutoencoder:
+    return MotionAutoencoder(config.motion_size, config.variant.autoencoder)
 
 
 def upgraded_weights(config: MotionModelConfig, weights: Mapping[str, Value]) -> dict[str, Value]:

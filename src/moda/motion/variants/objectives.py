@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from moda.config import ObjectiveName
-from moda.motion.generation import FlowMatching, Objective, Predict
+from moda.motion.generation import FLOW, Objective, Predict
 from moda.motion.variants import diffusion
 
 
@@ -62,7 +62,7 @@ class VelocityDiffusion(NoiseDiffusion):
 
 
 OBJECTIVES: Mapping[ObjectiveName, Objective] = {
-    "flow": FlowMatching(),
+    "flow": FLOW,
     "diffusion": NoiseDiffusion(),
     "v_diffusion": VelocityDiffusion(),
 }
