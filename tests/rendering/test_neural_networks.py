@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from moda.errors import CheckpointError
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
+from moda.rendering.neural.cpu.generator import CpuGenerator
+from moda.rendering.neural.cpu.warping import CpuWarping
 from moda.rendering.neural.generator import SpadeBlock, SpadeGenerator, resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
 from moda.rendering.neural.optimising import optimise
@@ -302,6 +304,15 @@ def test_optimised_small_networks_are_the_same_to_the_last_digit() -> None:
     assert not [part for part in optimised.generator.modules() if isinstance(part, SpadeBlock)]
     norms = [part for part in optimised.modules() if isinstance(part, nn.BatchNorm3d)]
     assert len(norms) == SMALL.num_residual_blocks
+
+
+def test_a_cpu_in_float32_gets_its_own_networks_and_nothing_else_does() -> None:
+    fast, merged = small_networks().float(), small_networks().float()
+    optimise(fast)
+    optimise(merged, "bfloat16")
+    assert isinstance(fast.generator, CpuGenerator)
+    assert isinstance(fast.warping, CpuWarping)
+    assert isinstance(merged.generator, SpadeGenerator)
 
 
 def test_optimised_networks_at_full_size(
