@@ -35,7 +35,8 @@ from moda.training.reading import (
     solve_mouth,
     stacked_frames,
 )
-from moda.training.recipe import load_training_data, read_recipe
+from moda.training.recipe import read_recipe
+from moda.training.run import load_training_data
 
 SPEAKERS = ("Obama", "edtalk-pose2", "andrew", "feifeili", "reagan", "infinitetalk")
 LEARNED_SHARE = 0.6

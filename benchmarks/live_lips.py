@@ -43,6 +43,7 @@ def live_motion(checkpoint: Checkpoint, samples: Floats, look_ahead: int) -> Mot
         identity=mean_identity(checkpoint.space),
         options=SpeakingOptions(),
         look_ahead=look_ahead,
+        remember=LiveFeatures,
     )
     num_frames = -(-len(samples) // SAMPLES_PER_FRAME)
     total = (num_frames + look_ahead) * SAMPLES_PER_FRAME + LEAD_SAMPLES
@@ -59,7 +60,7 @@ def listening_seconds(checkpoint: Checkpoint, samples: Floats, look_ahead: int) 
     begun = time.process_time()
     for start in range(0, len(samples), SAMPLES_PER_FRAME):
         for frame in encoder.push(samples[start : start + SAMPLES_PER_FRAME]):
-            listener.judge(features.hear(frame), frame.active)
+            listener.judge(features.hear(frame))
     return (time.process_time() - begun) / (len(samples) / SAMPLE_RATE_HZ)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from moda.checkpoints import Checkpoint, load_checkpoint
-from moda.config import SamplerConfig, to_dict
+from moda.config import SamplerConfig
 from moda.data.clips import read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.evaluation.ablation import FIGURES, FIGURES_OF_SIZE, AblationTable, Result
@@ -34,8 +34,11 @@ from moda.evaluation.generated_motion import (
     real_motion,
 )
 from moda.evaluation.metrics import frechet_distance
-from moda.motion.model import MotionTransformer
-from moda.training.recipe import Recipe, load_training_data, read_recipe, train
+from moda.motion.variants.autoencoder import MotionAutoencoder
+from moda.motion.variants.building import build_model
+from moda.strict_json import to_dict
+from moda.training.recipe import Recipe, read_recipe
+from moda.training.run import load_training_data, train
 from moda.training.stages import TrainingData
 
 GROUPS = {
@@ -179,8 +182,8 @@ def run(
         "training": folder.name,
         **json.loads(done.read_text(encoding="utf-8")),
     }
-    autoencoder = checkpoint.model.autoencoder
-    if autoencoder is not None:
+    autoencoder = checkpoint.model.representation
+    if isinstance(autoencoder, MotionAutoencoder):
         measured["reconstruction"] = dict(
             measure_reconstruction(autoencoder, held_out.clips, checkpoint.space)
         )
@@ -192,7 +195,7 @@ def count_parameters(checkpoint: Checkpoint) -> int:
 
     What the last block of two streams does to the conditions reaches nobody.
     """
-    model = MotionTransformer(checkpoint.config.motion)
+    model = build_model(checkpoint.config.motion)
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(std=0.1)
@@ -208,7 +211,7 @@ def count_parameters(checkpoint: Checkpoint) -> int:
         torch.randn(2, 1, config.motion_size),
     )
     generated = model(noisy, previous, torch.tensor([10.0, 900.0]), conditions)
-    model.decode(generated).square().mean().backward()  # type: ignore[no-untyped-call]
+    model.representation.decode(generated).square().mean().backward()  # type: ignore[no-untyped-call]
     return sum(
         weight.numel()
         for name, weight in model.named_parameters()

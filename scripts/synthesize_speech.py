@@ -36,6 +36,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import soxr
+from festival_phones import PhoneSet, festival_phones
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.io import wavfile
@@ -53,9 +54,7 @@ from moda.phones import (
     SHORTEST_PHONE_SECONDS,
     Phone,
     PhoneSegment,
-    PhoneSet,
     arpabet_phones,
-    festival_phones,
     ipa_phones,
     label_segments,
     restore_closures,

@@ -20,7 +20,8 @@ from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
-from moda.training.loop import Trainer, TrainingOptions
+from moda.training.loop import Trainer
+from moda.training.options import TrainingOptions
 from moda.training.processes import Processes, join_processes
 from moda.training.stages import recorder
 
@@ -30,6 +31,14 @@ HUBERT = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
 def write_prepared(folder: Path, *clips: PreparedClip) -> None:
     """Shards of clips, without statistics of their motion."""
     write_clips(folder, clips, MotionStatistics.total([], 1))
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """All that a run has logged so far, in order; a line that is not whole is left out."""
+    if not (folder / "log.jsonl").exists():
+        return []
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def mesh_config() -> ModelConfig:

@@ -18,15 +18,18 @@ from moda.config import (
     SamplerConfig,
     SpeechEmbedderConfig,
     SpeechFeaturesConfig,
+    VariantConfig,
+    preset,
+)
+from moda.errors import ConfigError
+from moda.strict_json import changed as changed_config
+from moda.strict_json import (
     from_dict,
     from_json,
     merged,
-    preset,
     to_dict,
     to_json,
 )
-from moda.config import changed as changed_config
-from moda.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -124,14 +127,30 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("name", 7, r"name: expected of type str"),
         ("motion.hidden", 10**9, r"hidden 1000000000 is outside 1\.\.8192"),
         ("motion.one_stream_blocks", 10**6, r"one_stream_blocks 1000000 is outside"),
-        ("motion.cross_attention_blocks", 129, r"cross_attention_blocks 129 is outside 0\.\.128"),
-        ("motion.objective", "score", r"expected one of 'flow', 'diffusion', 'v_diffusion'"),
-        ("motion.conditions", ["speech"], r"conditions: expected one of 'style', 'identity'"),
-        ("motion.conditions", ["style", "style"], r"name one of them twice"),
-        ("motion.autoencoder.latent_size", -1, r"latent_size -1 is outside 0\.\."),
-        ("motion.autoencoder.depth", 3, r"motion\.autoencoder: unknown key 'depth'"),
         (
-            "motion.autoencoder.latent_size",
+            "motion.variant.cross_attention_blocks",
+            129,
+            r"cross_attention_blocks 129 is outside 0\.\.128",
+        ),
+        (
+            "motion.variant.objective",
+            "score",
+            r"expected one of 'flow', 'diffusion', 'v_diffusion'",
+        ),
+        (
+            "motion.variant.conditions",
+            ["speech"],
+            r"conditions: expected one of 'style', 'identity'",
+        ),
+        ("motion.variant.conditions", ["style", "style"], r"name one of them twice"),
+        ("motion.variant.autoencoder.latent_size", -1, r"latent_size -1 is outside 0\.\."),
+        (
+            "motion.variant.autoencoder.depth",
+            3,
+            r"motion\.variant\.autoencoder: unknown key 'depth'",
+        ),
+        (
+            "motion.variant.autoencoder.latent_size",
             4,
             r"16 numbers of the mouth cannot be added to latents",
         ),
@@ -194,10 +213,13 @@ def test_a_reader_goes_with_tokens_and_nothing_else_does(kind: Any) -> None:
         replace(tiny, speech_embedder=CONV)
 
 
+LATENT = VariantConfig(autoencoder=AutoencoderConfig(latent_size=4))
+
+
 def test_latents_are_of_all_numbers() -> None:
     config = replace(conv_config(), mouth_size=0)
     with pytest.raises(ConfigError, match="latents are of all numbers: leave unsampled empty"):
-        replace(config, autoencoder=AutoencoderConfig(latent_size=4))
+        replace(config, variant=LATENT)
 
 
 def test_a_model_needs_a_block() -> None:
@@ -206,23 +228,45 @@ def test_a_model_needs_a_block() -> None:
         replace(preset("moda-tiny").motion, **none)
 
 
-@pytest.mark.parametrize("sampler", [{"mouth_noise": 0.5}, {"mouth_share": 0.0}])
-def test_latents_have_no_mouth_to_scale(sampler: dict[str, float]) -> None:
-    latent = replace(
-        conv_config(), mouth_size=0, unsampled=(), autoencoder=AutoencoderConfig(latent_size=4)
-    )
+def test_latents_have_no_mouth_to_scale() -> None:
+    latent = replace(conv_config(), mouth_size=0, unsampled=(), variant=LATENT)
     with pytest.raises(ConfigError, match=r"must be 1 with an autoencoder"):
-        ModelConfig("latent", latent, SamplerConfig(**sampler))
+        ModelConfig("latent", latent, SamplerConfig(mouth_share=0.0))
 
 
 def test_checkpoints_from_before_the_variants_are_read_as_they_were() -> None:
     values = to_dict(preset("moda-tiny"))
-    for key in ("cross_attention_blocks", "objective", "conditions", "autoencoder"):
-        del values["motion"][key]
+    del values["motion"]["variant"]
     assert from_dict(ModelConfig, values) == preset("moda-tiny")
     published = to_dict(preset("moda-base"))
     del published["motion"]["unsampled"], published["sampler"]["head_gains"]
     assert from_dict(ModelConfig, published) == preset("moda-base")
+
+
+def test_keys_of_a_variant_stood_beside_the_others_in_earlier_versions() -> None:
+    flat = {
+        "cross_attention_blocks": 3,
+        "objective": "v_diffusion",
+        "conditions": ["style"],
+        "autoencoder": {"latent_size": 4},
+        "mouth_size": 0,
+        "unsampled": [],
+    }
+    variant = VariantConfig(3, "v_diffusion", ("style",), AutoencoderConfig(4))
+    expected = replace(conv_config(), mouth_size=0, unsampled=(), variant=variant)
+    assert changed_config(conv_config(), flat) == expected
+    values = to_dict(conv_config()) | flat
+    del values["variant"]
+    assert from_dict(MotionModelConfig, values) == expected
+    with pytest.raises(ConfigError, match=r"network\.variant\.objective: expected one of 'flow'"):
+        changed_config(conv_config(), {"objective": "score"}, where="network")
+
+
+def test_two_keys_of_earlier_samplers_are_read_where_they_say_nothing() -> None:
+    values = to_dict(SamplerConfig()) | {"mouth_noise": 1.0, "mouth_gain": 1.0}
+    assert from_dict(SamplerConfig, values) == SamplerConfig()
+    with pytest.raises(ConfigError, match=r"sampler: mouth_gain 0\.5 is gone; it must be 1"):
+        from_dict(SamplerConfig, values | {"mouth_gain": 0.5})
 
 
 def test_changes_reach_nested_keys_and_leave_the_rest() -> None:

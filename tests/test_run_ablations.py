@@ -13,8 +13,9 @@ import torch
 
 from evaluation.made_clips import made_clip
 from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
-from moda.config import ModelConfig, changed, preset
-from moda.motion.model import MotionTransformer
+from moda.config import ModelConfig, preset
+from moda.motion.variants.building import build_model
+from moda.strict_json import changed
 from moda.training.recipe import read_recipe
 from small_runs import write_prepared
 
@@ -65,7 +66,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     motion = changed(preset("moda-tiny").motion, NETWORK | {"hidden": 128})
     save_checkpoint(
         folder / "source.safetensors",
-        MotionTransformer(motion).eval(),
+        build_model(motion).eval(),
         load_motion_space(),
         config=ModelConfig("source", motion),
     )
@@ -98,7 +99,7 @@ def test_variants_of_fusion_are_of_one_size(script: ModuleType) -> None:
     sizes = {}
     for name in script.GROUPS["Fusion"]:
         config = read_recipe(RECIPES / f"{name}.json").config
-        model = MotionTransformer(config.motion)
+        model = build_model(config.motion)
         checkpoint = type("Loaded", (), {"config": config, "model": model})
         sizes[name] = script.count_parameters(checkpoint)
     for name, size in sizes.items():

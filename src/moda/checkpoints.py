@@ -22,10 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from moda.config import NUM_HEAD_GAINS, ModelConfig, from_json, to_json
+from moda.config import NUM_HEAD_GAINS, ModelConfig
 from moda.errors import CheckpointError, ConfigError, OutputError
 from moda.landmarks import NUM_LANDMARKS, NUM_SURFACE
 from moda.motion.model import MotionTransformer
+from moda.motion.variants.building import build_model, upgraded_weights
+from moda.strict_json import from_json, to_json
 from moda.structures import MotionSpace
 
 Arrays = dict[str, NDArray[Any]]
@@ -113,8 +115,8 @@ def load_checkpoint(
     space = _space_from_arrays(parts["space"], header["space"], path)
     _require_same_motion_size(config, space, where=f"{path}: ")
     with torch.device("meta"):
-        model = MotionTransformer(config.motion)
-    load_weights(model, _tensors(parts["model"]), device)
+        model = build_model(config.motion)
+    load_weights(model, upgraded_weights(config.motion, _tensors(parts["model"])), device)
     return Checkpoint(model.eval(), space, config, metadata)
 
 

@@ -100,7 +100,8 @@ def train_expert(
     """
     import torch
 
-    from moda.training.recipe import read_recipe, train_sync_expert
+    from moda.training.recipe import read_recipe
+    from moda.training.run import train_sync_expert
 
     torch.set_num_threads(threads)
     started = time.perf_counter()
@@ -119,7 +120,7 @@ def _run(recipe: Recipe, base: Path, output: Path, threads: int, device: str) ->
 
     from moda.pipeline import choose_device
     from moda.training.processes import join_processes
-    from moda.training.recipe import train as run
+    from moda.training.run import train as run
 
     torch.set_num_threads(threads)
     started = time.perf_counter()

@@ -1,38 +1,28 @@
-"""Configurations: frozen dataclasses with defaults, named presets, and strict JSON both ways.
+"""Configurations: frozen dataclasses with defaults, and named presets.
 
 A configuration describes a network and the way it is sampled, and travels inside its checkpoint.
-Reading refuses unknown keys, wrong types and impossible values with :class:`ConfigError`.
+Impossible values are refused with :class:`ConfigError`.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from moda.errors import ConfigError
 from moda.phones import Phone
 
-C = TypeVar("C")
-
 ObjectiveName = Literal["flow", "diffusion", "v_diffusion"]
-"""What the network learns, see :mod:`moda.motion.objectives`."""
+"""What the network learns, see :mod:`moda.motion.variants.objectives`."""
 
 Condition = Literal["style", "identity", "previous_motion"]
-"""What the network can be told besides the speech."""
+"""What the motion depends on besides the speech."""
 
 Precision = Literal["float32", "float16", "bfloat16"]
 """Of the numbers inside the large networks."""
 
-BLOCK_COUNTS = (
-    "four_stream_blocks",
-    "two_stream_blocks",
-    "cross_attention_blocks",
-    "one_stream_blocks",
-)
+BLOCK_COUNTS = ("four_stream_blocks", "two_stream_blocks", "one_stream_blocks")
 """In the order in which the blocks follow each other."""
 
 MAX_HIDDEN = 8192
@@ -49,7 +39,7 @@ NUM_HEAD_GAINS = 6
 
 @dataclass(frozen=True)
 class SpeechFeaturesConfig:
-    """What the network is told of the sound, per frame of 25 fps.
+    """What the network hears of the sound, per frame of 25 fps.
 
     ``whisper``: two tokens of ``channels`` numbers of the pretrained speech encoder, then loudness,
     pitch and voicing. ``log_mel``: ``stacked`` consecutive spectra of ``bands`` numbers (4 x 40 =
@@ -92,14 +82,17 @@ class SpeechFeaturesConfig:
 class SpeechEmbedderConfig:
     """How speech features become one token per frame.
 
-    ``mlp``: three layers of ``width`` on each frame alone (published). ``conv``: convolutions at
-    50 Hz with ``width`` channels and residual layers of the given ``dilations``; it wants
-    ``2 * context`` frames more than there are tokens. ``delay`` moves them to the past: a token is
-    told ``context + delay`` frames before its own and ``context - delay`` after it. ``reader``: of
-    the tokens of the pretrained encoder; it reads the mouth, ``num_phones`` classes of phones and
-    voices from them, linearly, and tells the transformer their ``compressed`` principal components
-    and the prosody through one convolution. Whether somebody speaks is judged over ``voice_spans``,
-    stretches of an odd number of frames around each frame.
+    ``mlp``: three layers of ``width`` on each frame alone (published).
+
+    ``conv``: convolutions at 50 Hz with ``width`` channels and residual layers of the given
+    ``dilations``. They need ``2 * context`` frames more than there are tokens. ``delay`` moves
+    these frames to the past: a token sees ``context + delay`` frames before its own and
+    ``context - delay`` after it.
+
+    ``reader``: on the tokens of the pretrained encoder. A reader reads the mouth, ``num_phones``
+    classes of phones and voices from them. The transformer sees their ``compressed`` principal
+    components and the prosody through one convolution. Whether somebody speaks is judged over
+    ``voice_spans``, stretches of an odd number of frames around each frame.
     """
 
     kind: Literal["mlp", "conv", "reader"] = "conv"
@@ -165,12 +158,12 @@ class SpeechEmbedderConfig:
 
     @property
     def before(self) -> int:
-        """Frames that a window's tokens are told before its first one."""
+        """Frames before the first one of a window that its tokens see."""
         return self.context + self.delay
 
     @property
     def after(self) -> int:
-        """Frames that a window's tokens are told after its last one: the look-ahead."""
+        """Frames after the last one of a window that its tokens see: the look-ahead."""
         return self.context - self.delay
 
 
@@ -190,14 +183,33 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class VariantConfig:
+    """What the paper's network is measured against, see :mod:`moda.motion.variants`.
+
+    ``cross_attention_blocks`` come between the two-stream and the one-stream blocks. A condition
+    that ``conditions`` lacks is the same for everybody, in training and in sampling.
+    """
+
+    cross_attention_blocks: int = 0
+    objective: ObjectiveName = "flow"
+    conditions: tuple[Condition, ...] = ("style", "identity", "previous_motion")
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+
+    def __post_init__(self) -> None:
+        _require_range(
+            "variant", "cross_attention_blocks", self.cross_attention_blocks, 0, MAX_BLOCKS
+        )
+        if len(set(self.conditions)) != len(self.conditions):
+            raise ConfigError(f"variant: conditions {self.conditions} name one of them twice")
+
+
+@dataclass(frozen=True)
 class MotionModelConfig:
     """Sizes of the multi-modal diffusion transformer. Lengths are in frames of 25 fps.
 
     With a ``mouth_size``, the mean of the first numbers, the mouth, is predicted from the speech at
-    once, each emotion has a constant offset of all numbers, and the flow makes what is left, but
-    for the numbers in ``unsampled``, which are left to rules.
-    ``cross_attention_blocks`` come between the two-stream and the one-stream blocks. What is not in
-    ``conditions`` is the same for everybody, in training and in sampling.
+    once. Each emotion then has a constant offset of all numbers, and the flow makes the residual.
+    The flow leaves the numbers in ``unsampled`` to rules.
     """
 
     motion_size: int
@@ -216,23 +228,19 @@ class MotionModelConfig:
     window: int = 80
     overlap: int = 16
     rope_base: float = 256.0
-    cross_attention_blocks: int = 0
-    objective: ObjectiveName = "flow"
-    conditions: tuple[Condition, ...] = ("style", "identity", "previous_motion")
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    variant: VariantConfig = field(default_factory=VariantConfig)
 
     def __post_init__(self) -> None:
         for name in ("motion_size", "hidden", "num_heads", "identity_size", "num_emotions"):
             _require_range("model", name, getattr(self, name), 1, MAX_HIDDEN)
         for name in BLOCK_COUNTS:
             _require_range("model", name, getattr(self, name), 0, MAX_BLOCKS)
-        if not any(getattr(self, name) for name in BLOCK_COUNTS):
+        counts = [getattr(self, name) for name in BLOCK_COUNTS]
+        if not any((*counts, self.variant.cross_attention_blocks)):
             raise ConfigError(
                 f"the model has no blocks; one of {', '.join(BLOCK_COUNTS)} must be 1"
             )
-        if len(set(self.conditions)) != len(self.conditions):
-            raise ConfigError(f"model: conditions {self.conditions} name one of them twice")
-        if self.autoencoder.latent_size and self.mouth_size:
+        if self.variant.autoencoder.latent_size and self.mouth_size:
             raise ConfigError(
                 f"a mean of {self.mouth_size} numbers of the mouth cannot be added to latents; "
                 "set mouth_size or the latent_size of the autoencoder to 0"
@@ -250,7 +258,7 @@ class MotionModelConfig:
                 f"unsampled numbers {self.unsampled} must be different ones of "
                 f"{self.mouth_size}..{self.motion_size - 1}"
             )
-        if self.autoencoder.latent_size and self.unsampled:
+        if self.variant.autoencoder.latent_size and self.unsampled:
             raise ConfigError("latents are of all numbers: leave unsampled empty")
         if (self.speech_embedder.kind == "reader") != (self.speech.kind == "whisper"):
             raise ConfigError(
@@ -269,7 +277,17 @@ class MotionModelConfig:
     @property
     def generated_size(self) -> int:
         """Numbers per frame that are made from noise: latents, or the motion itself."""
-        return self.autoencoder.latent_size or self.motion_size - len(self.unsampled)
+        return self.variant.autoencoder.latent_size or len(self.sampled)
+
+    @property
+    def sampled(self) -> tuple[int, ...]:
+        """Which numbers of the motion are made from noise, where it is generated as it is."""
+        return tuple(k for k in range(self.motion_size) if k not in self.unsampled)
+
+    @property
+    def block_sizes(self) -> tuple[int, int, int]:
+        """Channels, heads, and channels inside the MLP of a block."""
+        return self.hidden, self.num_heads, round(self.hidden * self.mlp_ratio)
 
     @property
     def none_emotion(self) -> int:
@@ -281,39 +299,42 @@ class MotionModelConfig:
         """Frames from the start of one window to the start of the next."""
         return self.window - self.overlap
 
+    @staticmethod
+    def upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """JSON values of this or an earlier version, which had no section for the variant."""
+        known = {item.name for item in fields(VariantConfig)}
+        variant = {key: value for key, value in values.items() if key in known}
+        if not variant:
+            return values
+        own = {key: value for key, value in values.items() if key not in known}
+        return own | {"variant": {**own.get("variant", {}), **variant}}
+
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """How motion is sampled. ``schedule``: see :mod:`moda.motion.flow`.
 
-    ``mouth_noise`` scales the starting noise of the mouth: 1 samples among all mouths that fit the
-    speech, 0 starts at the middle and comes out near their mean, which follows the speech closer.
-    ``mouth_share`` is how much of what the flow adds to the mean of the mouth is kept, and
-    ``width_share`` how much of that in those numbers that move the corners rather than the lips'
-    middle.
-    ``head_noise`` scales the starting noise of the head's pose: the less, the more of its motion is
-    the speech's. ``mouth_gain`` sets the amount of movement right, away from the closed mouth, and
-    ``head_gains`` that of the head's place (across, down, forward) and angles (pitch, yaw, roll),
-    away from rest.
+    The flow adds to the mean of the mouth. ``mouth_share`` is the part of this that is kept.
+    ``width_share`` is the part that is kept of it in numbers that move the corners of the mouth
+    rather than the middle of the lips.
+    ``head_noise`` scales the starting noise of the head's pose. Less noise lets the speech decide
+    more of the head's motion. ``head_gains`` scale the movement of the head away from rest: its
+    place (across, down, forward) and its angles (pitch, yaw, roll).
     """
 
     num_steps: int = 10
     guidance_scale: float = 1.2
     schedule: Literal["published", "uniform"] = "uniform"
     drop_last_step: bool = False
-    mouth_noise: float = 1.0
     mouth_share: float = 1.0
     width_share: float = 1.0
-    mouth_gain: float = 1.0
     head_noise: float = 1.0
     head_gains: tuple[float, ...] = (1.0,) * NUM_HEAD_GAINS
 
     def __post_init__(self) -> None:
         _require_range("sampler", "num_steps", self.num_steps, 1, 1000)
-        _require_range("sampler", "mouth_noise", self.mouth_noise, 0.0, 2.0)
         _require_range("sampler", "mouth_share", self.mouth_share, 0.0, 1.0)
         _require_range("sampler", "width_share", self.width_share, 0.0, 1.0)
-        _require_range("sampler", "mouth_gain", self.mouth_gain, 0.1, 4.0)
         _require_range("sampler", "head_noise", self.head_noise, 0.0, 2.0)
         if len(self.head_gains) != NUM_HEAD_GAINS:
             raise ConfigError(
@@ -322,6 +343,14 @@ class SamplerConfig:
         for gain in self.head_gains:
             _require_range("sampler", "head_gains", gain, 0.0, 4.0)
         _require_range("sampler", "guidance_scale", self.guidance_scale, 1.0, 100.0)
+
+    @staticmethod
+    def upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """JSON values of this or an earlier version, without two keys that are gone."""
+        for key in ("mouth_noise", "mouth_gain"):
+            if values.get(key, 1.0) != 1.0:
+                raise ConfigError(f"sampler: {key} {values[key]} is gone; it must be 1 or left out")
+        return {k: v for k, v in values.items() if k not in ("mouth_noise", "mouth_gain")}
 
 
 @dataclass(frozen=True)
@@ -333,112 +362,11 @@ class ModelConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
-        latent_size, sampler = self.motion.autoencoder.latent_size, self.sampler
-        if latent_size and (sampler.mouth_noise, sampler.mouth_share) != (1.0, 1.0):
+        if self.motion.variant.autoencoder.latent_size and self.sampler.mouth_share != 1.0:
             raise ConfigError(
-                f"latents have no mouth of their own: mouth_noise {sampler.mouth_noise} and "
-                f"mouth_share {sampler.mouth_share} must be 1 with an autoencoder"
+                f"latents have no mouth of their own: mouth_share {self.sampler.mouth_share} "
+                "must be 1 with an autoencoder"
             )
-
-
-def changed(config: C, changes: Mapping[str, Any], *, where: str = "") -> C:
-    """The configuration with some of its keys changed, in nested objects too.
-
-    Raises :class:`ConfigError` as :func:`from_dict` does.
-    """
-    return from_dict(type(config), merged(to_dict(config), changes), where=where)
-
-
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values in which ``changes`` win; objects are merged key by key, lists replaced."""
-    result = dict(values)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain JSON values (tuples become lists)."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
-
-
-def from_dict(kind: type[C], values: object, *, where: str = "") -> C:
-    """Build a configuration from JSON values.
-
-    Raises :class:`ConfigError` that names the offending key: unknown, missing, of the wrong type,
-    or out of range.
-    """
-    label = where or kind.__name__
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{label}: expected an object, got {_show(values)}")
-    assert is_dataclass(kind)
-    known = {item.name: item for item in fields(kind)}
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{label}: unknown key {key!r}; known are {', '.join(known)}")
-    for key, item in known.items():
-        has_default = item.default is not NO_DEFAULT or item.default_factory is not NO_DEFAULT
-        if key not in values and not has_default:
-            raise ConfigError(f"{label}: missing key {key!r}")
-    hints = get_type_hints(kind)
-    arguments = {
-        key: _convert(value, hints[key], f"{label}.{key}") for key, value in values.items()
-    }
-    return kind(**arguments)
-
-
-def to_json(config: Any) -> str:
-    """A configuration as readable JSON; :func:`from_json` is the inverse."""
-    return json.dumps(asdict(config), indent=2)
-
-
-def from_json(kind: type[C], text: str) -> C:
-    """Inverse of :func:`to_json`. Raises :class:`ConfigError`."""
-    try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{kind.__name__}: not JSON: {error}") from error
-    return from_dict(kind, values)
-
-
-def _convert(value: object, hint: Any, where: str) -> Any:
-    """One JSON value as the type of its field."""
-    if is_dataclass(hint):
-        return from_dict(hint, value, where=where)  # type: ignore[arg-type]
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value not in get_args(hint):
-            choices = ", ".join(map(repr, get_args(hint)))
-            raise ConfigError(f"{where}: expected one of {choices}, got {_show(value)}")
-        return value
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            _reject(value, "an object", where)
-        return dict(value)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            _reject(value, "a list", where)
-        return tuple(_convert(item, get_args(hint)[0], where) for item in value)
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            _reject(value, "a number", where)
-        if not math.isfinite(value):
-            _reject(value, "a finite number", where)
-        return float(value)
-    if type(value) is not hint:
-        _reject(value, f"of type {hint.__name__}", where)
-    return value
-
-
-def _reject(value: object, expected: str, where: str) -> NoReturn:
-    raise ConfigError(f"{where}: expected {expected}, got {_show(value)}")
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
 def _require_range(part: str, name: str, value: float, low: float, high: float) -> None:

@@ -13,7 +13,7 @@ from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import track_motion
 from moda.errors import InputError
 from moda.landmarks import Array
-from moda.motion.aligning import heard_shares
+from moda.motion.aligning import heard_probabilities
 from moda.motion.controls import scale_motion
 from moda.motion.seeding import derive_seed
 from moda.motion.speaking import speak
@@ -87,7 +87,7 @@ class EmbeddedSystem:
         )
 
     def hear_phones(self, sound: Iterable[Floats]) -> Floats:
-        return heard_shares(self.checkpoint.model, encode_speech(sound, self._features))
+        return heard_probabilities(self.checkpoint.model, encode_speech(sound, self._features))
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
         tracked = track_motion(video(), self.models, self.space)

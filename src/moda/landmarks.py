@@ -58,6 +58,9 @@ STABLE = (
 )  # fmt: skip
 """Points that speech and expression hardly move: the pose is fitted on these."""
 
+NECK_PIVOT = (0.0, 1.25, 0.6)
+"""Centre of the head's rotation in canonical units: below the chin line, inside the neck."""
+
 IDENTITY_POINTS = (
     10, 152, 234, 454, 172, 397, 1, 168, 33, 133, 362, 263, 105, 334, 61, 291, 0, 17, 129, 358, 199,
 )  # fmt: skip

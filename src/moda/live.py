@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from moda.embedded import EmbeddedSystem
-from moda.encoders.live_speech import LIVE_RATES_HZ, LiveSpeechEncoder, RateChange
+from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
 from moda.media import read_image
 from moda.motion.live_speaking import LiveSpeaker
@@ -109,6 +109,7 @@ class LiveHead:
             identity=actor.identity,
             options=self.options.speaking,
             look_ahead=self.options.look_ahead_frames,
+            remember=LiveFeatures,
         )
         self._encoder = LiveSpeechEncoder(self.options.sample_rate)
         rate = RateChange(self.options.sample_rate)

@@ -1,7 +1,7 @@
 """Phones as the lips see them: 17 classes, at 100 labels a second.
 
-Sounds that look alike are one class. Synthesisers and recognisers name their phones in IPA,
-ARPAbet or one of festival's sets; the functions here turn such names and times into labels.
+Sounds that look alike are one class. Synthesisers and recognisers name their phones in IPA or
+ARPAbet; the functions here turn such names and times into labels.
 
 Label ``k`` is the class at ``(k + 0.5) / 100`` seconds, the centre of the 10 ms hop ``k`` of
 :mod:`moda.encoders.speech`.
@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,6 @@ class Phone(IntEnum):
 
 Classes = tuple[Phone, ...]
 """What one symbol stands for: a class, two of a diphthong, none of an unknown symbol."""
-PhoneSet = Literal["arpabet", "italian", "finnish", "czech", "catalan", "russian", "indic"]
 
 
 class PhoneSegment(NamedTuple):
@@ -121,78 +120,6 @@ _ARPABET_DIPHTHONGS: dict[str, Classes] = {
     "oy": (Phone.O, Phone.I),
 }
 
-_FESTIVAL_COMMON = _table(
-    {
-        Phone.SILENCE: "pau # ## _",
-        Phone.BILABIAL: "p b m",
-        Phone.LABIODENTAL: "f v",
-        Phone.DENTAL: "T D",
-        Phone.ALVEOLAR: "t d n",
-        Phone.SIBILANT: "s z ts dz",
-        Phone.POSTALVEOLAR: "S Z tS dZ",
-        Phone.VELAR: "k g N ng J",
-        Phone.GLOTTAL: "h",
-        Phone.RHOTIC: "r rr",
-        Phone.LATERAL: "l L",
-        Phone.ROUNDED: "w u y",
-        Phone.O: "o O",
-        Phone.A: "a",
-        Phone.E: "e E",
-        Phone.I: "i j",
-        Phone.SCHWA: "ax @",
-    }
-)
-_FESTIVAL: dict[PhoneSet, dict[str, Phone]] = {
-    "italian": {"nf": Phone.LABIODENTAL},
-    "finnish": {"7": Phone.O, "@": Phone.A, "&": Phone.A},
-    "czech": _table(
-        {
-            Phone.SIBILANT: "c",
-            Phone.POSTALVEOLAR: "c~ s~ z~ dz~",
-            Phone.VELAR: "ch t~ d~ n~ n*",
-            Phone.RHOTIC: "r~ r~*",
-        }
-    ),
-    "catalan": {},
-    "russian": _table(
-        {
-            Phone.BILABIAL: "pp bb mm",
-            Phone.LABIODENTAL: "ff vv",
-            Phone.ALVEOLAR: "tt dd nn",
-            Phone.SIBILANT: "ss zz c",
-            Phone.POSTALVEOLAR: "sh zh ch sch",
-            Phone.VELAR: "kk gg h hh",
-            Phone.LATERAL: "ll",
-            Phone.ROUNDED: "uu ur",
-            Phone.O: "oo",
-            Phone.A: "aa",
-            Phone.E: "ee",
-            Phone.I: "ii y yy ay",
-            Phone.SCHWA: "ae",
-        }
-    ),
-    "indic": _table(
-        {
-            Phone.BILABIAL: "bh ph",
-            Phone.ALVEOLAR: "th dh T D N td tth ddh",
-            Phone.SIBILANT: "S",
-            Phone.POSTALVEOLAR: "sh zh ch j jh",
-            Phone.VELAR: "x kh gh",
-            Phone.RHOTIC: "R",
-            Phone.ROUNDED: "uh uw",
-            Phone.O: "oh oo",
-            Phone.A: "aa",
-            Phone.E: "eh ee",
-            Phone.I: "ih iy y",
-        }
-    ),
-}
-_FESTIVAL_PAIRS: dict[str, Classes] = {
-    "ay": (Phone.A, Phone.I),
-    "aw": (Phone.A, Phone.ROUNDED),
-    "ksh": (Phone.VELAR, Phone.POSTALVEOLAR),
-}
-
 
 def ipa_phones(symbol: str) -> Classes:
     """Classes of one IPA symbol with any marks: ``"aɪ"`` -> A, I; ``"tʃʰ"`` -> POSTALVEOLAR.
@@ -217,17 +144,6 @@ def arpabet_phones(symbol: str) -> Classes:
     if plain in _ARPABET_DIPHTHONGS:
         return _ARPABET_DIPHTHONGS[plain]
     return (_ARPABET[plain],) if plain in _ARPABET else ()
-
-
-def festival_phones(symbol: str, phone_set: PhoneSet) -> Classes:
-    """Classes of one phone of a festival voice; stress ``1`` and length ``:`` are passed over."""
-    if phone_set == "arpabet":
-        return arpabet_phones(symbol)
-    known = _FESTIVAL_COMMON | _FESTIVAL[phone_set]
-    for plain in (symbol, symbol.rstrip(":"), symbol.rstrip("1")):
-        if plain in known:
-            return (known[plain],)
-    return _FESTIVAL_PAIRS.get(symbol, ())
 
 
 def label_segments(

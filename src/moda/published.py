@@ -40,7 +40,7 @@ from moda.errors import InputError
 from moda.hub import find_model
 from moda.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET, DrivingRules
 from moda.landmarks import Array
-from moda.motion.aligning import heard_shares
+from moda.motion.aligning import heard_probabilities
 from moda.motion.controls import scale_motion
 from moda.motion.guiding import keep_mouth_only
 from moda.motion.published import (
@@ -53,7 +53,7 @@ from moda.motion.published import (
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.motion.seeding import derive_seed
 from moda.published_weights import LivePortrait, load_hubert, load_live_portrait
-from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
+from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
 from moda.system import Actor, FrameOptions, MotionAmounts, SpeakingOptions, TimedPictures
@@ -146,7 +146,7 @@ class PublishedSystem:
             yield motion if blinks else self._hold_eyes(motion, actor.rest)
 
     def hear_phones(self, sound: Iterable[Floats]) -> Floats:
-        return heard_shares(self.checkpoint.model, ())
+        return heard_probabilities(self.checkpoint.model, ())
 
     def follow(self, actor: Actor, video: TimedPictures, amounts: MotionAmounts) -> Motion:
         driving = track_implicit_motion(video, self.models, self.live_portrait.extractor)
@@ -195,13 +195,10 @@ class PublishedSystem:
         speech: Iterator[Speech],
         options: SpeakingOptions,
     ) -> Iterator[Motion]:
-        sampling = sampling_options(self.space, self.checkpoint.config.sampler)
+        sampler = self.checkpoint.config.sampler
         if self.compat == "reference":
-            sampling |= {"num_steps": 10, "schedule": "published", "drop_last_step": False}
-        if options.num_steps is not None:
-            sampling["num_steps"] = options.num_steps
-        if options.guidance_scale is not None:
-            sampling["guidance_scale"] = options.guidance_scale
+            sampler = replace(sampler, num_steps=10, schedule="published", drop_last_step=False)
+        sampling = sampling_options(self.space, sampler, options)
         return sample_motion(
             self.checkpoint.model,
             self.space,
@@ -246,10 +243,7 @@ def load_published_system(
     if compat not in (None, *get_args(Compat)):
         raise InputError(f"unknown compat {compat!r}; the only one is reference")
     live_portrait = load_live_portrait(find_model("liveportrait"), device)
-    if device == "cpu" and precision == "float32":
-        accelerate_for_cpu(live_portrait.networks)
-    else:
-        live_portrait.networks.optimise()
+    optimise(live_portrait.networks, cast("Precision", precision))
     return PublishedSystem(
         checkpoint,
         FaceModels(device),

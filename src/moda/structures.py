@@ -220,6 +220,28 @@ class HeardFrame(NamedTuple):
     """(H,) whether each hop of the frame is loud enough for speech"""
 
 
+class RecentSpeech(NamedTuple):
+    """The last N frames that were heard, each as well as it is known by now."""
+
+    features: Floats  # (N, F), zeros before the first frame
+    loudness: Floats  # (N,) nats
+    activity: Floats  # (N,) in 0..1
+    num_pending: int
+    """Frames at the end whose tokens are not known yet, and 0 in the features"""
+
+
+class SpeechMemory(Protocol):
+    """Hears sound frame by frame and remembers the last frames."""
+
+    def hear(self, frame: HeardFrame) -> RecentSpeech:
+        """Take the next frame."""
+        ...
+
+    def forget(self, num_frames: int) -> None:
+        """The last frames were silence."""
+        ...
+
+
 class EmotionAt(NamedTuple):
     """From this time on, this emotion."""
 

@@ -16,7 +16,6 @@ from moda.encoders.live_speech import (
     LiveFeatures,
     LiveSpeechEncoder,
     RateChange,
-    RecentSpeech,
     live_features,
     silent_frame,
 )
@@ -25,7 +24,7 @@ from moda.encoders.speech import SAMPLES_PER_FRAME, encode_speech, prosody
 from moda.encoders.whisper import load_speech_encoder
 from moda.errors import InputError
 from moda.media import AudioReader
-from moda.structures import Floats, HeardFrame
+from moda.structures import Floats, HeardFrame, RecentSpeech
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.wav"
 

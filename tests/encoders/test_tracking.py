@@ -82,7 +82,8 @@ def test_translation_is_that_of_the_neck(space: MotionSpace) -> None:
     rotation = rotation_from_euler(0.0, 5.0, 0.0)
     rotations = np.stack([np.eye(3), np.eye(3), rotation])
     scales = np.full(3, 100.0)
-    about_neck = 100.0 * (NECK_PIVOT - rotation @ NECK_PIVOT)
+    pivot = np.array(NECK_PIVOT)
+    about_neck = 100.0 * (pivot - rotation @ pivot)
     translations = np.stack([np.zeros(3), np.zeros(3), about_neck])
     pose = relative_pose(scales, rotations, translations)
     np.testing.assert_allclose(pose[2, 1:4], 0.0, atol=1e-9)  # a turn about the neck moves nothing

@@ -63,6 +63,6 @@ def tiny_checkpoint(*, knows_phones: bool = True, has_mean: bool = True) -> Chec
         speech_embedder=embedder,
         mouth_size=16 if has_mean else 0,
     )
-    sampler = SamplerConfig(num_steps=1, guidance_scale=1.0, mouth_gain=0.5)
+    sampler = SamplerConfig(num_steps=1, guidance_scale=1.0, head_noise=0.5)
     model = MotionTransformer(config).eval()
     return Checkpoint(model, space, ModelConfig("tiny", config, sampler), {})

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from moda.checkpoints import load_motion_space
-from moda.encoders.face import FaceModels
-from moda.errors import FaceError, InputError
+from moda.errors import InputError
 from moda.evaluation.emotions import (
-    emotion_effects,
     eye_opening,
     gap_spread,
     landmark_effects,
@@ -23,7 +21,6 @@ from moda.landmarks import (
     Array,
     rotation_from_euler,
 )
-from moda.media import read_image
 from moda.structures import EmotionAt
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
@@ -104,15 +101,6 @@ def test_opening_of_eyes_does_not_depend_on_size_or_roll(face: Array) -> None:
 def test_empty_tracks_are_refused(face: Array) -> None:
     with pytest.raises(InputError, match="at least one"):
         landmark_effects(track(face), track(face)[:0])
-
-
-def test_pictures_are_tracked() -> None:
-    models = FaceModels()
-    picture = read_image(PORTRAIT)
-    effects = emotion_effects([picture] * 2, [picture] * 3, models)
-    assert max(abs(value) for value in effects.values()) < 0.5  # the tracker trembles at first
-    with pytest.raises(FaceError, match="fewer than 2"):
-        emotion_effects([picture] * 2, [np.zeros_like(picture)] * 2, models)
 
 
 class TestSchedule:

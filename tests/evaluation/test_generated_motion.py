@@ -11,7 +11,7 @@ from scipy.linalg import sqrtm
 
 from evaluation.made_clips import made_clip, tiny_checkpoint
 from moda.checkpoints import Checkpoint
-from moda.config import AutoencoderConfig, ModelConfig, SamplerConfig
+from moda.config import AutoencoderConfig, ModelConfig, SamplerConfig, VariantConfig
 from moda.data.dataset import TrainingClip, WindowSampler, build_clips
 from moda.evaluation.generated_motion import (
     FEATURE_FRAMES,
@@ -29,6 +29,8 @@ from moda.evaluation.generated_motion import (
 from moda.evaluation.hearing import Hearing, hearing_report
 from moda.evaluation.metrics import frechet_distance, jitter
 from moda.motion.model import MotionTransformer
+from moda.motion.variants.autoencoder import MotionAutoencoder
+from moda.motion.variants.building import build_model
 from moda.structures import Motion, MotionSpace
 
 
@@ -166,8 +168,8 @@ def test_generation_is_told_the_emotion(checkpoint: Checkpoint, clips: list[Trai
 def zero_error(objective: str) -> Denoising:
     """Denoising figures of a model whose answer is 0."""
     tiny = tiny_checkpoint(has_mean=False)
-    motion = replace(tiny.config.motion, objective=objective)
-    model = MotionTransformer(motion).eval()
+    motion = replace(tiny.config.motion, variant=VariantConfig(objective=objective))
+    model = build_model(motion).eval()
     prepared = [made_clip(f"speaker{seed}", seed) for seed in range(2)]
     clips = build_clips(prepared, tiny.space, versions=0, in_sync="*")
     for clip in clips:
@@ -240,14 +242,14 @@ def test_hearing_is_wrong_over_right() -> None:
 
 def test_latents_have_no_error_of_the_mouth(clips: list[TrainingClip]) -> None:
     tiny = tiny_checkpoint(has_mean=False)
-    motion = replace(tiny.config.motion, autoencoder=AutoencoderConfig(4, 8))
-    model = MotionTransformer(motion).eval()
+    motion = replace(tiny.config.motion, variant=VariantConfig(autoencoder=AutoencoderConfig(4, 8)))
+    model = build_model(motion).eval()
     latent = tiny._replace(model=model, config=ModelConfig("latent", motion, SamplerConfig()))
     found = measure_denoising(latent, clips)
     assert found.objective_loss > 0.0
     assert np.isnan(found.mouth)
     assert np.isnan(found.rest)
-    assert model.autoencoder is not None
-    shares = measure_reconstruction(model.autoencoder, clips, tiny.space)
+    assert isinstance(model.representation, MotionAutoencoder)
+    shares = measure_reconstruction(model.representation, clips, tiny.space)
     assert set(shares) == {"lip_gap", "lip_width", "mouth", "pose"}
     assert shares["mouth"] < 0.5, "an untrained autoencoder keeps little"

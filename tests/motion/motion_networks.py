@@ -12,6 +12,7 @@ from moda.checkpoints import load_motion_space
 from moda.config import MotionModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
+from moda.motion.variants.building import build_model
 from moda.phones import Phone
 from moda.structures import MotionSpace
 
@@ -118,7 +119,7 @@ def small_model(
     config: MotionModelConfig | None = None,
 ) -> MotionTransformer:
     """A small network in which nothing is at its zero start."""
-    model = MotionTransformer(config or small_config(kind))
+    model = build_model(config or small_config(kind))
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         numbers = torch.randn(weight.shape, generator=generator)

@@ -12,7 +12,7 @@ from moda.encoders.speech import encode_speech
 from moda.errors import InputError
 from moda.media import AudioReader
 from moda.motion import aligning
-from moda.motion.aligning import align_phones, best_path, heard_shares
+from moda.motion.aligning import align_phones, best_path, heard_probabilities
 from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis import Espeak, espeak_is_installed, synthesise
 
@@ -82,7 +82,7 @@ class TestAlign:
         assert times == [("BILABIAL", 0.2, 0.28), ("A", 0.28, 0.5), ("SIBILANT", 0.66, 0.8)]
         silences = [s for s in aligned.segments if s.phones == (Phone.SILENCE,)]
         assert [(s.start_seconds, s.end_seconds) for s in silences] == [(0.0, 0.2), (0.5, 0.66)]
-        assert aligned.mean_share == pytest.approx(0.9, abs=0.01)
+        assert aligned.mean_probability == pytest.approx(0.9, abs=0.01)
 
     def test_what_does_not_fit(self) -> None:
         shares = shares_of((Phone.A, 20), (Phone.I, 20))
@@ -101,7 +101,7 @@ def test_synthesised_speech_with_known_times(tmp_path) -> None:
     text = "My mother baked plum pie for Bob. She was sure the sugar should stay there."
     usual = synthesise(text, tmp_path / "a.wav", synthesiser=Espeak())
     other = synthesise(text, tmp_path / "b.wav", synthesiser=Espeak(), voice="f2", rate=0.85)
-    shares = heard_shares(model, encode_speech(AudioReader(other.path)))
+    shares = heard_probabilities(model, encode_speech(AudioReader(other.path)))
     starts = [word.start_seconds for word in usual.words]
     aligned = align_phones(shares, usual.phones, starts)
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from moda.motion import diffusion
 from moda.motion.flow import uniform_schedule
-from moda.motion.objectives import OBJECTIVES, Objective
+from moda.motion.generation import Objective
+from moda.motion.variants import diffusion
+from moda.motion.variants.objectives import OBJECTIVES
 
 MEAN, STD = 1.5, 0.4
 

@@ -10,8 +10,8 @@ import torch
 
 from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.config import preset
-from moda.encoders.live_speech import LiveSpeechEncoder, RecentSpeech, silent_frame
-from moda.encoders.speech import encode_speech
+from moda.encoders.live_speech import LiveFeatures, LiveSpeechEncoder, silent_frame
+from moda.encoders.speech import HANGOVER_HOPS, encode_speech, spread_activity
 from moda.errors import InputError
 from moda.evaluation.metrics import lagged_correlation
 from moda.media import AudioReader
@@ -24,7 +24,7 @@ from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
-from moda.structures import Floats, HeardFrame, Motion, Speech
+from moda.structures import Floats, HeardFrame, Motion, RecentSpeech, Speech
 from moda.system import SpeakingOptions
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.wav"
@@ -59,6 +59,7 @@ def make_speaker(tiny: Checkpoint, look_ahead: int = 6, seed: int = 0) -> LiveSp
         identity=mean_identity(tiny.space),
         options=SpeakingOptions(seed=seed),
         look_ahead=look_ahead,
+        remember=LiveFeatures,
     )
 
 
@@ -79,8 +80,8 @@ def test_with_all_the_future_the_mouth_is_exactly_that_of_the_recording(
     told = []
     for end in range(listener.num_frames + 1, len(features) + 1):
         last = slice(end - listener.num_frames, end)
-        recent = RecentSpeech(features[last], loudness[last], 0)
-        told.append(listener.judge(recent, np.ones(4, np.bool_)))
+        recent = RecentSpeech(features[last], loudness[last], np.ones_like(loudness[last]), 0)
+        told.append(listener.judge(recent))
     mouths = tiny.space.denormalize(np.stack([frame.mouth for frame in told[ahead:]]))
     expected = predicted_mean(
         tiny.model, tiny.space, whole.features, identity=mean_identity(tiny.space)
@@ -104,15 +105,19 @@ def test_activity_follows_the_whole_recordings_and_pauses_end_in_time() -> None:
     listener, ahead = LiveListener(model, 6), 6
     pattern = [0] * 20 + [1] * 20 + [0] * 12 + [1] * 20 + [0] * 60
     quiet = np.zeros((listener.num_frames, model.config.speech.size), np.float32)
-    recent = RecentSpeech(quiet, np.zeros(len(quiet), np.float32), 0)
-    told = [listener.judge(recent, np.full(4, bool(loud))) for loud in pattern]
-    activity = [float(frame.speech.activity[0]) for frame in told][ahead:]
-    spoken_from = activity.index(1.0)
+    loudness = np.zeros(len(quiet), np.float32)
+    told = []
+    for end in range(1, len(pattern) + 1):
+        hops = np.repeat([0] * len(quiet) + pattern[:end], 4).astype(np.bool_)
+        activity = spread_activity(np.pad(hops, (HANGOVER_HOPS, 0)))[-len(quiet) :]
+        told.append(listener.judge(RecentSpeech(quiet, loudness, activity, 0)))
+    judged = [float(frame.speech.activity[0]) for frame in told][ahead:]
+    spoken_from = judged.index(1.0)
     assert 16 <= spoken_from <= 18  # loudness reaches 3.5 frames ahead
-    assert all(activity[spoken_from:72])  # the short pause is none
+    assert all(judged[spoken_from:72])  # the short pause is none
     end = 72 + 2 + 15 - ahead  # hangover, and the time after which a pause is a long one
-    assert not any(activity[end + 2 :])
-    assert activity[end - 2] == 1.0
+    assert not any(judged[end + 2 :])
+    assert judged[end - 2] == 1.0
 
 
 def test_lips_follow_the_offline_ones_with_a_look_ahead_of_a_quarter_second(

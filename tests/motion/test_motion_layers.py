@@ -14,7 +14,6 @@ from torch import nn
 
 from moda.motion.layers import (
     JointBlock,
-    SpeechConv,
     attend,
     gelu_,
     no_positions,
@@ -24,6 +23,7 @@ from moda.motion.layers import (
     time_frequencies,
 )
 from moda.motion.model import MotionTransformer
+from moda.motion.speech_embedder import SpeechConv
 
 CPU = torch.device("cpu")
 Array = NDArray[np.float64]
@@ -119,7 +119,7 @@ def test_four_stream_block_is_the_described_one(model: MotionTransformer) -> Non
     emotion, identity = torch.randn(2, 1, 1, hidden, generator=generator)
     condition = torch.randn(1, hidden, generator=generator)
     turns, bias = model._positions(num_frames, 1, CPU)[1:]
-    rows = block.modulation_rows(condition)
+    rows = block.modulations(condition)
     found = block([motion, speech, emotion, identity], rows, turns, bias)
     copies = [array(part[0]).repeat(num_frames, axis=0) for part in (emotion, identity)]
     frames = [*range(num_frames), *range(num_frames), *[None] * (2 * num_frames)]
@@ -140,7 +140,7 @@ def test_one_stream_block_is_the_described_one(model: MotionTransformer) -> None
     tokens = torch.randn(1, 8, hidden, generator=generator)
     condition = torch.randn(1, hidden, generator=generator)
     single = rotary_positions(4, hidden // 2, base, device=CPU)
-    rows = block.modulation_rows(condition)
+    rows = block.modulations(condition)
     found = block(tokens, rows, torch.cat((single, single)))
 
     z = array(tokens[0])

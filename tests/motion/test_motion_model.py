@@ -181,7 +181,7 @@ def test_training_starts_at_zero_velocity_and_reaches_every_weight(
         )
         names = ("noisy_motion", "previous_motion", "timestep")
         out = model(*(given[name] for name in names), conditions)
-        error = model.decode(out - given["noisy_motion"].flip(1)) + conditions.mean
+        error = model.representation.decode(out - given["noisy_motion"].flip(1)) + conditions.mean
         error.square().mean().backward()
         optimiser.step()
     untouched = {
@@ -209,17 +209,17 @@ def test_any_number_of_blocks(counts: tuple[int, int, int]) -> None:
 def test_what_is_not_sampled_is_zero_and_the_rest_comes_back() -> None:
     model = small_model("reader")
     motion = torch.randn(2, 5, SPACE.size, generator=torch.Generator().manual_seed(1))
-    part = model.sampled_part(motion)
+    part = model.representation.encode(motion)
     kept = [0, 1, 2, 3, 5, 6, 7, 9]
     assert model.config.unsampled == (4, 8)
     assert torch.equal(part, motion[:, :, kept])
-    whole = model.decode(part)
+    whole = model.representation.decode(part)
     assert torch.equal(whole[:, :, kept], motion[:, :, kept])
     assert not whole[:, :, [4, 8]].any()
-    assert torch.equal(model.sampled_part(whole), part)
+    assert torch.equal(model.representation.encode(whole), part)
     plain = small_model()
-    assert torch.equal(plain.sampled_part(motion), motion)
-    assert torch.equal(plain.decode(motion), motion)
+    assert torch.equal(plain.representation.encode(motion), motion)
+    assert torch.equal(plain.representation.decode(motion), motion)
 
 
 @torch.inference_mode()

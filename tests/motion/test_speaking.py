@@ -25,7 +25,7 @@ from moda.system import MotionAmounts, SpeakingOptions
 
 NUM_FRAMES = 170
 """Three windows."""
-SAMPLER = SamplerConfig(num_steps=2, guidance_scale=1.5, mouth_noise=0.5, mouth_gain=0.8)
+SAMPLER = SamplerConfig(num_steps=2, guidance_scale=1.5, mouth_share=0.8, head_noise=0.5)
 SEGMENTS = (
     PhoneSegment("a", 0.4, 2.0, (Phone.A,)),
     PhoneSegment("p", 2.0, 2.4, (Phone.BILABIAL,)),

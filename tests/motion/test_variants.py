@@ -13,30 +13,37 @@ from motion_networks import READER, SPACE, TOKENS, small_config, small_model
 from torch import Tensor
 
 from moda.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
-from moda.config import AutoencoderConfig, ModelConfig, MotionModelConfig, SamplerConfig
-from moda.motion.autoencoder import REACH, MotionAutoencoder
-from moda.motion.cross_attention import CrossAttentionBlock
+from moda.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    MotionModelConfig,
+    SamplerConfig,
+    VariantConfig,
+)
 from moda.motion.layers import rotary_positions
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_motion
+from moda.motion.variants.autoencoder import REACH, MotionAutoencoder
+from moda.motion.variants.building import upgraded_weights
+from moda.motion.variants.cross_attention import CrossAttentionBlock
 from moda.structures import EmotionAt, Speech, Style
 
 NO_BLOCKS = {
     "four_stream_blocks": 0,
     "two_stream_blocks": 0,
     "one_stream_blocks": 0,
-    "cross_attention_blocks": 0,
 }
+CROSS_ATTENTION = {"variant": VariantConfig(cross_attention_blocks=2)}
 VARIANTS: dict[str, dict[str, Any]] = {
     "one stream": NO_BLOCKS | {"one_stream_blocks": 2},
     "two streams": NO_BLOCKS | {"two_stream_blocks": 2},
     "four streams": NO_BLOCKS | {"four_stream_blocks": 1},
-    "cross-attention": NO_BLOCKS | {"cross_attention_blocks": 2},
-    "all": {"cross_attention_blocks": 1},
-    "diffusion": {"objective": "diffusion"},
-    "diffusion of velocity": {"objective": "v_diffusion"},
-    "latents": {"mouth_size": 0, "autoencoder": AutoencoderConfig(latent_size=4, width=8)},
-    "no conditions": {"conditions": ()},
+    "cross-attention": NO_BLOCKS | CROSS_ATTENTION,
+    "all": CROSS_ATTENTION,
+    "diffusion": {"variant": VariantConfig(objective="diffusion")},
+    "diffusion of velocity": {"variant": VariantConfig(objective="v_diffusion")},
+    "latents": {"mouth_size": 0, "variant": VariantConfig(autoencoder=AutoencoderConfig(4, 8))},
+    "no conditions": {"variant": VariantConfig(conditions=())},
     "reader": {"speech": TOKENS, "speech_embedder": READER, "unsampled": (4, 8)},
 }
 
@@ -108,10 +115,11 @@ def test_shortcuts_do_not_change_a_variant(name: str) -> None:
     ],
 )
 def test_what_is_no_condition_changes_nothing(condition: str, changes: dict[str, Any]) -> None:
-    every = small_config().conditions
+    every = VariantConfig().conditions
     left = tuple(name for name in every if name != condition)
     told, untold = (
-        small_model(config=replace(small_config(), conditions=names)) for names in (every, left)
+        small_model(config=replace(small_config(), variant=VariantConfig(conditions=names)))
+        for names in (every, left)
     )
     assert np.abs(sample(told) - sample(told, **changes)).max() > 1e-3
     np.testing.assert_array_equal(sample(untold), sample(untold, **changes))
@@ -130,8 +138,8 @@ def test_cross_attention_against_torch() -> None:
             head.linear.bias[gate * hidden : (gate + 1) * hidden] = 1.0
     motion, conditions = torch.randn(1, frames, hidden), torch.randn(1, others, hidden)
     still = torch.ones(frames + others, hidden // heads // 2, dtype=torch.complex64)
-    rows = block.modulation_rows(torch.zeros(1, hidden))
-    found, same = block([motion, conditions], rows, still)
+    modulations = block.modulations(torch.zeros(1, hidden))
+    found, same = block([motion, conditions], modulations, still)
     assert same is conditions
 
     def unit(tokens: Tensor) -> Tensor:
@@ -156,9 +164,9 @@ def test_cross_attention_against_torch() -> None:
     expected = expected + stream.mlp(unit(expected))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
-    turned = torch.cat([rotary_positions(n, hidden // heads, 256.0, device=torch.device("cpu"))
+    rope = torch.cat([rotary_positions(n, hidden // heads, 256.0, device=torch.device("cpu"))
                         for n in (frames, others)])  # fmt: skip
-    assert (block([motion, conditions], rows, turned)[0] - found).abs().max() > 1e-3
+    assert (block([motion, conditions], modulations, rope)[0] - found).abs().max() > 1e-3
 
 
 def test_every_weight_of_cross_attention_learns() -> None:
@@ -175,7 +183,7 @@ def test_every_weight_of_cross_attention_learns() -> None:
         torch.tensor([10.0, 900.0]),
         conditions,
     ).square().mean().backward()
-    for name, weight in model.cross_attention_blocks.named_parameters():
+    for name, weight in model.two_stream_blocks.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().max() > 0, name
 
@@ -185,9 +193,9 @@ def test_latents_have_the_statistics_that_were_measured() -> None:
     torch.manual_seed(0)
     autoencoder = MotionAutoencoder(6, AutoencoderConfig(latent_size=3, width=8)).eval()
     motion = torch.randn(4, 50, 6)
-    raw = autoencoder.encode(motion).mean
+    raw = autoencoder.posterior(motion).mean
     autoencoder.set_statistics(raw.flatten(0, 1))
-    latents = autoencoder.latents(motion)
+    latents = autoencoder.encode(motion)
     torch.testing.assert_close(latents.mean((0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(latents.std((0, 1)), torch.ones(3), atol=1e-2, rtol=0)
     torch.testing.assert_close(autoencoder.decode(latents), autoencoder.decode_raw(raw))
@@ -200,8 +208,23 @@ def test_latents_depend_on_near_frames_only() -> None:
     motion = torch.randn(1, 40, 6)
     changed = motion.clone()
     changed[:, 20] += 1.0
-    differs = (autoencoder.latents(changed) - autoencoder.latents(motion)).abs().amax((0, 2)) > 1e-6
+    differs = (autoencoder.encode(changed) - autoencoder.encode(motion)).abs().amax((0, 2)) > 1e-6
     assert differs.nonzero().ravel().tolist() == list(range(20 - REACH, 21 + REACH))
+
+
+@pytest.mark.parametrize("name", ["all", "latents"])
+def test_weights_are_read_under_their_names_of_earlier_versions(name: str) -> None:
+    model = variant(name)
+    weights = model.state_dict()
+    renamed = {"two_stream_blocks.1.": "cross_attention_blocks.0.", "two_stream_blocks.2.":
+               "cross_attention_blocks.1.", "representation.": "autoencoder."}  # fmt: skip
+    earlier = {}
+    for key, value in weights.items():
+        new = next((new for new in renamed if key.startswith(new)), "")
+        earlier[renamed.get(new, "") + key.removeprefix(new)] = value
+    assert len(earlier.keys() - weights.keys()) > 10
+    assert upgraded_weights(model.config, earlier).keys() == weights.keys()
+    assert upgraded_weights(model.config, weights).keys() == weights.keys()
 
 
 def test_a_latent_model_in_the_mesh_space_keeps_its_way_of_sampling(tmp_path: Path) -> None:
@@ -210,8 +233,8 @@ def test_a_latent_model_in_the_mesh_space_keeps_its_way_of_sampling(tmp_path: Pa
         small_config(),
         motion_size=space.size,
         mouth_size=0,
-        autoencoder=AutoencoderConfig(latent_size=4, width=8),
+        variant=VariantConfig(autoencoder=AutoencoderConfig(latent_size=4, width=8)),
     )
-    whole = ModelConfig("latent", config, SamplerConfig(num_steps=3, mouth_gain=1.2))
+    whole = ModelConfig("latent", config, SamplerConfig(num_steps=3, head_noise=0.5))
     save_checkpoint(tmp_path / "m.safetensors", small_model(config=config), space, config=whole)
     assert load_checkpoint(tmp_path / "m.safetensors").config == whole

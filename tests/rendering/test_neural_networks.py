@@ -15,8 +15,11 @@ from torch.nn import functional as F
 
 from moda.errors import CheckpointError
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
+from moda.rendering.neural.cpu.generator import CpuGenerator
+from moda.rendering.neural.cpu.warping import CpuWarping
 from moda.rendering.neural.generator import SpadeBlock, SpadeGenerator, resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.warping import (
     SingleChannelConvolution,
     Warped,
@@ -288,8 +291,8 @@ def test_frames_of_a_batch_are_independent() -> None:
 def test_optimised_small_networks_are_the_same_to_the_last_digit() -> None:
     """In float64, so that a tap lost at a border cannot hide; odd sizes, two frames."""
     plain, optimised = small_networks(), small_networks()
-    optimised.optimise()
-    optimised.optimise()  # nothing is left to do
+    optimise(optimised, "bfloat16")
+    optimise(optimised, "bfloat16")  # nothing is left to do
     picture = torch.rand(1, 3, 64, 32, dtype=torch.float64)
     source, driving = torch.rand(3, 21, 3, dtype=torch.float64).sub(0.5).split((1, 2))
     frames = []
@@ -303,6 +306,15 @@ def test_optimised_small_networks_are_the_same_to_the_last_digit() -> None:
     assert len(norms) == SMALL.num_residual_blocks
 
 
+def test_a_cpu_in_float32_gets_its_own_networks_and_nothing_else_does() -> None:
+    fast, merged = small_networks().float(), small_networks().float()
+    optimise(fast)
+    optimise(merged, "bfloat16")
+    assert isinstance(fast.generator, CpuGenerator)
+    assert isinstance(fast.warping, CpuWarping)
+    assert isinstance(merged.generator, SpadeGenerator)
+
+
 def test_optimised_networks_at_full_size(
     networks: RenderingNetworks,
     source: WarpSource,
@@ -311,7 +323,7 @@ def test_optimised_networks_at_full_size(
     golden: Arrays,
 ) -> None:
     optimised = deepcopy(networks)
-    optimised.optimise()
+    optimise(optimised, "bfloat16")
     driving = golden["kp_driving"][1:]
     prepared = optimised.warping.prepare(optimised.appearance(recorded_picture()), source.keypoints)
     assert distance(prepared.appearance, source.appearance) < LIMIT

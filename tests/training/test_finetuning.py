@@ -25,13 +25,20 @@ from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_motion
 from moda.published_weights import load_published_space
 from moda.structures import Speech, Style
-from moda.training.loop import TrainingOptions
+from moda.training.options import TrainingOptions
 from moda.training.preview import PreviewOptions
-from moda.training.recipe import Recipe, read_recipe, train
-from moda.training.run_log import read_log
+from moda.training.recipe import Recipe, read_recipe
+from moda.training.run import train
 from moda.training.stages import EXPERT_FILE
 from moda.training.sync_expert import ExpertOptions
-from small_runs import mesh_config, neural_clip, neural_config, reader_config, write_prepared
+from small_runs import (
+    mesh_config,
+    neural_clip,
+    neural_config,
+    read_log,
+    reader_config,
+    write_prepared,
+)
 
 FAST = TrainingOptions(
     speech_steps=0,

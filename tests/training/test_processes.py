@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from moda.errors import InputError, MissingExtraError
-from moda.training.loop import Trainer, TrainingOptions
+from moda.training.loop import Trainer
+from moda.training.options import TrainingOptions
 from moda.training.processes import OneProcess, join_processes
-from moda.training.run_log import read_log
-from small_runs import mesh_trainer, run_logged, start
+from small_runs import mesh_trainer, read_log, run_logged, start
 
 OPTIONS = TrainingOptions(
     speech_steps=3,

@@ -11,7 +11,7 @@ import pytest
 from moda.config import SamplerConfig
 from moda.errors import CheckpointError, InputError
 from moda.published_weights import load_published_space
-from moda.training.loop import TrainingOptions
+from moda.training.options import TrainingOptions
 from moda.training.preview import PreviewOptions
 from moda.training.recipe import Recipe
 from moda.training.run_folder import RUN_FILE, claim_folder
@@ -37,9 +37,7 @@ def run(recipe: Recipe, tmp_path: Path) -> Path:
 
 def test_the_same_run_goes_on(recipe: Recipe, run: Path, tmp_path: Path) -> None:
     """Also with other records, previews and sampling, and from another place."""
-    options = replace(
-        recipe.options, checkpoint_every=1, keep_checkpoints=9, log_every=7, accumulation=2
-    )
+    options = replace(recipe.options, checkpoint_every=1, log_every=7, accumulation=2)
     other = replace(
         recipe,
         options=options,

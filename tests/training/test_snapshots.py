@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from moda.errors import CheckpointError, OutputError
-from moda.training.run_log import RunLog, read_log
+from moda.training.run_log import RunLog
 from moda.training.snapshots import Snapshots
+from small_runs import read_log
 
 
 def test_the_last_ones_are_kept(tmp_path: Path) -> None:

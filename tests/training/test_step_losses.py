@@ -11,13 +11,13 @@ from torch import nn
 
 from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
+from moda.motion.generation import SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD
 from moda.motion.model import MotionTransformer
-from moda.motion.objectives import SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD
 from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns
-from moda.training.loop import TrainingOptions
 from moda.training.losses import SMOOTHNESS_WEIGHT
+from moda.training.options import TrainingOptions
 from moda.training.step_losses import StepLosses
 from moda.training.sync_network import REACH, SyncConfig, SyncExpert, gated_sync_loss
 from small_runs import neural_config

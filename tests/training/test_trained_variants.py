@@ -20,18 +20,20 @@ from moda.checkpoints import (
     save_checkpoint,
     save_motion_space,
 )
-from moda.config import AutoencoderConfig, ModelConfig, changed, merged, preset
+from moda.config import AutoencoderConfig, ModelConfig, preset
 from moda.data.dataset import WindowSampler, build_clips
 from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.errors import ConfigError, InputError
-from moda.motion.autoencoder import MotionAutoencoder
-from moda.motion.model import MotionTransformer
+from moda.motion.variants.autoencoder import MotionAutoencoder
+from moda.motion.variants.building import build_model
 from moda.pipeline import TalkingHead
+from moda.strict_json import changed, merged
 from moda.structures import MotionSpace
 from moda.training.autoencoding import AutoencoderOptions, divergence, train_autoencoder
 from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, latent_loss
-from moda.training.recipe import read_recipe, train
+from moda.training.recipe import read_recipe
+from moda.training.run import train
 from moda.training.stages import TrainingData
 from small_runs import write_prepared
 
@@ -86,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_prepared(folder / "prepared", clip)
     torch.manual_seed(0)
     motion = changed(preset("moda-tiny").motion, NETWORK | {"hidden": 128})
-    model = MotionTransformer(motion).eval()
+    model = build_model(motion).eval()
     config = ModelConfig("source", motion)
     save_checkpoint(folder / "source.safetensors", model, load_motion_space(), config=config)
     return folder
@@ -129,7 +131,7 @@ def test_every_variant_is_trained_saved_and_talks(
     result = train(recipe, folder, tmp_path / "run", data=data)
     loaded = load_checkpoint(result)
     assert loaded.config == recipe.config
-    start = MotionTransformer(recipe.config.motion).final_layer.linear.weight
+    start = build_model(recipe.config.motion).final_layer.linear.weight
     assert not torch.equal(loaded.model.final_layer.linear.weight, start), "something was learned"
 
     speech = write_wav(tmp_path / "speech.wav", tone(0.2, 16_000), 16_000)
@@ -246,7 +248,7 @@ def test_the_autoencoder_learns_motion_of_two_waves(data: TrainingData) -> None:
     loss = train_autoencoder(autoencoder, windows, metric, options)
     batch = windows.batch(8, 24)
     motion = torch.from_numpy(batch.motion)
-    latents = autoencoder.latents(motion)
+    latents = autoencoder.encode(motion)
     share = (autoencoder.decode(latents) - motion).square().mean() / motion.var()
     assert share < 0.1
     assert loss < 0.2 * float(metric.flow_loss(motion, torch.from_numpy(batch.weight)))

@@ -197,20 +197,6 @@ class FaceModels:
         self._person = _load_network("person_mask.onnx", device)
         self._anchors = _detector_anchors()
 
-    def detect(self, image: Picture, *, search: Search = "whole") -> list[FaceDetection]:
-        """Faces of a picture (H, W, 3), surest first; unconfirmed, see :meth:`find_faces`."""
-        found: list[FaceDetection] = []
-        for detections in self._search(image, search):
-            found += detections
-            if found and search == "first":
-                break
-        kept: list[FaceDetection] = []
-        for detection in sorted(found, key=lambda detection: -detection.score):
-            others = np.array([other.box for other in kept]).reshape(-1, 4)
-            if (_overlap(detection.box, others) < OVERLAP_THRESHOLD).all():
-                kept.append(detection)
-        return kept
-
     def landmarks(self, image: Picture, region: FaceRegion) -> FaceLandmarks | None:
         """Landmarks of the face in a region; None if the network sees no face there."""
         crop = sample_region(image, region, MESH_SIZE_PX, border=cv2.BORDER_REPLICATE)

@@ -8,14 +8,13 @@ spectrum start from what is usual, because nothing has been heard, and are learn
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from moda.config import NUM_PROSODY
 from moda.encoders import prosody as pitch
 from moda.encoders.speech import (
     FLOOR_NATS,
+    HANGOVER_HOPS,
     HOP,
     HOPS_PER_FRAME,
     MEAN_SPECTRUM_NATS,
@@ -26,22 +25,23 @@ from moda.encoders.speech import (
     LevelTracker,
     log_mel,
     prosody,
+    spread_activity,
 )
 from moda.encoders.whisper import load_speech_encoder
 from moda.errors import InputError
-from moda.structures import FRAMES_PER_SECOND, Floats, HeardFrame
+from moda.structures import FRAMES_PER_SECOND, Floats, HeardFrame, RecentSpeech
 
 LIVE_RATES_HZ = (16_000, 24_000, 48_000)
 """Sample rates at which sound may arrive: 25 frames and 16 kHz come out even."""
 FILTER_REACH = 16
 """Samples at 16 kHz that the change of rate looks at on either side: 1 ms."""
 FRAME_BEGIN = (WINDOW - HOP) // 2
-"""Samples before a frame that its first spectrum is told."""
+"""Samples before a frame that its first spectrum needs."""
 LEAD_SAMPLES = FRAME_BEGIN + FILTER_REACH
-"""Samples at 16 kHz beyond the end of a frame that its loudness is told: 8.5 ms."""
+"""Samples at 16 kHz beyond the end of a frame that its loudness needs: 8.5 ms."""
 
 WINDOW_FRAMES = 50
-"""Of sound that the pretrained encoder is told at once: 2 s."""
+"""Of sound that the pretrained encoder hears at once: 2 s."""
 REFRESH_FRAMES = 3
 """The pretrained encoder is asked this often; no look-ahead may be shorter."""
 REFRESHED_FRAMES = 12
@@ -95,7 +95,7 @@ class LiveLevelTracker(LevelTracker):
 
 
 class LiveSpeechEncoder:
-    """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as it can be told.
+    """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as its sound is there.
 
     Frame t is there when :data:`LEAD_SAMPLES` beyond its end are. Memory is constant.
 
@@ -143,15 +143,6 @@ def silent_frame() -> HeardFrame:
     return HeardFrame(nothing, 0.0, np.zeros(HOPS_PER_FRAME, np.bool_))
 
 
-class RecentSpeech(NamedTuple):
-    """The last N frames that were heard, each as well as it is known by now."""
-
-    features: Floats  # (N, F), zeros before the first frame
-    loudness: Floats  # (N,) nats
-    num_pending: int
-    """Frames at the end whose tokens are not known yet, and 0 in the features"""
-
-
 class LiveFeatures:
     """Remembers what was said of the last frames by the pretrained encoder, and their prosody.
 
@@ -169,15 +160,17 @@ class LiveFeatures:
         self._tokens = self._features[:, :num_tokens]
         self._prosody = self._features[:, num_tokens:]
         self._loudness = np.zeros(num_frames, np.float32)
+        self._active = np.zeros((num_frames, HOPS_PER_FRAME), np.bool_)
         self._heard = self._pending = 0
 
     def hear(self, frame: HeardFrame) -> RecentSpeech:
         """Take the next frame; the features of the last ones, copied."""
-        for remembered in (self._features, self._loudness):
+        for remembered in (self._features, self._loudness, self._active):
             remembered[:-1] = remembered[1:]
         self._samples[:-SAMPLES_PER_FRAME] = self._samples[SAMPLES_PER_FRAME:]
         self._samples[-SAMPLES_PER_FRAME:] = frame.samples
         self._loudness[-1] = frame.loudness
+        self._active[-1] = frame.active
         self._tokens[-1] = 0.0
         self._prosody[-1] = prosody(self._loudness[-1:], np.zeros((1, 2), np.float32))[0]
         if self._heard:
@@ -188,13 +181,18 @@ class LiveFeatures:
         self._pending += 1
         if self._heard % REFRESH_FRAMES == 0:
             self._encode()
-        return RecentSpeech(self._features.copy(), self._loudness.copy(), self._pending)
+        past = np.zeros(HANGOVER_HOPS, np.bool_)
+        active = np.concatenate([past, self._active.ravel()])
+        return RecentSpeech(
+            self._features.copy(), self._loudness.copy(), spread_activity(active), self._pending
+        )
 
     def forget(self, num_frames: int) -> None:
         """The last frames, no more than :data:`REFRESHED_FRAMES`, have been silence."""
         silence = silent_frame()
         self._samples[-num_frames * SAMPLES_PER_FRAME :] = 0.0
         self._loudness[-num_frames:] = silence.loudness
+        self._active[:] = False
         nothing = np.zeros((num_frames, 2), np.float32)
         self._prosody[-num_frames:] = prosody(self._loudness[-num_frames:], nothing)
         self._encode()

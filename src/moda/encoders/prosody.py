@@ -28,7 +28,7 @@ USUAL_PITCH_OCTAVES = np.log2(160.0)
 MEMORY_SECONDS = 20.0
 """How long the speaker's usual pitch remembers, in seconds of voice."""
 LEAD_SAMPLES = (WINDOW - SAMPLES_PER_FRAME) // 2
-"""Samples that a frame's pitch is told before its beginning and after its end."""
+"""Samples before the beginning and after the end of a frame that its pitch needs."""
 
 
 class PitchTracker:

@@ -197,15 +197,15 @@ def in_step(*streams: Iterator[Any]) -> Iterator[tuple[Any, ...]]:
 
 def _pairs(stretches: Iterator[Floats]) -> Iterator[Floats]:
     """Tokens (n, C) at 50 Hz to frames (n / 2, 2 C) at 25 Hz; the last one may be doubled."""
-    rest: Floats | None = None
+    odd: Floats | None = None
     for stretch in stretches:
-        tokens = stretch if rest is None else np.concatenate([rest, stretch])
+        tokens = stretch if odd is None else np.concatenate([odd, stretch])
         even = len(tokens) // 2 * 2
         if even:
             yield tokens[:even].reshape(even // 2, -1)
-        rest = tokens[even:]
-    if rest is not None and len(rest):
-        yield np.concatenate([rest, rest]).reshape(1, -1)
+        odd = tokens[even:]
+    if odd is not None and len(odd):
+        yield np.concatenate([odd, odd]).reshape(1, -1)
 
 
 def _hops(chunks: Iterable[Floats]) -> Iterator[Floats]:
@@ -272,17 +272,26 @@ def _to_frames(hops: Iterator[tuple[Floats, NDArray[np.bool_]]]) -> Iterator[Spe
         ready -= ready % HOPS_PER_FRAME
         if ready == 0:
             continue
-        padded = np.pad(active, (0, ONSET_HOPS)) if done else active
-        wide = np.zeros(ready, np.bool_)
-        for shift in range(HANGOVER_HOPS + ONSET_HOPS + 1):
-            wide |= padded[shift : shift + ready]
+        known = active if done else active[: HANGOVER_HOPS + ready + ONSET_HOPS]
         spectra = features[:ready].reshape(-1, FEATURE_SIZE)
-        yield Speech(
-            spectra,
-            wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32),
-            loudness=spectra.mean(1),
-        )
+        activity = spread_activity(known)[: ready // HOPS_PER_FRAME]
+        yield Speech(spectra, activity, loudness=spectra.mean(1))
         features, active = features[ready:], active[ready:]
+
+
+def spread_activity(active: NDArray[np.bool_]) -> Floats:
+    """(T,) activity in 0..1 of frames, from the hops (H + 4 T,) that are speech themselves.
+
+    The first H, :data:`HANGOVER_HOPS`, lie before the frames. Each hop of speech counts for some
+    hops after it and before it; after the last hop there is silence.
+    """
+    padded = np.pad(active, (0, ONSET_HOPS))
+    count = (len(active) - HANGOVER_HOPS) // HOPS_PER_FRAME * HOPS_PER_FRAME
+    wide = np.zeros(count, np.bool_)
+    for shift in range(HANGOVER_HOPS + ONSET_HOPS + 1):
+        wide |= padded[shift : shift + count]
+    activity: Floats = wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32)
+    return activity
 
 
 def _energies(block: Floats) -> Floats:

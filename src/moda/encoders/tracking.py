@@ -27,6 +27,7 @@ from moda.landmarks import (
     LEFT_IRIS,
     LIPS,
     MOUTH_CORNERS,
+    NECK_PIVOT,
     NUM_LANDMARKS,
     NUM_SURFACE,
     RIGHT_EYE_LOWER,
@@ -53,9 +54,6 @@ EYE_CLOSED_SHARE = 0.3
 
 BLINK_BEGINS, BLINK_IS_FULL = 0.25, 0.95
 """Shares of the way from open to closed."""
-
-NECK_PIVOT = np.array([0.0, 1.25, 0.6])
-"""Centre of head rotation in canonical units: below the chin line, inside the neck."""
 
 
 @dataclass(frozen=True)

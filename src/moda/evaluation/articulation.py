@@ -11,7 +11,7 @@ import numpy as np
 from moda.checkpoints import Checkpoint
 from moda.data.phone_corpus import PhoneCorpus
 from moda.evaluation.lips import sampled_motion, speech_kind, takes_phones, whole_speech
-from moda.evaluation.metrics import CLOSED_GAP
+from moda.evaluation.metrics import CLOSED_MOTION_GAP
 from moda.landmarks import Array
 from moda.motion.lips import lips_of_motion, mean_identity
 from moda.motion.listening import true_runs
@@ -174,7 +174,7 @@ def tally_utterance(
     width: Array,
     generator: np.random.Generator,
     *,
-    closed_gap: float = CLOSED_GAP,
+    closed_gap: float = CLOSED_MOTION_GAP,
 ) -> Tally:
     """Count what lips do in one utterance.
 

@@ -26,10 +26,10 @@ from moda.evaluation.metrics import (
     weighted_mean,
 )
 from moda.landmarks import Array
-from moda.motion.autoencoder import MotionAutoencoder
+from moda.motion.generation import SampledNumbers
 from moda.motion.lips import lips_of_motion
-from moda.motion.objectives import OBJECTIVES
 from moda.motion.sampler import sample_motion, sampling_options, smooth_pose
+from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
@@ -247,7 +247,7 @@ def measure_denoising(
     each of the same windows, with the same noise, the sound of another clip.
     """
     model, config = checkpoint.model, checkpoint.config.motion
-    objective, mouth = OBJECTIVES[config.objective], checkpoint.space.slice("mouth")
+    objective, mouth = model.objective, checkpoint.space.slice("mouth")
     reach = config.speech_embedder
     windows = WindowSampler(
         clips,
@@ -271,7 +271,7 @@ def measure_denoising(
             loss, error = _denoise(checkpoint, batch, sigma)
             if not index:
                 losses.append(loss)
-            elif model.autoencoder is None:
+            elif isinstance(model.representation, SampledNumbers):
                 mouths.append(float(error[..., mouth].mean()))
                 rests.append(float(error[..., mouth.stop :].mean()))
     torch.set_rng_state(state)
@@ -298,8 +298,8 @@ def _denoise(
     checkpoint: Checkpoint, batch: Batch, sigma: torch.Tensor
 ) -> tuple[float, torch.Tensor]:
     """Mean square of the prediction's error, and squares of the estimated motion's (B, T, D)."""
-    model, config = checkpoint.model, checkpoint.config.motion
-    objective, level = OBJECTIVES[config.objective], sigma[:, None, None]
+    model = checkpoint.model
+    objective, level = model.objective, sigma[:, None, None]
     conditions = model.encode_conditions(
         torch.from_numpy(batch.speech),
         torch.from_numpy(batch.emotion),
@@ -307,7 +307,7 @@ def _denoise(
     )
     motion = torch.from_numpy(batch.motion) - conditions.mean
     inside = torch.from_numpy(batch.weight)[..., None]
-    motion = model.sampled_part(motion)
+    motion = model.representation.encode(motion)
     noise = torch.randn_like(motion)
     noisy = objective.corrupt(motion, noise, level)
     predicted = model(
@@ -318,7 +318,9 @@ def _denoise(
     )
     loss = inside * (predicted - objective.target(motion, noise, level)) ** 2
     error = inside * (objective.estimate(noisy, predicted, level) - motion) ** 2
-    return float(loss.mean()), error if model.autoencoder is not None else model.decode(error)
+    if isinstance(model.representation, SampledNumbers):
+        error = model.representation.decode(error)
+    return float(loss.mean()), error
 
 
 @torch.inference_mode()
@@ -330,7 +332,7 @@ def measure_reconstruction(
     found: dict[str, list[float]] = {"lip_gap": [], "lip_width": [], "mouth": [], "pose": []}
     for clip in clips:
         motion = clip.motion[0]
-        decoded = autoencoder.decode(autoencoder.latents(torch.from_numpy(motion)[None]))[0].numpy()
+        decoded = autoencoder.decode(autoencoder.encode(torch.from_numpy(motion)[None]))[0].numpy()
         lips = [lips_of_motion(Motion(space.denormalize(m), space)) for m in (motion, decoded)]
         for name, one, other in zip(("lip_gap", "lip_width"), *lips, strict=True):
             found[name].append(float(np.corrcoef(one, other)[0, 1]))

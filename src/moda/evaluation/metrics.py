@@ -14,7 +14,7 @@ from moda.motion.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
 
 MAX_LAG = 6  # frames
-CLOSED_GAP = 0.012
+CLOSED_MOTION_GAP = 0.012
 """Lips nearer than this, in units of the outer-eye distance, look closed."""
 
 
@@ -100,7 +100,7 @@ def closed_share(gaps: Array, where: NDArray[np.bool_]) -> float:
     """Share of the chosen frames with closed lips; NaN where none is chosen."""
     count = min(len(gaps), len(where))
     chosen = gaps[:count][where[:count]]
-    return float((chosen < CLOSED_GAP).mean()) if len(chosen) else float("nan")
+    return float((chosen < CLOSED_MOTION_GAP).mean()) if len(chosen) else float("nan")
 
 
 def blink_onsets(blink: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -14,19 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
-from moda.motion.listening import join_speech, phone_shares, with_context
+from moda.motion.listening import join_speech, phone_probabilities, with_context
 from moda.motion.model import MotionTransformer
-from moda.motion.reading import SpeechReader
 from moda.phones import Phone, PhoneSegment
 from moda.structures import FRAMES_PER_SECOND, Floats, Speech
 
-SHARES_PER_SECOND = 2 * FRAMES_PER_SECOND
+PROBABILITIES_PER_SECOND = 2 * FRAMES_PER_SECOND
 MAX_ALIGNED_SECONDS = 1800.0
-SHARE_FLOOR = 2e-3
+PROBABILITY_FLOOR = 2e-3
 """A phone that is not heard at all costs no more than this."""
 BAND_STATES = 4096
 """States that are looked at around the best one: several minutes of phones."""
-WORST_MEAN_SHARE = 0.2
+WORST_MEAN_PROBABILITY = 0.2
 """Geometric mean of the probabilities on the way, pauses left out. The right transcripts of nine
 natural recordings gave 0.30 to 0.48, of synthesised ones 0.44 to 0.71; wrong ones 0.05 to 0.19."""
 
@@ -36,18 +35,18 @@ class AlignedPhones(NamedTuple):
 
     segments: tuple[PhoneSegment, ...]
     """As many as were given without their silences, in the same order, silences between them."""
-    mean_share: float
+    mean_probability: float
     """Geometric mean of the probability of the phones at their times."""
 
 
-def heard_shares(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
+def heard_probabilities(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
     """Probabilities (2 T, phones) of what is heard at 50 Hz.
 
     Raises:
         InputError: The model does not recognise phones, or the recording is too long.
     """
-    reader = model.speech_embedder
-    if not isinstance(reader, SpeechReader):
+    reader = model.reader
+    if reader is None:
         raise InputError(
             "this model does not recognise phones, so it cannot find a transcript in a recording; "
             "leave it out, or choose the model moda-tiny"
@@ -63,16 +62,16 @@ def heard_shares(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
                 "for a transcript; cut it into parts"
             )
     features = with_context(join_speech(stretches).features, reader.config)
-    return phone_shares(reader, features.to(reader.linear.weight.device))
+    return phone_probabilities(reader, features.to(reader.linear.weight.device))
 
 
 def align_phones(
-    shares: Floats, said: Sequence[PhoneSegment], word_starts: Sequence[float]
+    probabilities: Floats, said: Sequence[PhoneSegment], word_starts: Sequence[float]
 ) -> AlignedPhones:
     """Times of phones in a recording.
 
     Args:
-        shares: (N, phones) from :func:`heard_shares`.
+        probabilities: (N, phones) from :func:`heard_probabilities`.
         said: phones in their order, with the times of another reading of the same words.
         word_starts: seconds in that other reading at which words begin.
 
@@ -93,22 +92,24 @@ def align_phones(
     states.append(int(Phone.SILENCE))
     owners.append(-1)
     is_optional = np.array(owners) < 0
-    if int((~is_optional).sum()) > len(shares):
+    if int((~is_optional).sum()) > len(probabilities):
         raise InputError(
             f"the transcript has {int((~is_optional).sum())} phones, more than can be said in "
-            f"{len(shares) / SHARES_PER_SECOND:.1f} s; is it that of this recording?"
+            f"{len(probabilities) / PROBABILITIES_PER_SECOND:.1f} s; is it that of this recording?"
         )
-    costs = -np.log(np.maximum(shares, SHARE_FLOOR)).astype(np.float32)
+    costs = -np.log(np.maximum(probabilities, PROBABILITY_FLOOR)).astype(np.float32)
     path = best_path(costs[:, states], is_optional)
     owner = np.array(owners)[path]
     spoken = owner >= 0
-    mean_share = float(np.exp(-costs[np.arange(len(path)), np.array(states)[path]][spoken].mean()))
-    if mean_share < WORST_MEAN_SHARE:
+    on_path = costs[np.arange(len(path)), np.array(states)[path]]
+    mean_probability = float(np.exp(-on_path[spoken].mean()))
+    if mean_probability < WORST_MEAN_PROBABILITY:
         raise InputError(
             f"the transcript does not fit the recording: its phones are heard with a probability "
-            f"of {mean_share:.2f}, {WORST_MEAN_SHARE} is the least expected; check the text"
+            f"of {mean_probability:.2f}, {WORST_MEAN_PROBABILITY} is the least expected; check "
+            "the text"
         )
-    return AlignedPhones(_segments(phones, owner), mean_share)
+    return AlignedPhones(_segments(phones, owner), mean_probability)
 
 
 def best_path(costs: Floats, is_optional: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -165,8 +166,8 @@ def _segments(phones: Sequence[PhoneSegment], owner: NDArray[np.intp]) -> tuple[
     segments: list[PhoneSegment] = []
     for index, phone in enumerate(phones):
         frames = np.flatnonzero(owner == index)
-        start = frames[0] / SHARES_PER_SECOND
-        end = (frames[-1] + 1) / SHARES_PER_SECOND
+        start = frames[0] / PROBABILITIES_PER_SECOND
+        end = (frames[-1] + 1) / PROBABILITIES_PER_SECOND
         before = segments[-1].end_seconds if segments else 0.0
         if start > before:
             segments.append(PhoneSegment("", before, start, (Phone.SILENCE,)))

@@ -59,8 +59,8 @@ def part_with_speech(offsets: Floats, speaking: Floats, closure: LipClosure) -> 
     mouth = closure.mouth
     gaps = closure.gaps(speaking[:, mouth].astype(np.float64))
     opened = gaps[:, gaps.shape[1] // 2] - CONTACT_GAP
-    share = np.clip(opened / (SPEAKING_GAP - CONTACT_GAP), 0.0, 1.0)
-    kept = share**2 * (3.0 - 2.0 * share)
+    amount = np.clip(opened / (SPEAKING_GAP - CONTACT_GAP), 0.0, 1.0)
+    kept = amount**2 * (3.0 - 2.0 * amount)
     parting = np.maximum(closure.gaps(offsets[:, mouth].astype(np.float64)), 0.0)
     fitted = offsets.copy()
     for row, surplus in zip(fitted, (1.0 - kept)[:, None] * parting, strict=True):
@@ -68,6 +68,6 @@ def part_with_speech(offsets: Floats, speaking: Floats, closure: LipClosure) -> 
     return fitted
 
 
-def _inverse_smoothstep(share: float) -> float:
-    """The x in 0..1 with ``x^2 (3 - 2x) = share``."""
-    return float(0.5 - np.sin(np.arcsin(1.0 - 2.0 * share) / 3.0))
+def _inverse_smoothstep(height: float) -> float:
+    """The x in 0..1 with ``x^2 (3 - 2x) = height``."""
+    return float(0.5 - np.sin(np.arcsin(1.0 - 2.0 * height) / 3.0))

@@ -30,11 +30,6 @@ def estimate_motion(noisy_motion: Tensor, velocity: Tensor, sigma: Tensor) -> Te
     return noisy_motion - sigma * velocity
 
 
-def estimate_noise(noisy_motion: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
-    """The noise at the start of a straight path: ``x_sigma + (1 - sigma) v``."""
-    return noisy_motion + (1 - sigma) * velocity
-
-
 def timestep_of(sigma: Tensor) -> Tensor:
     """``1000 sigma`` as float32, rounded once (0.889 gives 889, not 888.99994)."""
     return (sigma.double() * TIMESTEPS).float()

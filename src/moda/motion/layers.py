@@ -1,4 +1,4 @@
-"""Parts of the motion transformer: rotary positions, modulation, attention, blocks, embedders.
+"""Parts of the motion transformer: rotary positions, modulation, attention, blocks.
 
 Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channels of a head.
 """
@@ -6,7 +6,7 @@ Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,8 +14,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig
 
 BLOCK_NORM_EPS = 1e-6
 HEAD_NORM_EPS = 1e-5
@@ -28,7 +26,7 @@ GELU_ROWS = 64
 def rotary_positions(
     num_frames: int, head_size: int, base: float, *, device: torch.device
 ) -> Tensor:
-    """Turns (T, d/2) of frames p = 0..T-1, complex: ``exp(i p base^(-2k/d))``.
+    """Rotations (T, d/2) of frames p = 0..T-1, complex: ``exp(i p base^(-2k/d))``.
 
     Source: RoFormer, arXiv 2104.09864, eq. 15.
     """
@@ -39,14 +37,14 @@ def rotary_positions(
 
 
 def no_positions(num_tokens: int, head_size: int, *, device: torch.device) -> Tensor:
-    """Turns (N, d/2) by the angle 0: these tokens stay as they are."""
+    """Rotations (N, d/2) by the angle 0: these tokens stay as they are."""
     return torch.ones(num_tokens, head_size // 2, dtype=torch.complex64, device=device)
 
 
-def rotate(heads: Tensor, turns: Tensor) -> Tensor:
-    """Turn adjacent channel pairs (2k, 2k+1) of (B, H, N, d), as complex numbers, in float32."""
+def rotate(heads: Tensor, rope: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs (2k, 2k+1) of (B, H, N, d), as complex numbers, in float32."""
     pairs = rearrange(heads.float(), "... (pair two) -> ... pair two", two=2)
-    return torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
+    return torch.view_as_real(torch.view_as_complex(pairs) * rope).flatten(-2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
@@ -74,7 +72,7 @@ class Modulation:
 
 
 class ModulationHead(nn.Module):
-    """Conditioning vectors (..., C), after their SiLU, -> rows (..., 3C) for every branch."""
+    """Conditioning vectors (..., C), after their SiLU, -> (..., 3C) for every branch."""
 
     def __init__(self, hidden: int, num_branches: int) -> None:
         super().__init__()
@@ -82,12 +80,12 @@ class ModulationHead(nn.Module):
         self.linear = nn.Linear(hidden, 3 * num_branches * hidden)
 
     def forward(self, condition: Tensor) -> Tensor:
-        rows: Tensor = self.linear(condition)
-        return rows
+        modulations: Tensor = self.linear(condition)
+        return modulations
 
-    def split(self, rows: Tensor) -> list[Modulation]:
-        """One :class:`Modulation` per branch from this head's rows (B, 3C * branches)."""
-        chunks = rows.unsqueeze(1).chunk(3 * self.num_branches, dim=-1)
+    def split(self, modulations: Tensor) -> list[Modulation]:
+        """One :class:`Modulation` per branch from what this head gives (B, 3C * branches)."""
+        chunks = modulations.unsqueeze(1).chunk(3 * self.num_branches, dim=-1)
         return [Modulation(*chunks[3 * i : 3 * i + 3]) for i in range(self.num_branches)]
 
 
@@ -184,35 +182,33 @@ class JointBlock(nn.Module):
         super().__init__()
         self.streams = nn.ModuleList(Stream(hidden, num_heads, inner) for _ in range(num_streams))
 
-    def modulation_rows(self, condition: Tensor) -> Tensor:
+    def modulations(self, condition: Tensor) -> Tensor:
         """Conditioning vectors (..., C) -> (..., M), M = 6C for every stream."""
         return torch.cat([stream.modulation(condition) for stream in self._streams()], dim=-1)
 
     def forward(
         self,
         tokens: Sequence[Tensor],
-        rows: Tensor,
-        turns: Tensor,
+        modulations: Tensor,
+        rope: Tensor,
         key_bias: Tensor | None = None,
     ) -> list[Tensor]:
-        """Streams of (B, N_i, C), modulation rows (B, M), turns and bias of all N tokens."""
+        """Streams of (B, N_i, C), modulations (B, M), rotations and bias of all N tokens."""
         streams = self._streams()
-        modulations = [
+        modulated = [
             stream.modulation.split(own)
-            for stream, own in zip(streams, rows.chunk(len(streams), dim=-1), strict=True)
+            for stream, own in zip(streams, modulations.chunk(len(streams), dim=-1), strict=True)
         ]
         heads = [
             stream.heads(part, modulation[0])
-            for stream, part, modulation in zip(streams, tokens, modulations, strict=True)
+            for stream, part, modulation in zip(streams, tokens, modulated, strict=True)
         ]
         query, key, value = (torch.cat(parts, dim=2) for parts in zip(*heads, strict=True))
-        attended = attend(rotate(query, turns), rotate(key, turns), value, key_bias)
+        attended = attend(rotate(query, rope), rotate(key, rope), value, key_bias)
         seen = torch.split(attended, [part.shape[1] for part in tokens], dim=1)
         return [
             stream.update(part, own, modulation)
-            for stream, part, own, modulation in zip(
-                streams, tokens, seen, modulations, strict=True
-            )
+            for stream, part, own, modulation in zip(streams, tokens, seen, modulated, strict=True)
         ]
 
     def _streams(self) -> list[Stream]:
@@ -233,16 +229,16 @@ class OneStreamBlock(nn.Module):
         self.key_norm = HeadNorm(hidden // num_heads)
         self.output = nn.Linear(hidden + inner, hidden)
 
-    def modulation_rows(self, condition: Tensor) -> Tensor:
+    def modulations(self, condition: Tensor) -> Tensor:
         """Conditioning vectors (..., C) -> (..., 3C)."""
-        rows: Tensor = self.modulation(condition)
-        return rows
+        modulations: Tensor = self.modulation(condition)
+        return modulations
 
     def forward(
-        self, tokens: Tensor, rows: Tensor, turns: Tensor, num_outputs: int | None = None
+        self, tokens: Tensor, modulations: Tensor, rope: Tensor, num_outputs: int | None = None
     ) -> Tensor:
         """(B, N, C) -> (B, num_outputs, C): only the first tokens are computed, seeing all."""
-        (modulation,) = self.modulation.split(rows)
+        (modulation,) = self.modulation.split(modulations)
         modulated = modulation(block_norm(tokens))
         first = slice(num_outputs)
         query, inner = torch.split(self.query_and_inner(modulated[:, first]), self.sizes, dim=-1)
@@ -253,8 +249,8 @@ class OneStreamBlock(nn.Module):
             head=self.num_heads,
         )
         query = rearrange(query, "batch token (head c) -> batch head token c", head=self.num_heads)
-        query = rotate(self.query_norm(query), turns[first])
-        attended = attend(query, rotate(self.key_norm(key), turns), value)
+        query = rotate(self.query_norm(query), rope[first])
+        attended = attend(query, rotate(self.key_norm(key), rope), value)
         branch = self.output(torch.cat((attended, gelu_(inner)), dim=-1))
         return torch.addcmul(tokens[:, first], modulation.gate, branch)
 
@@ -267,13 +263,13 @@ class FinalLayer(nn.Module):
         self.modulation = nn.Linear(hidden, 2 * hidden)
         self.linear = nn.Linear(hidden, motion_size)
 
-    def modulation_rows(self, condition: Tensor) -> Tensor:
+    def modulations(self, condition: Tensor) -> Tensor:
         """Conditioning vectors (..., C) -> (..., 2C)."""
-        rows: Tensor = self.modulation(condition)
-        return rows
+        modulations: Tensor = self.modulation(condition)
+        return modulations
 
-    def forward(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        shift, scale = rows.unsqueeze(1).chunk(2, dim=-1)
+    def forward(self, tokens: Tensor, modulations: Tensor) -> Tensor:
+        shift, scale = modulations.unsqueeze(1).chunk(2, dim=-1)
         velocity: Tensor = self.linear(torch.addcmul(shift, block_norm(tokens), 1 + scale))
         return velocity
 
@@ -297,102 +293,3 @@ def time_frequencies(timestep: Tensor) -> Tensor:
     frequency = torch.exp(-math.log(MAX_TIME_PERIOD) * index / NUM_TIME_FREQUENCIES)
     angle = timestep.float()[..., None] * frequency
     return torch.cat((angle.cos(), angle.sin()), dim=-1)
-
-
-class SpeechMLP(nn.Module):
-    """Published speech embedder: every frame alone through three layers and an RMS norm."""
-
-    def __init__(self, config: SpeechFeaturesConfig, width: int, hidden: int) -> None:
-        super().__init__()
-        size, null_size = config.size, config.layer_size
-        self.layers = nn.ModuleList(
-            (nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width, hidden))
-        )
-        self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
-        self.null_speech = nn.Parameter(torch.randn(null_size))
-        self.repeats = size // null_size
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T, ...) features of F numbers per frame -> (B, T, C)."""
-        first, second, third = self.layers
-        inner = F.relu(second(F.relu(first(features.flatten(2)))))
-        tokens: Tensor = self.norm(third(inner).float())
-        return tokens
-
-    def projection_parameters(self) -> Iterator[nn.Parameter]:
-        """The last layer, whose size is the transformer's."""
-        return (value for part in (self.layers[-1], self.norm) for value in part.parameters())
-
-    def null_token(self) -> Tensor:
-        """(C,) what an unknown sound gives: one learned feature, the same in all layers."""
-        token: Tensor = self(self.null_speech.repeat(self.repeats)[None, None])
-        return token[0, 0]
-
-    def layer_parameters(self) -> Iterator[nn.Parameter]:
-        """All that turns sound into tokens, which is not the feature of an unknown sound."""
-        return (value for name, value in self.named_parameters() if name != "null_speech")
-
-
-def moving_mean(values: Tensor, span: int) -> Tensor:
-    """(B, C, T) mean over an odd number of frames around each, of those that there are."""
-    return F.avg_pool1d(values, span, stride=1, padding=span // 2, count_include_pad=False)
-
-
-class ConvNorm(nn.Module):
-    """Convolution over time, batch norm, GELU: (B, C, L) -> the same."""
-
-    def __init__(self, channels_in: int, channels: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(channels_in, channels, 5, dilation=dilation, padding="same")
-        self.norm = nn.BatchNorm1d(channels)
-
-    def forward(self, sound: Tensor) -> Tensor:
-        return F.gelu(self.norm(self.conv(sound)))
-
-
-class SpeechConv(nn.Module):
-    """Speech embedder for spectra: convolutions at 50 Hz, then half the rate.
-
-    A token depends on ``before`` frames before its own and ``after`` frames after it and on nothing
-    else, so it is the same whichever window it is computed in.
-    """
-
-    def __init__(self, size: int, hidden: int, config: SpeechEmbedderConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.config = config
-        self.dropout = nn.Dropout(config.dropout)
-        self.first = ConvNorm(size // 2, width)
-        self.residual = nn.ModuleList(ConvNorm(width, width, d) for d in config.dilations)
-        self.halve = nn.Conv1d(width, width, 4, stride=2)
-        self.linear = nn.Linear(width, hidden)
-        self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
-        self.null_speech = nn.Parameter(torch.randn(hidden))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T + 2 * context, F) at 25 Hz -> (B, T, C).
-
-        The token of frame k tells of frame ``k + delay``. Half a frame more on either side is seen
-        by the step to half the rate.
-        """
-        halves = rearrange(features, "batch time (half band) -> batch band (time half)", half=2)
-        sound: Tensor = self.first(halves)
-        for layer in self.residual:
-            sound = sound + self.dropout(layer(sound))
-        context = 2 * self.config.context
-        sound = sound[:, :, context - 1 : 2 * features.shape[1] - context + 1]
-        frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
-        tokens: Tensor = self.norm(self.linear(frames).float())
-        return tokens
-
-    def projection_parameters(self) -> Iterator[nn.Parameter]:
-        """The last layer, whose size is the transformer's."""
-        return (value for part in (self.linear, self.norm) for value in part.parameters())
-
-    def null_token(self) -> Tensor:
-        """(C,) learned token that stands for an unknown sound."""
-        return self.null_speech
-
-    def layer_parameters(self) -> Iterator[nn.Parameter]:
-        """All that turns sound into tokens, which is not the token of an unknown sound."""
-        return (value for name, value in self.named_parameters() if name != "null_speech")

@@ -42,11 +42,11 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
     Speech comes out as soon as what is ahead of it is known; a model that does not read phones and
     voices leaves it as it is.
     """
-    embedder = model.speech_embedder
-    if not isinstance(embedder, SpeechReader):
+    reader = model.reader
+    if reader is None:
         yield from speech
         return
-    config = embedder.config
+    config = reader.config
     margin = max(config.voice_reach, VOICE_REACH_FRAMES) + SHORTEST_PAUSE_FRAMES
     ahead, behind = config.after + margin, config.before + margin
     held = list[Speech]()
@@ -65,7 +65,7 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
         end = len(whole) if ended else len(whole) - ahead
         if end <= past:
             continue
-        yield _hear(embedder, whole)[past:end]
+        yield _hear(reader, whole)[past:end]
         start = max(0, end - behind)
         held, past = [whole[start:]], end - start
 
@@ -95,23 +95,23 @@ def join_speech(parts: list[Speech]) -> Speech:
 @torch.inference_mode()
 def _hear(reader: SpeechReader, speech: Speech) -> Speech:
     features = with_context(speech.features, reader.config).to(reader.linear.weight.device)
-    shares = phone_shares(reader, features).reshape(len(speech), 2, -1)
+    heard = phone_probabilities(reader, features).reshape(len(speech), 2, -1)
     voice = (reader.voice_logits(features)[0] > VOICE_THRESHOLD).cpu().numpy()
     if speech.phones is not None:
-        shares = with_known_phones(shares, speech.phones)
+        heard = with_known_phones(heard, speech.phones)
         voice = with_known_voice(voice, speech.phones)
     return replace(
         speech,
         activity=without_short_pauses(np.where(voice, speech.activity, np.float32(0.0))),
-        closure=closures(shares),
+        closure=closures(heard),
     )
 
 
 @torch.inference_mode()
-def phone_shares(reader: SpeechReader, features: Tensor) -> Floats:
+def phone_probabilities(reader: SpeechReader, features: Tensor) -> Floats:
     """Probabilities (2 T, phones) at 50 Hz of features (1, T + 2 * context, F)."""
-    shares = torch.softmax(reader.phone_logits(features)[0], dim=0).T
-    return shares.float().cpu().numpy()
+    probabilities = torch.softmax(reader.phone_logits(features)[0], dim=0).T
+    return probabilities.float().cpu().numpy()
 
 
 def with_context(features: Floats, config: SpeechEmbedderConfig) -> Tensor:
@@ -120,10 +120,10 @@ def with_context(features: Floats, config: SpeechEmbedderConfig) -> Tensor:
     return torch.from_numpy(np.pad(features, around))[None]
 
 
-def with_known_phones(shares: Floats, phones: NDArray[np.int8]) -> Floats:
-    """Shares (T, 2, phones) in which nothing but the known phones (T, 2) is heard where known."""
-    told = np.eye(shares.shape[2], dtype=np.float32)[np.maximum(phones, 0)]
-    return np.where((phones != UNKNOWN_PHONE)[:, :, None], told, shares)
+def with_known_phones(heard: Floats, phones: NDArray[np.int8]) -> Floats:
+    """Probabilities (T, 2, phones): 1 of the phones (T, 2) that are known, else as heard."""
+    known = np.eye(heard.shape[2], dtype=np.float32)[np.maximum(phones, 0)]
+    return np.where((phones != UNKNOWN_PHONE)[:, :, None], known, heard)
 
 
 def with_known_voice(voice: NDArray[np.bool_], phones: NDArray[np.int8]) -> NDArray[np.bool_]:

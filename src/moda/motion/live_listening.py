@@ -1,7 +1,7 @@
 """Listening while somebody speaks: each frame is judged with a short look-ahead and no more.
 
-Whether somebody speaks is judged over more of the future than there is. What is missing is told as
-the end of a recording, which the voice head has met in training.
+Whether somebody speaks is judged over more of the future than there is. The missing future is
+filled with zeros, as after the end of a recording; the voice head was trained on such ends, too.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moda.encoders.live_speech import RecentSpeech
-from moda.encoders.speech import HANGOVER_HOPS, HOPS_PER_FRAME, ONSET_HOPS
 from moda.errors import InputError
-from moda.motion.listening import SHORTEST_PAUSE_FRAMES, VOICE_THRESHOLD, closures, phone_shares
+from moda.motion.listening import (
+    SHORTEST_PAUSE_FRAMES,
+    VOICE_THRESHOLD,
+    closures,
+    phone_probabilities,
+)
 from moda.motion.model import MotionTransformer
-from moda.motion.reading import SpeechReader
-from moda.structures import Floats, Speech
+from moda.structures import Floats, RecentSpeech, Speech
 
 ONSET_PAST_FRAMES = 2
-"""A voice that begins is drowned by the silence before it, of which much is known, while of what is
-to come there is little: it is also judged as if the recording had begun this long ago."""
+"""At the beginning of a voice more is known of the silence before than of the voice. The frame is
+therefore judged a second time, as if the recording had begun this many frames ago."""
 
 
-class ToldFrame(NamedTuple):
+class JudgedFrame(NamedTuple):
     """One frame of speech, judged."""
 
     speech: Speech  # of one frame
@@ -42,8 +44,8 @@ class LiveListener:
     """
 
     def __init__(self, model: MotionTransformer, look_ahead: int) -> None:
-        reader = model.speech_embedder
-        if not isinstance(reader, SpeechReader):
+        reader = model.reader
+        if reader is None:
             raise InputError(
                 "this model cannot speak live: it does not read the mouth from the sound frame by "
                 "frame; choose the model moda-tiny"
@@ -52,18 +54,14 @@ class LiveListener:
         self._motion_size = model.config.motion_size
         self.num_frames = reader.config.voice_reach + reader.config.before + 1 + look_ahead
         """Frames of speech, up to the last that was heard, that a judgement takes."""
-        past = -(-HANGOVER_HOPS // HOPS_PER_FRAME)
-        self._active = np.zeros((past + look_ahead + 1, HOPS_PER_FRAME), np.bool_)
-        """Loudness (N, H) of the frames around the one that is judged."""
         self._pause: int | None = None
         """Frames since somebody spoke; None where nobody has."""
 
-    def judge(self, recent: RecentSpeech, active: NDArray[np.bool_]) -> ToldFrame:
-        """Judge a frame by the last frames that were heard, and where (H,) the last was loud."""
-        self._active = np.concatenate([self._active[1:], active[None]])
+    def judge(self, recent: RecentSpeech) -> JudgedFrame:
+        """Judge a frame by the last frames that were heard."""
         now = len(recent.features) - 1 - self._ahead
         closure, voice = self._listen(recent, now)
-        activity = self._loudness()
+        activity = recent.activity[now:].copy()
         activity[: len(voice)] *= voice
         speech = Speech(
             recent.features[now : now + 1],
@@ -71,11 +69,10 @@ class LiveListener:
             closure=closure,
             loudness=recent.loudness[now : now + 1],
         )
-        return ToldFrame(speech, self._mouth(recent.features, now))
+        return JudgedFrame(speech, self._mouth(recent.features, now))
 
     def forget(self) -> None:
-        """What was heard and has not been judged yet was silence."""
-        self._active[:] = False
+        """Nobody has spoken yet."""
         self._pause = None
 
     @torch.inference_mode()
@@ -88,14 +85,14 @@ class LiveListener:
     def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
         features, reach = recent.features, self._reader.config.voice_reach
-        shares = phone_shares(self._reader, self._around(features, now - 1, now + 1))
+        probabilities = phone_probabilities(self._reader, self._around(features, now - 1, now + 1))
         known = features[: len(features) - recent.num_pending]
         last = min(now + reach, len(known) - 1)
         judged = [
             self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
             for past in (reach, ONSET_PAST_FRAMES)
         ]
-        closure = closures(shares.reshape(3, 2, -1))[1:2]
+        closure = closures(probabilities.reshape(3, 2, -1))[1:2]
         return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).numpy()
 
     def _around(self, features: Floats, first: int, last: int) -> Tensor:
@@ -104,16 +101,6 @@ class LiveListener:
         part = features[first - context : last + context + 1]
         missing = last + context + 1 - len(features)
         return torch.from_numpy(np.pad(part, ((0, max(0, missing)), (0, 0))))[None]
-
-    def _loudness(self) -> Floats:
-        """(look_ahead + 1,) activity of the frame that is judged and of those after it."""
-        frames, hops = self._active.shape
-        loud = self._active.ravel()
-        wide = np.convolve(loud, np.ones(HANGOVER_HOPS + ONSET_HOPS + 1))
-        begin = (frames - self._ahead - 1) * hops
-        spread = wide[ONSET_HOPS : ONSET_HOPS + len(loud)] > 0.5
-        judged: Floats = spread[begin:].reshape(-1, hops).mean(1).astype(np.float32)
-        return judged
 
     def _without_short_pauses(self, activity: Floats) -> float:
         """Activity of the frame; 1 in a pause that is, or may become, a short one."""

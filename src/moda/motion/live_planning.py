@@ -1,10 +1,10 @@
 """What the flow makes, while somebody speaks: head, brows and cheeks a little ahead of time.
 
-A window of the usual length slides over the frames. Its beginning is known motion, which is told
-the flow at every step as motion of that noise level (the replacement method of arXiv 2011.13456,
-appendix I.2, for a straight flow); its end lies in the future, where the speech is as after the end
-of a recording. Every frame keeps its own noise, so that windows agree on what they share. One step
-of the sampler is taken per frame, which spreads the work evenly.
+A window of the usual length slides over the frames. Its beginning is known motion: at every step
+the flow is given that motion at the noise level of the step (the replacement method of arXiv
+2011.13456, appendix I.2, for a straight flow). Its end lies in the future, where the speech is as
+after the end of a recording. Every frame keeps its own noise, so that windows agree on the frames
+they share. One step of the sampler is taken per frame, which spreads the work evenly.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from moda.motion.flow import guide, interpolate, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
 from moda.motion.sampler import (
     SamplingOptions,
+    encode_window,
     fuse,
     guidance_weights,
     schedule_modulations,
     smooth_pose,
 )
-from moda.structures import EMOTIONS, EmotionAt, Floats
+from moda.structures import EmotionAt, Floats
 
 STRIDE_FRAMES = 8
 """A new plan is made this often, 0.32 s."""
@@ -34,8 +35,8 @@ OVERLAP_FRAMES = 8
 class HeadPlanner:
     """Gives what is added to the mean, frame by frame, from speech heard up to now.
 
-    The flow's own motion is what later windows are told as known; what is given out is the
-    ``share`` of it, and of rules' numbers, which are not sampled, nothing.
+    The known motion of later windows is the flow's own. The ``share`` of that motion is given out.
+    Numbers that rules make are 0 in it.
 
     Args:
         model: in evaluation mode.
@@ -58,14 +59,14 @@ class HeadPlanner:
     ) -> None:
         config, num_steps = model.config, sampling["num_steps"]
         self._model, self._pose = model, pose
-        self._identity = torch.from_numpy(identity.astype(np.float32))[None]
+        self._identity = identity.astype(np.float32)
         self._generator = generator
         self._schedule = uniform_schedule(num_steps)
         self._guidance_scale = sampling["guidance_scale"]
         scale, share = sampling["noise_scale"], sampling["share"]
         self._noise_scale = torch.ones(config.generated_size)
         if scale is not None:
-            self._noise_scale = torch.from_numpy(scale)[model.sampled_columns]
+            self._noise_scale = torch.from_numpy(scale)[list(config.sampled)]
         self._share = np.ones(config.motion_size, np.float32) if share is None else share
         self._per_frame = -(-num_steps // STRIDE_FRAMES)
         self._lead = -(-num_steps // self._per_frame)
@@ -79,7 +80,7 @@ class HeadPlanner:
                 f"{look_ahead} frames cannot be planned live; take fewer steps"
             )
         self.num_frames = config.window + 2 * config.speech_embedder.context - self._unheard
-        """Frames of speech, up to the last that was heard, that a plan is told."""
+        """Frames of speech, up to the last that was heard, that a plan hears."""
         self._emotion = EmotionAt(0.0, None, 0.0)
         self._noise = self._draw(config.window)
         self._means = np.zeros((self._num_known + 1, config.motion_size), np.float32)
@@ -131,26 +132,16 @@ class HeadPlanner:
         if len(before):
             shown = self._share * before[0] + self._means[self._lead]
             previous[0, 0] = torch.from_numpy(shown)
+        heard = features[len(features) - self.num_frames :]
+        window = np.pad(heard, ((0, self._unheard), (0, 0)))
         return _Sampling(
             self._model,
-            self._conditions(features[len(features) - self.num_frames :]),
+            encode_window(self._model, window, self._identity, self._emotion),
             previous,
             known,
             self._noise[None] * self._noise_scale,
             self._schedule,
             self._guidance_scale,
-        )
-
-    @torch.inference_mode()
-    def _conditions(self, features: Floats) -> Conditions:
-        config, entry = self._model.config, self._emotion
-        emotion = EMOTIONS.index(entry.emotion) if entry.emotion else config.none_emotion
-        intensity = entry.intensity if entry.emotion else 1.0
-        return self._model.encode_conditions(
-            torch.from_numpy(np.pad(features, ((0, self._unheard), (0, 0))))[None],
-            torch.tensor([emotion]),
-            self._identity,
-            intensity=torch.tensor([intensity]),
         )
 
     def _draw(self, count: int) -> Tensor:
@@ -193,12 +184,12 @@ class _Sampling:
             return
         sigma, following = self._schedule[self._done]
         count = self._known.shape[1]
-        known = self._model.sampled_part(self._known)
-        told = interpolate(known, self._noise[:, :count], sigma)
-        noisy = torch.cat([told, self._motion[:, count:]], dim=1)
+        known = self._model.representation.encode(self._known)
+        beginning = interpolate(known, self._noise[:, :count], sigma)
+        noisy = torch.cat([beginning, self._motion[:, count:]], dim=1)
         slopes = [
             self._model.velocity(
-                noisy, self._previous, [rows[self._done] for rows in modulations], conditions
+                noisy, self._previous, [part[self._done] for part in modulations], conditions
             )
             for conditions, modulations in zip(self._conditions, self._modulations, strict=True)
         ]
@@ -212,6 +203,6 @@ class _Sampling:
     def rows(self, pose: slice) -> Floats:
         """(W, D) the window with its known frames exact, and smooth in the pose."""
         count = self._known.shape[1]
-        made = self._model.decode(self._motion[:, count:])
+        made = self._model.representation.decode(self._motion[:, count:])
         whole = torch.cat([self._known, made], dim=1)
         return smooth_pose(whole[0].numpy(), pose)

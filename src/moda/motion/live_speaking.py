@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from moda.config import SamplerConfig
-from moda.encoders.live_speech import LiveFeatures
 from moda.motion.controls import shape_motion
 from moda.motion.emotion import EmotionOffsets
 from moda.motion.live_listening import LiveListener
 from moda.motion.live_planning import HeadPlanner
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sampling_options
-from moda.structures import EmotionAt, Floats, HeardFrame, Motion, MotionSpace, Speech, Style
+from moda.structures import (
+    EmotionAt,
+    Floats,
+    HeardFrame,
+    Motion,
+    MotionSpace,
+    Speech,
+    SpeechMemory,
+    Style,
+)
 from moda.system import SpeakingOptions
 
 
@@ -31,6 +39,7 @@ class LiveSpeaker:
         identity: (63,)
         options: phones are left aside; of the style only what is in force at the beginning.
         look_ahead: frames, at least 4.
+        remember: makes the memory of so many frames of speech.
 
     Raises:
         InputError: the model cannot speak live.
@@ -45,12 +54,9 @@ class LiveSpeaker:
         identity: Floats,
         options: SpeakingOptions,
         look_ahead: int,
+        remember: Callable[[int], SpeechMemory],
     ) -> None:
-        sampling = sampling_options(space, sampler)
-        if options.num_steps is not None:
-            sampling["num_steps"] = options.num_steps
-        if options.guidance_scale is not None:
-            sampling["guidance_scale"] = options.guidance_scale
+        sampling = sampling_options(space, sampler, options)
         self._space = space
         self._look_ahead = look_ahead
         self._listener = LiveListener(model, look_ahead)
@@ -62,7 +68,7 @@ class LiveSpeaker:
             pose=space.slice("pose"),
             look_ahead=look_ahead,
         )
-        self._features = LiveFeatures(max(self._listener.num_frames, self._planner.num_frames))
+        self._memory = remember(max(self._listener.num_frames, self._planner.num_frames))
         gain = sampling["gain"]
         self._gain = np.ones(space.size, np.float32) if gain is None else gain
         self._emotion = EmotionOffsets(model, space, options.style)
@@ -81,17 +87,17 @@ class LiveSpeaker:
 
     def hear(self, frame: HeardFrame) -> Motion:
         """Take the next frame of sound; the motion (1, D) of the one ``look_ahead`` before."""
-        recent = self._features.hear(frame)
-        told = self._listener.judge(recent, frame.active)
-        values = (told.mouth + self._planner.next(told.mouth, recent.features))[None]
+        recent = self._memory.hear(frame)
+        judged = self._listener.judge(recent)
+        values = (judged.mouth + self._planner.next(judged.mouth, recent.features))[None]
         motion = Motion(self._space.denormalize(values) * self._gain, self._space)
-        self.activity = float(told.speech.activity[0])
-        self._pair = motion, told.speech
+        self.activity = float(judged.speech.activity[0])
+        self._pair = motion, judged.speech
         return next(self._shaped)
 
     def interrupt(self) -> None:
         """Nobody has said what was heard and has not been shown yet: the lips close now."""
-        self._features.forget(self._look_ahead)
+        self._memory.forget(self._look_ahead)
         self._listener.forget()
 
     def express(self, emotion: str | None, intensity: float = 1.0) -> None:

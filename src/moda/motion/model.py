@@ -5,14 +5,14 @@
     emotion ---+  (own weights each)    conditions -'  blocks               blocks
     identity --'
 
-One class for every size, and for other ways to fuse: each count of blocks may be 0.
-Axis letters: B batch, T frames, C hidden channels, D motion.
+One class for every size: each count of blocks may be 0. Axis letters: B batch, T frames, C hidden
+channels, D motion, G numbers of the motion that are made from noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import MotionModelConfig
-from moda.motion.autoencoder import MotionAutoencoder
-from moda.motion.cross_attention import CrossAttentionBlock
+from moda.motion.generation import FLOW, Objective, Representation, SampledNumbers
 from moda.motion.layers import (
     NUM_TIME_FREQUENCIES,
     Embedder,
@@ -29,13 +28,12 @@ from moda.motion.layers import (
     JointBlock,
     ModulationHead,
     OneStreamBlock,
-    SpeechConv,
-    SpeechMLP,
     no_positions,
     rotary_positions,
     time_frequencies,
 )
 from moda.motion.reading import SpeechReader
+from moda.motion.speech_embedder import SpeechEmbedder, make_speech_embedder
 
 
 class Conditions(NamedTuple):
@@ -55,54 +53,57 @@ class MotionTransformer(nn.Module):
     ``exact_shortcuts`` leaves out work that cannot change the result: T equal copies of the emotion
     and identity tokens become one token with ln T on its attention logit, and the last block
     computes its motion tokens only. False computes the figure literally; tests compare the two.
+
+    Args:
+        config: sizes.
+        more_blocks: further blocks of two streams, after those of the configuration.
+        objective: what the network learns to predict.
+        representation: makes what the motion is while it is made from noise.
     """
 
     emotion_mean: Tensor
     """(num_emotions + 1, D) what each emotion adds to the normalised motion of all frames"""
 
-    def __init__(self, config: MotionModelConfig) -> None:
+    def __init__(
+        self,
+        config: MotionModelConfig,
+        *,
+        more_blocks: Iterable[nn.Module] = (),
+        objective: Objective = FLOW,
+        representation: Callable[[MotionModelConfig], Representation] = SampledNumbers,
+    ) -> None:
         super().__init__()
         self.config = config
         self.exact_shortcuts = True
-        hidden, inner = config.hidden, round(config.hidden * config.mlp_ratio)
-        block_sizes = (hidden, config.num_heads, inner)
+        self.objective = objective
+        hidden, sizes = config.hidden, config.block_sizes
         self.motion_embedder = Embedder(config.motion_size + config.generated_size, hidden)
         self.identity_embedder = Embedder(config.identity_size, hidden)
         self.time_embedder = Embedder(2 * NUM_TIME_FREQUENCIES, hidden)
         self.emotion_embedder = nn.Embedding(config.num_emotions + 1, hidden)
-        self.speech_embedder: SpeechMLP | SpeechConv | SpeechReader
-        if config.speech_embedder.kind == "mlp":
-            self.speech_embedder = SpeechMLP(config.speech, config.speech_embedder.width, hidden)
-        elif config.speech_embedder.kind == "reader":
-            self.speech_embedder = SpeechReader(
-                config.speech, config.mouth_size, hidden, config.speech_embedder
-            )
-        else:
-            self.speech_embedder = SpeechConv(config.speech.size, hidden, config.speech_embedder)
+        self.speech_embedder: SpeechEmbedder = make_speech_embedder(config)
         self.four_stream_blocks = nn.ModuleList(
-            JointBlock(4, *block_sizes) for _ in range(config.four_stream_blocks)
+            JointBlock(4, *sizes) for _ in range(config.four_stream_blocks)
         )
         self.two_stream_blocks = nn.ModuleList(
-            JointBlock(2, *block_sizes) for _ in range(config.two_stream_blocks)
-        )
-        self.cross_attention_blocks = nn.ModuleList(
-            CrossAttentionBlock(*block_sizes) for _ in range(config.cross_attention_blocks)
-        )
+            JointBlock(2, *sizes) for _ in range(config.two_stream_blocks)
+        ).extend(more_blocks)
         self.one_stream_blocks = nn.ModuleList(
-            OneStreamBlock(*block_sizes) for _ in range(config.one_stream_blocks)
+            OneStreamBlock(*sizes) for _ in range(config.one_stream_blocks)
         )
         self.final_layer = FinalLayer(hidden, config.generated_size)
-        self.autoencoder: MotionAutoencoder | None = None
-        if config.autoencoder.latent_size:
-            self.autoencoder = MotionAutoencoder(config.motion_size, config.autoencoder)
-        self.sampled_columns = [k for k in range(config.motion_size) if k not in config.unsampled]
-        """Which numbers of the motion are made from noise."""
+        self.representation = representation(config)
         if config.mouth_size:
-            if not isinstance(self.speech_embedder, SpeechReader):
+            if self.reader is None:
                 self.mouth_head = nn.Linear(hidden, config.mouth_size)
             emotion_mean = torch.zeros(config.num_emotions + 1, config.motion_size)
             self.register_buffer("emotion_mean", emotion_mean)
         self.reset_parameters()
+
+    @property
+    def reader(self) -> SpeechReader | None:
+        """The speech embedder, if it reads mouth, phones and voices from the speech at once."""
+        return self.speech_embedder if isinstance(self.speech_embedder, SpeechReader) else None
 
     def reset_parameters(self) -> None:
         """Start of training: every block is the identity and the velocity is zero."""
@@ -130,13 +131,8 @@ class MotionTransformer(nn.Module):
         ``speech`` (B, T + 2 * context, F), the context being that of the speech embedder's
         configuration; ``emotion`` (B,) integers, ``identity`` (B, 63). ``intensity`` (B,) in 0..1
         moves the emotion towards "none" (default 1). ``null_speech`` (B,) booleans: the flow of
-        these samples is not told the speech.
+        these samples does not hear the speech.
         """
-        told = self.config.conditions
-        if "style" not in told:
-            emotion = torch.full_like(emotion, self.config.none_emotion)
-        if "identity" not in told:
-            identity = torch.zeros_like(identity)
         tokens = self.speech_embedder(speech)
         mean = self._mean(speech, tokens)
         if null_speech is not None:
@@ -164,12 +160,11 @@ class MotionTransformer(nn.Module):
     ) -> Tensor:
         """Velocity (B, T, G) of ``noisy_motion`` (B, T, G) at ``timestep`` (B,) in 1..1000.
 
-        Of another objective than the flow it is what that one predicts. With an autoencoder, both
-        are latents (B, T, L), to be decoded by :meth:`decode`.
+        Another objective than the flow predicts something else in its place.
 
-        ``previous_motion`` (B, 1, D) is the frame before the window, told to every frame of it
-        ((B, T, D) tells each frame its own). Motion is normalised; ``noisy_motion`` (B, T, G) is of
-        what is sampled, around the conditions' mean, ``previous_motion`` is whole.
+        ``previous_motion`` (B, 1, D) is the frame before the window, which every frame of the
+        window sees; (B, T, D) gives each frame its own. Motion is normalised. ``noisy_motion`` is
+        in the model's representation, around the conditions' mean; ``previous_motion`` is whole.
         """
         modulations = self.modulations(timestep, conditions.emotion)
         return self.velocity(noisy_motion, previous_motion, modulations, conditions)
@@ -178,15 +173,12 @@ class MotionTransformer(nn.Module):
         """What time step and emotion do to the blocks: one tensor (..., M) for each, in order.
 
         ``timestep`` (...) broadcasts against the embedded ``emotion`` (B, C). A third of all
-        weights takes part here and nowhere else: (S, 1) time steps give (S, B, M) rows for all S
-        steps of a schedule at once.
+        weights takes part here and nowhere else: (S, 1) time steps give modulations (S, B, M) for
+        all S steps of a schedule at once.
         """
         condition = F.silu(self.time_embedder(time_frequencies(timestep)) + emotion)
-        first = (*self.four_stream_blocks, *self.two_stream_blocks, *self.cross_attention_blocks)
-        return [
-            part.modulation_rows(condition)
-            for part in (*first, *self.one_stream_blocks, self.final_layer)
-        ]
+        blocks = (*self.four_stream_blocks, *self.two_stream_blocks, *self.one_stream_blocks)
+        return [part.modulations(condition) for part in (*blocks, self.final_layer)]
 
     def velocity(
         self,
@@ -198,59 +190,43 @@ class MotionTransformer(nn.Module):
         """As :meth:`forward`, from the :meth:`modulations` (B, M) of the time step."""
         num_frames = noisy_motion.shape[1]
         copies = 1 if self.exact_shortcuts else num_frames
-        turns, joint_turns, key_bias = self._positions(num_frames, copies, noisy_motion.device)
-        rows = iter(modulations)
+        rope, joint_rope, key_bias = self._positions(num_frames, copies, noisy_motion.device)
+        following = iter(modulations)
 
-        previous = previous_motion.expand(-1, num_frames, -1)
-        if "previous_motion" not in self.config.conditions:
-            previous = torch.zeros_like(previous)
-        motion = self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
+        motion = self.embed_motion(noisy_motion, previous_motion)
         emotion = conditions.emotion[:, None].expand(-1, copies, -1)
         identity = conditions.identity[:, None].expand(-1, copies, -1)
 
         streams = [motion, conditions.speech, emotion, identity]
         for block in self.four_stream_blocks:
-            streams = block(streams, next(rows), joint_turns, key_bias)
+            streams = block(streams, next(following), joint_rope, key_bias)
 
         motion, *others = streams
         streams = [motion, torch.cat([part.expand_as(motion) for part in others], dim=1)]
-        for block in (*self.two_stream_blocks, *self.cross_attention_blocks):
-            streams = block(streams, next(rows), turns)
+        for block in self.two_stream_blocks:
+            streams = block(streams, next(following), rope)
 
         tokens = torch.cat(streams, dim=1)
         num_outputs = num_frames if self.exact_shortcuts else None
         for index, block in enumerate(self.one_stream_blocks, 1):
             is_last = index == len(self.one_stream_blocks)
-            tokens = block(tokens, next(rows), turns, num_outputs if is_last else None)
+            tokens = block(tokens, next(following), rope, num_outputs if is_last else None)
 
-        velocity: Tensor = self.final_layer(tokens[:, :num_frames], next(rows))
+        velocity: Tensor = self.final_layer(tokens[:, :num_frames], next(following))
         return velocity
 
-    def sampled_part(self, motion: Tensor) -> Tensor:
-        """What is made from noise of normalised motion (B, T, D) around the mean: (B, T, G)."""
-        if self.autoencoder is not None:
-            return self.autoencoder.latents(motion)
-        return motion[..., self.sampled_columns] if self.config.unsampled else motion
-
-    def decode(self, generated: Tensor) -> Tensor:
-        """What was made from noise, as normalised motion (B, T, D) around the conditions' mean.
-
-        Numbers that are not sampled are 0.
-        """
-        if self.autoencoder is not None:
-            return self.autoencoder.decode(generated)
-        if not self.config.unsampled:
-            return generated
-        whole = generated.new_zeros(*generated.shape[:-1], self.config.motion_size)
-        whole[..., self.sampled_columns] = generated
-        return whole
+    def embed_motion(self, noisy_motion: Tensor, previous_motion: Tensor) -> Tensor:
+        """Motion tokens (B, T, C), each of its noisy frame and the frame before the window."""
+        previous = previous_motion.expand(-1, noisy_motion.shape[1], -1)
+        tokens: Tensor = self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
+        return tokens
 
     def _positions(
         self, num_frames: int, copies: int, device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Turns of all 4T tokens; turns and key bias inside the four-stream blocks.
+        """Rotary positions of all 4T tokens; those and the key bias in the four-stream blocks.
 
-        There, emotion and identity carry no positions and each is ``copies`` tokens standing for T.
+        There, emotion and identity have no positions, and each has ``copies`` tokens in place of T.
         """
         head_size = self.config.hidden // self.config.num_heads
         frames = rotary_positions(num_frames, head_size, self.config.rope_base, device=device)
@@ -266,8 +242,8 @@ class MotionTransformer(nn.Module):
 
     def mean_mouth(self, speech: Tensor, tokens: Tensor) -> Tensor:
         """(B, T, M) the mean of the mouth, from features with context or their tokens (B, T, C)."""
-        if isinstance(self.speech_embedder, SpeechReader):
-            return self.speech_embedder.mouth(speech)
+        if self.reader is not None:
+            return self.reader.mouth(speech)
         mouth: Tensor = self.mouth_head(tokens)
         return mouth
 

@@ -29,7 +29,7 @@ class StartMotion(NamedTuple):
 
 
 def start_motion(rest: Floats, space: MotionSpace) -> StartMotion:
-    """The portrait's own motion (D,) as the model is told of it.
+    """The portrait's own motion (D,) as the model sees it.
 
     Scale and translation are divided by the portrait's scale over the mean one, so that faces of
     any size look alike to the model; depth does not count.

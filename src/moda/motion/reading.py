@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import NUM_PROSODY, SpeechEmbedderConfig, SpeechFeaturesConfig
-from moda.motion.layers import BLOCK_NORM_EPS, moving_mean
+from moda.motion.layers import BLOCK_NORM_EPS
 
 MOUTH_FRAMES = 3
 """Frames of which the mouth of the middle one is read."""
@@ -150,6 +150,11 @@ class SpeechReader(nn.Module):
         """(B, n, T + 2 * context) -> (B, n, T + 2 * reach): the context that a layer sees."""
         margin = self.config.context - reach
         return frames[:, :, margin : frames.shape[2] - margin]
+
+
+def moving_mean(values: Tensor, span: int) -> Tensor:
+    """(B, C, T) mean over an odd number of frames around each, of those that there are."""
+    return F.avg_pool1d(values, span, stride=1, padding=span // 2, count_include_pad=False)
 
 
 def _frames(halves: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ from moda.errors import InputError
 from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
-from moda.motion.objectives import OBJECTIVES
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
@@ -33,16 +32,17 @@ from moda.structures import (
     Speech,
     Style,
 )
+from moda.system import SpeakingOptions
 
 
 class SpeechWindow(NamedTuple):
-    """What one window is told of the speech."""
+    """What one window hears of the speech."""
 
     features: Floats  # (window + 2 * context, F), zeros outside the recording
     start: int
     """Frame of the recording at which the window begins."""
     num_frames: int
-    """Frames of the window inside the recording; the rest is padding."""
+    """Frames of the window inside the recording; the others are padding."""
     is_last: bool
 
 
@@ -58,9 +58,18 @@ class SamplingOptions(TypedDict):
     gain: Floats | None
 
 
-def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptions:
-    """A checkpoint's way of sampling as arguments of :func:`sample_motion`."""
+def sampling_options(
+    space: MotionSpace, config: SamplerConfig, options: SpeakingOptions | None = None
+) -> SamplingOptions:
+    """A checkpoint's way of sampling as arguments of :func:`sample_motion`.
 
+    The user's ``options`` may name other numbers of steps and scales of guidance.
+    """
+    num_steps, guidance_scale = config.num_steps, config.guidance_scale
+    if options is not None and options.num_steps is not None:
+        num_steps = options.num_steps
+    if options is not None and options.guidance_scale is not None:
+        guidance_scale = options.guidance_scale
     noise_scale = share = gain = None
     if config.mouth_share != 1.0:
         share = scale_group(space, "mouth", config.mouth_share)
@@ -68,18 +77,14 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
         opens = opening_parts(space)
         share = scale_group(space, "mouth", config.mouth_share)
         share[space.slice("mouth")] *= opens + config.width_share * (1.0 - opens)
-    if (config.mouth_noise, config.head_noise) != (1.0, 1.0):
+    if config.head_noise != 1.0:
         noise_scale = scale_group(space, "pose", config.head_noise)
-        if config.mouth_noise != 1.0:
-            noise_scale[space.slice("mouth")] = config.mouth_noise
-    if config.mouth_gain != 1.0 or set(config.head_gains) != {1.0}:
+    if set(config.head_gains) != {1.0}:
         gain = np.ones(space.size, np.float32)
-        if config.mouth_gain != 1.0:
-            gain[space.slice("mouth")] = config.mouth_gain
         gain[space.slice("translation").start :] = config.head_gains
     return SamplingOptions(
-        num_steps=config.num_steps,
-        guidance_scale=config.guidance_scale,
+        num_steps=num_steps,
+        guidance_scale=guidance_scale,
         schedule=config.schedule,
         drop_last_step=config.drop_last_step,
         noise_scale=noise_scale,
@@ -125,8 +130,8 @@ def sample_motion(
 ) -> Iterator[Motion]:
     """Yield consecutive stretches of motion, as many frames in all as there is speech.
 
-    ``speech`` may come in pieces of any length; a stretch (63 frames, then 64 each, then the rest)
-    is yielded when the speech has reached 16 frames and the embedder's look-ahead beyond it.
+    ``speech`` may come in pieces of any length. A stretch (63 frames, then 64 each, then what is
+    left) is yielded when the speech has reached 16 frames and the embedder's look-ahead beyond it.
     ``identity`` (63,); ``initial_motion`` (D,) is the normalised motion before the first frame
     (default 0, the mean); ``noise_scale`` (D,) multiplies the starting noise of every dimension,
     ``share`` (D,) what the flow adds to the mean, and ``gain`` (D,) the result, so that 0, the
@@ -171,7 +176,7 @@ def sample_motion(
 
 
 def scale_group(space: MotionSpace, group: str, factor: float) -> Floats:
-    """(D,) ``factor`` for one part of the motion, 1 for the rest."""
+    """(D,) ``factor`` for one part of the motion, 1 for all else."""
     scales = np.ones(space.size, np.float32)
     scales[space.slice(group)] = factor
     return scales
@@ -201,7 +206,7 @@ def sample_windows(
     known_emotion: tuple[str | None, float] | None = None
     for window in windows:
         entry = style.at((window.start + window.num_frames / 2) / FRAMES_PER_SECOND)
-        conditions = _encode(model, window, identity, entry)
+        conditions = encode_window(model, window.features, identity, entry)
         if (entry.emotion, entry.intensity) != known_emotion:
             known_emotion = entry.emotion, entry.intensity
             modulations = schedule_modulations(model, conditions, schedule, guidance_scale)
@@ -253,12 +258,10 @@ def sample_window(
     precision: Precision = "float32",
     modulations: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """One window (1, T, D) from ``noise`` (1, T, D) after ``previous_motion`` (1, 1, D).
+    """One window (1, T, D) from ``noise`` (1, T, G) after ``previous_motion`` (1, 1, D).
 
-    The noise of a model with an autoencoder is that of its latents (1, T, L).
-
-    It is around the conditions' mean; in the end the mean is added to
-    the ``share`` (D,) of it (default all).
+    The flow makes what differs from the conditions' mean. The ``share`` (D,) of this (default all)
+    is added to the mean.
     With a guidance scale above 1, both halves of the guidance run as one batch. Another window
     with the same emotion and schedule can be given the ``modulations`` of this one, see
     :func:`schedule_modulations`. Nothing in the loop waits for the device.
@@ -273,17 +276,17 @@ def sample_window(
     previous_motion = previous_motion.to(device).expand(batch, -1, -1)
 
     def velocity_at(noisy_motion: Tensor, step: int) -> Tensor:
-        rows = [rows[step] for rows in modulations]
+        of_step = [part[step] for part in modulations]
         noisy_motion = noisy_motion.expand(batch, -1, -1)
-        velocity = model.velocity(noisy_motion, previous_motion, rows, conditions).float()
+        velocity = model.velocity(noisy_motion, previous_motion, of_step, conditions).float()
         if batch == 1:
             return velocity
         unconditional, conditional = velocity.chunk(2)
         return guide(unconditional, conditional, weights)
 
     with _autocast(device, precision):
-        objective = OBJECTIVES[model.config.objective]
-        sampled = model.decode(objective.sample(velocity_at, noise.to(device), schedule))
+        generated = model.objective.sample(velocity_at, noise.to(device), schedule)
+        sampled = model.representation.decode(generated)
     return (sampled if share is None else sampled * share.to(device)) + mean
 
 
@@ -362,15 +365,15 @@ def smooth_pose(values: Floats, pose: slice) -> Floats:
 
 
 @torch.inference_mode()
-def _encode(
-    model: MotionTransformer, window: SpeechWindow, identity: Floats, entry: EmotionAt
+def encode_window(
+    model: MotionTransformer, features: Floats, identity: Floats, entry: EmotionAt
 ) -> Conditions:
-    """Conditions (batch 1) of a window, on the model's device."""
+    """Conditions (batch 1) of a window's speech (T, F), on the model's device."""
     device = next(model.parameters()).device
     known = entry.emotion is not None
     emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
     return model.encode_conditions(
-        torch.from_numpy(window.features)[None].to(device),
+        torch.from_numpy(features)[None].to(device),
         torch.tensor([emotion], device=device),
         torch.from_numpy(identity)[None].to(device),
         intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
@@ -412,7 +415,7 @@ def _noise(
     scale = torch.ones(config.generated_size)
     if noise_scale is not None:
         whole = _row(noise_scale, config.motion_size, "noise scale")
-        scale = torch.from_numpy(np.delete(whole, config.unsampled))
+        scale = torch.from_numpy(whole[list(config.sampled)])
     shape = (1, config.window, config.generated_size)
 
     def draw() -> Iterator[Tensor]:

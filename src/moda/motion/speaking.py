@@ -36,11 +36,7 @@ def speak(
     ``start`` (D,) is what the portrait shows; its mouth is eased away from.
     """
     options = options or SpeakingOptions()
-    sampling = sampling_options(space, sampler)
-    if options.num_steps is not None:
-        sampling["num_steps"] = options.num_steps
-    if options.guidance_scale is not None:
-        sampling["guidance_scale"] = options.guidance_scale
+    sampling = sampling_options(space, sampler, options)
     if options.phones:
         speech = tell_phones(speech, options.phones)
     heard = HeardSpeech(listen(model, speech))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.landmarks import Array
-from moda.rendering.warp import Bounds, compiled
+from moda.rendering.warp import Bounds, compiled, ease
 from moda.structures import Picture
 
 F32 = NDArray[np.float32]
@@ -84,13 +84,6 @@ def bilinear(picture: F32, x: float, y: float, out: F32) -> None:
         low = picture[row + 1, column, channel] * (one - right)
         low += picture[row + 1, column + 1, channel] * right
         out[channel] = top * (one - down) + low * down
-
-
-@compiled
-def ease(low: float, high: float, value: float) -> float:
-    """Smoothstep."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
 
 
 @compiled

@@ -38,7 +38,7 @@ UPPER_MIDDLE, LOWER_MIDDLE = [82, 13, 312], [87, 14, 317]
 CHIN = [152, 175, 199, 200]
 
 TEETH_BEHIND_LIPS, LOWER_BEHIND_LIPS = 0.045, 0.070
-CLOSED_GAP = 0.004
+SMALLEST_PAINTED_GAP = 0.004
 """Below this gap nothing is painted."""
 SEAM_DARKNESS = 0.5
 """How much darker than the lips the line is on which they meet."""
@@ -152,7 +152,7 @@ class MouthInterior:
         """Paint the opening of one frame in place; nothing where the lips touch."""
         shape = geometry.shape
         gap = float((shape[LOWER, 1] - shape[UPPER, 1]).max())
-        if gap < CLOSED_GAP:
+        if gap < SMALLEST_PAINTED_GAP:
             return
         unit = self._rest.scale * geometry.head.scale
         opening = self._opening(geometry, gap, unit)

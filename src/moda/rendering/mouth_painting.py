@@ -10,6 +10,7 @@ import numpy as np
 from moda.landmarks import Array
 from moda.rendering.complexion import Palette
 from moda.rendering.teeth import MIDLINE_MILLIMETRES, TEXELS_PER_MILLIMETRE
+from moda.rendering.warp import ease
 from moda.structures import Floats, Picture
 
 SAMPLES_PER_SPAN = 8
@@ -118,13 +119,6 @@ def _tabulate(
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _ramp(low: float, high: float, value: float) -> float:  # pragma: no cover
-    """Smooth step from 0 at ``low`` to 1 at ``high``."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
 def _mix(colour: Array, other: Floats, gain: float, weight: float) -> None:  # pragma: no cover
     for c in range(3):
         colour[c] += (other[c] * gain - colour[c]) * weight
@@ -177,14 +171,14 @@ def _paint_tongue(
     """A mound lit from the front; it sinks into the dark at its back and sides."""
     u, v = x / tongue.width, y / tongue.height
     back = -1.0 + 0.55 * abs(u) ** 2.6
-    cover = _ramp(back - 0.08, back + 0.26, v) * (1.0 - _ramp(0.75, 1.12, abs(u)))
+    cover = ease(back - 0.08, back + 0.26, v) * (1.0 - ease(0.75, 1.12, abs(u)))
     if cover <= 0.0:
         return
     deep = (v - back) / (0.2 - back)
-    shade = 0.34 + 0.66 * _ramp(-0.05, 0.75, deep)
+    shade = 0.34 + 0.66 * ease(-0.05, 0.75, deep)
     shade *= 1.0 - 0.40 * min(abs(u), 1.0) ** 2.0
-    shade *= 1.0 - 0.09 * np.exp(-((u / 0.13) ** 2)) * _ramp(0.10, 0.5, deep)
-    shade *= 1.0 - 0.22 * _ramp(0.75, 1.2, deep)
+    shade *= 1.0 - 0.09 * np.exp(-((u / 0.13) ** 2)) * ease(0.10, 0.5, deep)
+    shade *= 1.0 - 0.22 * ease(0.75, 1.2, deep)
     wet = 0.10 * np.exp(-(((abs(u) - 0.25) / 0.22) ** 2) - ((deep - 0.62) / 0.16) ** 2)
     _mix(colour, palette.tongue, shade + wet, cover)
 
@@ -250,7 +244,7 @@ def paint_mouth(
             _paint_cavity(colour, palette, side, below, above)
             _paint_tongue(colour, tongue, palette, x - tongue.x, y - tongue.y)
             light = opening.light * (1.0 + palette.slant * side)
-            light *= 1.0 - 0.75 * _ramp(0.35, 1.0, abs(side))
+            light *= 1.0 - 0.75 * ease(0.35, 1.0, abs(side))
             _look_at_arch(lower, x, y, seen)
             _paint_row(colour, lower, palette, seen, opening, light * 0.82, 0.25, above)
             _look_at_arch(upper, x, y, seen)
@@ -286,8 +280,8 @@ def _heal_lip(
     reach = LIP_RIM * opening.unit
     if above_lower <= -reach or above_lower > opening.softness:
         return
-    weight = opening.healing * _ramp(-reach, -0.2 * reach, above_lower)
-    weight *= 1.0 - _ramp(0.30, 0.75, abs(side))  # near the corners the lip is too thin
+    weight = opening.healing * ease(-reach, -0.2 * reach, above_lower)
+    weight *= 1.0 - ease(0.30, 0.75, abs(side))  # near the corners the lip is too thin
     if weight <= 0.0:
         return
     shift = 1.6 * reach + max(above_lower, 0.0)
@@ -332,7 +326,7 @@ def _paint_cavity(
     """The dark at the back, a little lighter on the floor and where the cheeks come in."""
     down = below / (below + above + 1e-6)
     lit = 0.50 * down * down * (1.0 - side * side) + 0.35 * np.exp(-above / 0.03)
-    lit += 0.30 * _ramp(0.45, 0.9, abs(side)) * _ramp(0.02, 0.09, min(below, above))
+    lit += 0.30 * ease(0.45, 0.9, abs(side)) * ease(0.02, 0.09, min(below, above))
     for c in range(3):
         colour[c] = palette.deep[c] + (palette.wall[c] - palette.deep[c]) * min(lit, 1.0)
 

@@ -27,6 +27,7 @@ from moda.landmarks import (
     LEFT_BROW,
     LEFT_EYE_LOWER,
     LEFT_EYE_UPPER,
+    NECK_PIVOT,
     NUM_SURFACE,
     RIGHT_BROW,
     RIGHT_EYE_LOWER,
@@ -41,8 +42,7 @@ GRID_STEP = 0.13
 """Spacing of the outer points. All lengths here are in eye distances (canonical units)."""
 PADDING = 0.5
 """How far the grid goes on beyond a free side of the box."""
-HEAD_CENTRE_DEPTH = 0.60
-NECK_PIVOT = (0.0, 1.25, HEAD_CENTRE_DEPTH)
+HEAD_CENTRE_DEPTH = NECK_PIVOT[2]
 FOLLOW_DECAY = 0.42
 BEHIND_FACE = 0.04
 """The outer mesh lies this much behind the face, which so wins where both cover a pixel."""

@@ -158,6 +158,13 @@ def last_warp(texture: Picture, buffers: WarpBuffers) -> Picture:
 
 
 @compiled
+def ease(low: float, high: float, value: float) -> float:
+    """0 below ``low``, 1 above ``high``, smooth in between."""
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+@compiled
 def reach(slope: float) -> float:
     """1 / slope, finite: a flat weight then bounds a row nowhere, or excludes all of it."""
     return 1.0 / slope if abs(slope) > 1e-12 else -1e12

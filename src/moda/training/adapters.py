@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from moda.errors import InputError, MissingExtraError
 from moda.motion.model import MotionTransformer
+from moda.motion.variants.building import build_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,7 +36,7 @@ def require_adapters(rank: int) -> None:
 
 
 def add_adapters(model: MotionTransformer, rank: int) -> None:
-    """Give every linear layer that learns an adapter that changes nothing yet; freeze the rest.
+    """Give every linear layer that learns an adapter that changes nothing yet; freeze all else.
 
     What was fitted in closed form, such as the mouth of a speech reader, learns no step and gets
     none. The scale s is the rank, so that learning rates carry over between ranks.
@@ -57,17 +58,12 @@ def add_adapters(model: MotionTransformer, rank: int) -> None:
         parameter.requires_grad_(MARK in name)
 
 
-def adapter_weights(model: MotionTransformer) -> dict[str, Tensor]:
-    """The tensors A and B of all layers by name."""
-    return {name: value for name, value in model.state_dict().items() if MARK in name}
-
-
 def merged(model: MotionTransformer) -> MotionTransformer:
     """A usual model whose linear layers have the adapters added to their weights.
 
     The model with the adapters stays as it is.
     """
-    plain = MotionTransformer(model.config)
+    plain = build_model(model.config)
     plain.load_state_dict(dict(_merged_weights(model)))
     return plain.train(model.training)
 

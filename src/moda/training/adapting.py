@@ -147,8 +147,8 @@ def adapt_mouth(
         with torch.no_grad():
             reader.mouth_head.weight.copy_(torch.from_numpy(adapted.T))
             reader.mouth_head.bias.copy_(torch.from_numpy(bias + shift))
-    told = person.told(base, changes, sizes, bias - added)
-    return [replace(clip, mouth_mean=told.get(clip.name)) for clip in clips], found
+    mouths = person.read_mouths(base, changes, sizes, bias - added)
+    return [replace(clip, mouth_mean=mouths.get(clip.name)) for clip in clips], found
 
 
 class _Person:
@@ -222,24 +222,24 @@ class _Person:
         agree = gains.sum() > 0.0 and int((gains > 0.0).sum()) >= FOLDS - 1
         return size if agree and abs(size - 1.0) >= NOTABLE_SIZE else 1.0
 
-    def told(
+    def read_mouths(
         self, base: Array, changes: Array, sizes: Array, bias: Array
     ) -> dict[str, tuple[Floats, Floats]]:
         """By clip, the mean mouth (T, M) that is read of stretches not seen, own and mirrored."""
-        told = {}
+        mouths = {}
         fold = np.searchsorted(self._bounds[1:-1], np.arange(self.num_frames), side="right")
         for start, clip in zip(self._starts, self._clips, strict=False):
-            rows = slice(start, start + len(clip))
+            part = slice(start, start + len(clip))
             change = np.zeros((len(clip), base.shape[1]))
             for index in range(FOLDS):
-                inside = fold[rows] == index
-                change[inside] = self._frames[rows][inside] @ changes[index]
+                inside = fold[part] == index
+                change[inside] = self._frames[part][inside] @ changes[index]
             frames = stacked_frames(self._reader, clip.features[0])[: len(clip)]
             mean = frames.mean(0) @ base
-            moving = self._frames[rows] @ base + change
+            moving = self._frames[part] @ base + change
             read = (moving @ sizes + mean + bias).astype(np.float32)
-            told[clip.name] = (read, read)
-        return told
+            mouths[clip.name] = (read, read)
+        return mouths
 
     def sums(self, base: Array) -> list[tuple[Array, Array]]:
         """Products of the frames (3 C, 3 C), and with what ``base`` misses (3 C, M): for each fold
@@ -253,7 +253,7 @@ class _Person:
                 weight = AUGMENTED_WEIGHT if version else 1.0
                 frames = stacked_frames(self._reader, features)[: len(clip)]
                 frames = frames - frames.mean(0)
-                rest = mouth[: len(frames)] - frames @ base
+                residual = mouth[: len(frames)] - frames @ base
                 near = [
                     (number[: len(frames)] >= first - MARGIN_FRAMES)
                     & (number[: len(frames)] < last + MARGIN_FRAMES)
@@ -261,7 +261,7 @@ class _Person:
                 ]
                 for fold, inside in enumerate([*near, np.ones(len(frames), bool)]):
                     products[fold] += weight * frames[inside].T @ frames[inside]
-                    missed[fold] += weight * frames[inside].T @ rest[inside]
+                    missed[fold] += weight * frames[inside].T @ residual[inside]
         products[:-1] = products[-1] - products[:-1]
         missed[:-1] = missed[-1] - missed[:-1]
         return list(zip(products, missed, strict=True))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from moda.data.dataset import WindowSampler
 from moda.errors import InputError
-from moda.motion.autoencoder import MotionAutoencoder
+from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.training.keypoint_metric import KeypointMetric
 from moda.training.losses import MotionMetric
 
@@ -67,7 +67,7 @@ def train_autoencoder(
     for step in range(options.steps):
         batch = windows.batch(options.batch_size, options.window_frames)
         motion, inside = torch.from_numpy(batch.motion), torch.from_numpy(batch.weight)
-        mean, log_variance = autoencoder.encode(motion)
+        mean, log_variance = autoencoder.posterior(motion)
         noise = torch.randn(mean.shape, generator=generator)
         decoded = autoencoder.decode_raw(mean + (0.5 * log_variance).exp() * noise)
         loss = metric.flow_loss(decoded - motion, inside)
@@ -88,7 +88,7 @@ def train_autoencoder(
     with torch.no_grad():
         for _ in range(STATISTICS_BATCHES):
             batch = windows.batch(options.batch_size, options.window_frames)
-            mean = autoencoder.encode(torch.from_numpy(batch.motion)).mean
+            mean = autoencoder.posterior(torch.from_numpy(batch.motion)).mean
             latents.append(mean[torch.from_numpy(batch.weight) > 0])
     autoencoder.set_statistics(torch.cat(latents))
     return float(loss.detach())

@@ -1,4 +1,4 @@
-"""The training loop: lips from speech first, then the flow of all the rest.
+"""The training loop: lips from speech first, then the flow of all else.
 
 Both stages keep a moving average of the weights. Everything random follows from the seed and the
 number of the step, so a run that was interrupted goes on as if it had not been, and several
@@ -10,11 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,8 +22,10 @@ from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
 from moda.motion.idle import LipClosure
 from moda.motion.model import MotionTransformer
+from moda.motion.variants.building import build_model
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
+from moda.training.options import Report, TrainingOptions
 from moda.training.processes import OneProcess, Processes
 from moda.training.read_ahead import ReadAhead
 from moda.training.snapshots import Snapshots
@@ -38,81 +37,10 @@ SPEECH_FRAMES = 80
 SETTLING_BATCHES = 20
 QUIETEST_SHARE = 0.1
 LOWEST_RATE = 0.02
-"""Share of the learning rate at which a cosine ends."""
-SHARES = (
-    "condition_dropout",
-    "token_dropout",
-    "speech_dropout",
-    "forget_previous",
-    "forget_identity",
-    "forget_emotion",
-)
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How long and how fast to train. Learning rates are reached after the warm-up."""
-
-    speech_steps: int = 400
-    """of the speech embedder and the mean of the mouth alone; 0 where a model predicts no mean"""
-    flow_steps: int = 3000
-    batch_size: int = 24
-    """windows of a step, over all processes together"""
-    window_frames: tuple[int, ...] = (48, 64, 80)
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warm_up_steps: int = 100
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.995
-    condition_dropout: float = 0.1
-    """share of windows that are told neither speech nor emotion"""
-    token_dropout: float = 0.15
-    """share of the speech tokens' channels that a training step does not see"""
-    keep_statistics: bool = True
-    """leave the batch norms of the speech embedder as its pretraining left them"""
-    freeze_speech_embedder: bool = True
-    """keep the speech embedder as it is while the flow is trained: it forgets strangers' voices
-    otherwise, see docs/experiments.md"""
-    seed: int = 0
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """of the learning rate after the warm-up, for each of the two stages on its own"""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """of the numbers inside the network; weights, their averages and losses are float32"""
-    accumulation: int = 1
-    """passes over which every process spreads its part of a batch"""
-    speech_dropout: float = 0.0
-    """share of windows that are told the emotion and not the speech"""
-    forget_previous: float = 0.15
-    forget_identity: float = 0.3
-    forget_emotion: float = 0.1
-    """shares of windows that are not told one of the conditions, each by itself"""
-    sync_weight: float = 0.0
-    """of the sync expert's loss; 0 trains without one"""
-    sync_gate: float = 0.4
-    """least cosine of the real lips and the speech at which the expert's loss counts"""
-    log_every: int = 20
-    train_speech_projection: bool = False
-    """train the last layer of a frozen speech embedder, which may come from a model of another
-    size"""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or min(self.speech_steps, self.flow_steps) < 0:
-            raise InputError("batch size must be at least 1 and steps at least 0")
-        if not self.window_frames or min(self.window_frames) < 8:
-            raise InputError("windows must have at least 8 frames")
-        for name in ("accumulation", "checkpoint_every", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} must be at least 1")
-        for name in SHARES:
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise InputError(f"{name} {getattr(self, name)} is outside 0..1")
-        if self.sync_weight < 0.0 or not -1.0 <= self.sync_gate <= 1.0:
-            raise InputError("the sync weight must be at least 0, and the gate a cosine")
-
-
-Report = Callable[[dict[str, float]], None]
+"""Part of the learning rate at which a cosine ends."""
+GRADIENT_CLIP = 1.0
+"""Largest norm of all gradients together."""
+KEPT_SNAPSHOTS = 2
 
 
 class Trainer:
@@ -144,9 +72,8 @@ class Trainer:
                 f"{self.processes.count} processes in {options.accumulation} passes each; make it "
                 f"a multiple of {parts}"
             )
-        self.model = MotionTransformer(config.motion) if model is None else model
-        if self.model.autoencoder is not None:
-            self.model.autoencoder.requires_grad_(False)
+        self.model = build_model(config.motion) if model is None else model
+        self.model.representation.requires_grad_(False)
         if expert is None and options.sync_weight:
             raise InputError("sync_weight is set and there is no sync expert")
         expert = expert if options.sync_weight else None
@@ -156,7 +83,7 @@ class Trainer:
         self._shared = self.processes.wrap(self.losses)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = self._make_optimizer()
-        self.snapshots = Snapshots(folder / "snapshots", options.keep_checkpoints)
+        self.snapshots = Snapshots(folder / "snapshots", KEPT_SNAPSHOTS)
         self.step = 0
 
     @property
@@ -208,12 +135,12 @@ class Trainer:
             with nullcontext() if averages else processes.without_averaging(self._shared):
                 losses, count = self._shared(batch, speech_only)
                 # Gradients are averaged over processes; this makes it a mean over all windows.
-                share = processes.count * count / self._num_windows(speech_only)
-                loss = share * torch.stack(list(losses.values())).sum()
+                weight = processes.count * count / self._num_windows(speech_only)
+                loss = weight * torch.stack(list(losses.values())).sum()
                 loss.backward()
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + share * value.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+                totals[name] = totals.get(name, 0.0) + weight * value.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         found = processes.mean(torch.stack([*totals.values(), norm.detach()])).tolist()
         values = dict(zip([*totals, "gradient"], found, strict=True))
         self._require_numbers(values, rate)
@@ -256,7 +183,7 @@ class Trainer:
         if frozen:
             model.speech_embedder.eval()
         for module in model.speech_embedder.modules():
-            if isinstance(module, nn.BatchNorm1d) and (options.keep_statistics or not speech_only):
+            if isinstance(module, nn.BatchNorm1d):
                 module.eval()  # its statistics are settled; small batches would only shake them
 
     def _require_numbers(self, values: dict[str, float], rate: float) -> None:

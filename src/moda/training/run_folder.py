@@ -6,20 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from moda.config import to_dict
 from moda.data.clips import read_shards
 from moda.errors import CheckpointError, InputError, OutputError
-
-if TYPE_CHECKING:
-    from moda.training.recipe import Recipe
+from moda.strict_json import to_dict
+from moda.training.recipe import Recipe
 
 RUN_FILE = "run.json"
 FORMAT = "moda-run-1"
 FREE = ("clips", "preview", "sampler")
 """Keys of a recipe that may change while a run goes on; what is in the clips may not."""
-FREE_OPTIONS = ("checkpoint_every", "keep_checkpoints", "log_every", "accumulation")
+FREE_OPTIONS = ("checkpoint_every", "log_every", "accumulation")
 MAX_NAMED = 4
 
 

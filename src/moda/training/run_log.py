@@ -63,11 +63,6 @@ class RunLog:
             self._events.flush()
 
 
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """All that a run has logged, in order; a line that was cut by a kill is left out."""
-    return _lines(folder / LOG)
-
-
 def _keep_until(path: Path, step: int) -> None:
     kept = [line for line in _lines(path) if line["step"] <= step]
     partial = path.with_suffix(".partial")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -21,22 +21,19 @@ from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
 from moda.data.prepare import REPORT_NAME
 from moda.errors import ConfigError, InputError
 from moda.hub import find_model
-from moda.motion.layers import SpeechConv, SpeechMLP
 from moda.motion.model import MotionTransformer
-from moda.motion.reading import SpeechReader
+from moda.motion.speech_embedder import SpeechEmbedder
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
 from moda.training.adapters import add_adapters, merged
-from moda.training.loop import Report, Trainer, TrainingOptions
+from moda.training.loop import Trainer
+from moda.training.options import Report, TrainingOptions
 from moda.training.preview import Preview
+from moda.training.recipe import Recipe
 from moda.training.run_log import RunLog
 from moda.training.sync_expert import ExpertOptions, sync_accuracy, train_expert
 from moda.training.sync_network import SyncExpert, load_expert, save_expert
 
-if TYPE_CHECKING:
-    from moda.training.recipe import Recipe
-
 EXPERT_FILE = "sync_expert.safetensors"
-Embedder = SpeechMLP | SpeechConv | SpeechReader
 
 
 class TrainingData(NamedTuple):
@@ -46,7 +43,7 @@ class TrainingData(NamedTuple):
     clips: list[TrainingClip]
     held_out: list[TrainingClip]
     """of the validation speakers, with clean sound only"""
-    embedder: Embedder | None = None
+    embedder: SpeechEmbedder | None = None
     """knows something of speech already"""
     emotion_mean: Floats | None = None
     """(num_emotions + 1, D) normalised"""
@@ -81,7 +78,7 @@ def plain(model: MotionTransformer) -> MotionTransformer:
     return merged(model) if adapted else model
 
 
-def embedder_of(recipe: Recipe, base: Path) -> Embedder:
+def embedder_of(recipe: Recipe, base: Path) -> SpeechEmbedder:
     """The speech embedder of the checkpoint that a recipe names.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -20,18 +20,16 @@ from torch.nn import functional as F
 from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
 from moda.motion.flow import timestep_of
+from moda.motion.generation import SampledNumbers
 from moda.motion.model import MotionTransformer
-from moda.motion.objectives import OBJECTIVES
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
 from moda.training.losses import MotionMetric, latent_loss
+from moda.training.options import TrainingOptions
 from moda.training.sync_network import SyncExpert, gated_sync_loss
 
-if TYPE_CHECKING:
-    from moda.training.loop import TrainingOptions
-
 MEAN_DROPOUT = 0.2
-"""Share of the tokens' channels that the mean of the mouth does not see in training."""
+"""Probability that the mean of the mouth does not see a channel of a token in training."""
 
 
 class WindowNoise:
@@ -53,11 +51,11 @@ class WindowNoise:
             [torch.rand(shape, generator=g, device=self._device) for g in self._generators]
         )
 
-    def dropout(self, values: Tensor, share: float) -> Tensor:
-        """Values (B, ...) with a share of them 0 and the others larger by 1 / (1 - share)."""
-        if share == 0.0:
+    def dropout(self, values: Tensor, probability: float) -> Tensor:
+        """Values (B, ...), each 0 with the probability p, the others larger by 1 / (1 - p)."""
+        if probability == 0.0:
             return values
-        return values * (self.uniform(*values.shape[1:]) >= share) / (1.0 - share)
+        return values * (self.uniform(*values.shape[1:]) >= probability) / (1.0 - probability)
 
 
 class StepLosses(nn.Module):
@@ -76,7 +74,6 @@ class StepLosses(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.options, self.metric = model, options, metric_of(space)
-        self.objective = OBJECTIVES[model.config.objective]
         self.lips = lip_columns(space)
         self.expert = expert
         if expert is not None:
@@ -119,10 +116,11 @@ class StepLosses(nn.Module):
     def flow_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Of what the network predicts, and of what the sync expert says of the motion in it."""
         options, config = self.options, self.model.config
+        objective, representation = self.model.objective, self.model.representation
         random = WindowNoise(batch.windows, self._device)
         motion, inside = self._tensor(batch.motion), self._tensor(batch.weight)
         silent = self._tensor(batch.is_silent)
-        forgotten, deaf = (random.uniform(2) < self._shares()).unbind(1)
+        forgotten, deaf = (random.uniform(2) < self._probabilities()).unbind(1)
         label = self._tensor(batch.emotion)
         offset = torch.zeros_like(motion[:, :1])
         if config.mouth_size:
@@ -136,15 +134,15 @@ class StepLosses(nn.Module):
             )
         tokens = random.dropout(conditions.speech, options.token_dropout)
         conditions = conditions._replace(speech=tokens)
-        sigma = self.objective.sigma_of(random.normal())
+        sigma = objective.sigma_of(random.normal())
         level = sigma[:, None, None]
         mean = conditions.mean.detach().float()
         if batch.mouth_mean.shape[-1]:
             mouth_mean = self._tensor(batch.mouth_mean)
             mean = F.pad(mouth_mean, (0, motion.shape[-1] - mouth_mean.shape[-1]))
-        rest = self.model.sampled_part(motion - offset - mean)
-        noise = random.normal(*rest.shape[1:])
-        noisy = self.objective.corrupt(rest, noise, level)
+        residual = representation.encode(motion - offset - mean)
+        noise = random.normal(*residual.shape[1:])
+        noisy = objective.corrupt(residual, noise, level)
         with self._autocast():
             predicted = self.model(
                 noisy,
@@ -153,27 +151,29 @@ class StepLosses(nn.Module):
                 conditions,
             )
         predicted = predicted.float()
-        error = predicted - self.objective.target(rest, noise, level)
-        if self.model.autoencoder is None:
-            error = self.model.decode(error)
-        if isinstance(self.metric, MotionMetric) and config.mouth_size:
-            # A mouth without its sound differs from the mean by all that it says.
-            error[silent, :, self.metric.mouth] = 0.0
-        if self.model.autoencoder is not None:
-            losses = {"flow": latent_loss(error, inside)}
-        else:
-            losses = {"flow": self.metric.flow_loss(error, inside)}
+        error = predicted - objective.target(residual, noise, level)
+        losses = {"flow": self._flow_loss(error, silent, inside)}
         if self.expert is not None:
-            generated = self.objective.estimate(noisy, predicted, level)
-            found = self.model.decode(generated) + mean + offset
-            told = (~(silent | forgotten | deaf)).float() * (1.0 - sigma)
+            generated = objective.estimate(noisy, predicted, level)
+            found = representation.decode(generated) + mean + offset
+            weight = (~(silent | forgotten | deaf)).float() * (1.0 - sigma)
             losses["sync"] = self._sync_loss(
                 found[..., self.lips],
                 motion[..., self.lips],
                 self._heard(batch),
-                inside * told[:, None],
+                inside * weight[:, None],
             )
         return losses
+
+    def _flow_loss(self, error: Tensor, silent: Tensor, inside: Tensor) -> Tensor:
+        """Of the error (B, T, G) of a prediction; some windows (B,) are silent."""
+        if not isinstance(self.model.representation, SampledNumbers):
+            return latent_loss(error, inside)
+        error = self.model.representation.decode(error)
+        if isinstance(self.metric, MotionMetric) and self.model.config.mouth_size:
+            # A mouth without its sound differs from the mean by all that it says.
+            error[silent, :, self.metric.mouth] = 0.0
+        return self.metric.flow_loss(error, inside)
 
     def _names(self, name: str) -> list[str]:
         """Of the losses of a stage."""
@@ -191,9 +191,10 @@ class StepLosses(nn.Module):
         heard = batch.speech[:, before : before + batch.motion.shape[1]]
         return self._tensor(heard)
 
-    def _shares(self) -> Tensor:
-        shares = (self.options.condition_dropout, self.options.speech_dropout)
-        return torch.tensor(shares, device=self._device)
+    def _probabilities(self) -> Tensor:
+        """(2,) of a window without speech and emotion, and of one without speech."""
+        both = (self.options.condition_dropout, self.options.speech_dropout)
+        return torch.tensor(both, device=self._device)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         """An array of the batch on the model's device; half precision becomes single."""

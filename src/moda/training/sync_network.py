@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.checkpoints import load_weights, read_network_weights, save_network_weights
-from moda.config import from_json, to_json
 from moda.errors import CheckpointError, ConfigError
+from moda.strict_json import from_json, to_json
 
 KIND = "sync expert"
 LAYERS = 3

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from moda import __version__
-from moda.config import from_json
 from moda.errors import ConfigError, InputError, OutputError
 from moda.hub.transfer import file_sha256
+from moda.strict_json import from_json
 from moda.structures import EMOTIONS
 
 FORMAT, DEFINITIONS = 1, 1

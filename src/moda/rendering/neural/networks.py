@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from moda.keypoints import EXPRESSION_SIZE, NUM_KEYPOINTS
 from moda.rendering.neural.appearance import AppearanceExtractor
 from moda.rendering.neural.generator import SpadeGenerator
-from moda.rendering.neural.layers import fold_batch_norms
-from moda.rendering.neural.merging import merge_generator
 from moda.rendering.neural.retargeting import eye_network, lip_network, stitching_network
 from moda.rendering.neural.warping import WarpingNetwork
 
@@ -77,12 +74,3 @@ class RenderingNetworks(nn.Module):
         """Offsets (B, 21, 3) that take two eyes' openness to another one: ratios (B, 3)."""
         offset: Tensor = self.eye(source_keypoints, ratios)
         return offset.view(-1, NUM_KEYPOINTS, 3)
-
-    @torch.no_grad()
-    def optimise(self) -> None:
-        """Rearrange the arithmetic for speed, in place; the results stay equal up to rounding.
-
-        The state dict then no longer has the keys of the released files: load the weights first.
-        """
-        fold_batch_norms(self)
-        merge_generator(self.generator)

@@ -16,7 +16,7 @@ def accelerate_for_cpu(networks: RenderingNetworks) -> None:
 
     Results stay equal up to rounding, in float32 whatever the renderer's precision. For inference
     on the CPU, with the number of threads that torch has now. The state dict then lacks both
-    networks: load the weights first. Use it instead of :meth:`RenderingNetworks.optimise`.
+    networks: load the weights first.
 
     Raises:
         InputError: The networks are on another device or not of float32.
@@ -25,7 +25,7 @@ def accelerate_for_cpu(networks: RenderingNetworks) -> None:
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise InputError(
             f"networks of {weight.dtype} on {weight.device} cannot be accelerated for a CPU; "
-            "load them as float32 on the CPU, or use optimise()"
+            "load them as float32 on the CPU"
         )
     workers = Workers()
     # nn.Module takes any module here; the declared classes have the same calls.

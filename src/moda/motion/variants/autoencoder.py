@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from moda.config import AutoencoderConfig
+from moda.motion.generation import Representation
 
 KERNEL = 5  # frames
 REACH = 2 * (KERNEL // 2)
@@ -25,11 +26,11 @@ class Posterior(NamedTuple):
     log_variance: Tensor
 
 
-class MotionAutoencoder(nn.Module):
+class MotionAutoencoder(Representation):
     """Variational autoencoder (D. Kingma and M. Welling, arXiv 1312.6114) of one frame at a time
     with its neighbours; the frame rate stays.
 
-    The generator sees latents of mean 0 and deviation 1: :meth:`latents` and :meth:`decode` know
+    The generator sees latents of mean 0 and deviation 1: :meth:`encode` and :meth:`decode` know
     their statistics, which are measured once, see :meth:`set_statistics`.
     """
 
@@ -44,22 +45,22 @@ class MotionAutoencoder(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(size))
         self.register_buffer("latent_std", torch.ones(size))
 
-    def encode(self, motion: Tensor) -> Posterior:
+    def posterior(self, motion: Tensor) -> Posterior:
         """Normalised motion (B, T, D) -> distribution of the latents, as they are."""
         both = self.encoder(motion.transpose(1, 2)).transpose(1, 2)
         return Posterior(*both.chunk(2, dim=-1))
 
     def decode_raw(self, latents: Tensor) -> Tensor:
-        """Latents (B, T, L) as :meth:`encode` has them -> normalised motion (B, T, D)."""
+        """Latents (B, T, L) as :meth:`posterior` has them -> normalised motion (B, T, D)."""
         return cast("Tensor", self.decoder(latents.transpose(1, 2))).transpose(1, 2)
 
-    def latents(self, motion: Tensor) -> Tensor:
+    def encode(self, motion: Tensor) -> Tensor:
         """Normalised motion (B, T, D) -> normalised means of the latents (B, T, L)."""
-        return (self.encode(motion).mean - self.latent_mean) / self.latent_std
+        return (self.posterior(motion).mean - self.latent_mean) / self.latent_std
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, generated: Tensor) -> Tensor:
         """Normalised latents (B, T, L) -> normalised motion (B, T, D)."""
-        return self.decode_raw(latents * self.latent_std + self.latent_mean)
+        return self.decode_raw(generated * self.latent_std + self.latent_mean)
 
     @torch.no_grad()
     def set_statistics(self, latents: Tensor) -> None:

@@ -32,17 +32,17 @@ class CrossAttentionBlock(nn.Module):
         self.key_norm = HeadNorm(hidden // num_heads)
         self.projection = nn.Linear(hidden, hidden)
 
-    def modulation_rows(self, condition: Tensor) -> Tensor:
+    def modulations(self, condition: Tensor) -> Tensor:
         """Conditioning vectors (..., C) -> (..., 9C)."""
         return torch.cat((self.stream.modulation(condition), self.modulation(condition)), dim=-1)
 
-    def forward(self, tokens: Sequence[Tensor], rows: Tensor, turns: Tensor) -> list[Tensor]:
-        """Motion (B, T, C) and conditions (B, N, C), modulation rows (B, 9C), turns of T + N."""
+    def forward(self, tokens: Sequence[Tensor], modulations: Tensor, rope: Tensor) -> list[Tensor]:
+        """Motion (B, T, C), conditions (B, N, C), modulations (B, 9C), rotations of T + N."""
         motion, conditions = tokens
         stream, hidden = self.stream, motion.shape[-1]
-        attention, mlp = stream.modulation.split(rows[..., : 6 * hidden])
-        (cross,) = self.modulation.split(rows[..., 6 * hidden :])
-        own, theirs = turns[: motion.shape[1]], turns[motion.shape[1] :]
+        attention, mlp = stream.modulation.split(modulations[..., : 6 * hidden])
+        (cross,) = self.modulation.split(modulations[..., 6 * hidden :])
+        own, theirs = rope[: motion.shape[1]], rope[motion.shape[1] :]
 
         query, key, value = stream.heads(motion, attention)
         attended = attend(rotate(query, own), rotate(key, own), value)

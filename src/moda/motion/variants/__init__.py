@@ -1,0 +1,1 @@
+"""What the paper's network is measured against: other blocks, objectives, latents, conditions."""
