@@ -50,7 +50,6 @@ def evaluate_videos(
 
     from moda.errors import OutputError
     from moda.evaluation.videos import protocol as protocols
-    from moda.evaluation.videos.report import markdown, write_report
     from moda.evaluation.videos.running import evaluate_videos as run
     from moda.evaluation.videos.running import write_inputs
 
@@ -72,6 +71,8 @@ def evaluate_videos(
         for path in write_inputs(opened, inputs, say):
             typer.echo(path)
         return
+    from moda.evaluation.videos.report import markdown, write_report
+
     evaluation = run(opened, output, any_versions=any_versions, say=say)
     table = write_report(evaluation, output)
     typer.echo(markdown(evaluation, table), nl=False)
