@@ -9,9 +9,9 @@ import pytest
 
 from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
+from moda.encoders.tracking import track_landmarks
 from moda.errors import FaceError, InputError
 from moda.evaluation.emotions import (
-    emotion_effects,
     eye_opening,
     gap_spread,
     landmark_effects,
@@ -24,7 +24,7 @@ from moda.landmarks import (
     rotation_from_euler,
 )
 from moda.media import read_image
-from moda.structures import EmotionAt
+from moda.structures import EmotionAt, Picture
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
@@ -109,10 +109,15 @@ def test_empty_tracks_are_refused(face: Array) -> None:
 def test_pictures_are_tracked() -> None:
     models = FaceModels()
     picture = read_image(PORTRAIT)
-    effects = emotion_effects([picture] * 2, [picture] * 3, models)
+
+    def tracked(frames: list[Picture]) -> Array:
+        timed = ((index / 25, frame) for index, frame in enumerate(frames))
+        return track_landmarks(timed, models).landmarks.astype(np.float64)
+
+    effects = landmark_effects(tracked([picture] * 2), tracked([picture] * 3))
     assert max(abs(value) for value in effects.values()) < 0.5  # the tracker trembles at first
     with pytest.raises(FaceError, match="fewer than 2"):
-        emotion_effects([picture] * 2, [np.zeros_like(picture)] * 2, models)
+        tracked([np.zeros_like(picture)] * 2)
 
 
 class TestSchedule:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from moda.encoders.face import FaceModels
-from moda.encoders.tracking import remove_pose, track_landmarks
+from moda.encoders.tracking import remove_pose
 from moda.errors import InputError
 from moda.landmarks import (
     INNER_LIP_LOWER,
@@ -20,7 +19,7 @@ from moda.landmarks import (
     lip_gap,
 )
 from moda.motion.emotion import CHANGE_SECONDS
-from moda.structures import FRAMES_PER_SECOND, EmotionAt, Picture
+from moda.structures import FRAMES_PER_SECOND, EmotionAt
 
 INNER_BROWS = ((107, 55), (336, 285))
 OUTER_BROWS = ((70, 46), (300, 276))
@@ -40,27 +39,6 @@ class SpanEffect(NamedTuple):
     turned_seconds: float | None
     """When the corners of the mouth were halfway from the span before, after the entry's time; None
     for the first span, and where the two do not differ"""
-
-
-def emotion_effects(
-    neutral_frames: Iterable[Picture], emotional_frames: Iterable[Picture], models: FaceModels
-) -> dict[str, float]:
-    """What an emotion changes on the face of a video, see :func:`landmark_effects`.
-
-    Args:
-        neutral_frames: pictures (H, W, 3) of the same person at 25 fps without the emotion.
-        emotional_frames: the same with it; as many are not needed.
-
-    Raises:
-        FaceError: fewer than two pictures of either show a face.
-    """
-    tracks = [
-        track_landmarks(
-            ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames)), models
-        ).landmarks.astype(np.float64)
-        for frames in (neutral_frames, emotional_frames)
-    ]
-    return landmark_effects(tracks[0], tracks[1])
 
 
 def landmark_effects(neutral: Array, emotional: Array) -> dict[str, float]:
