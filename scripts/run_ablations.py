@@ -33,7 +33,7 @@ from moda.evaluation.generated_motion import (
     measure_reconstruction,
     real_motion,
 )
-from moda.evaluation.metrics import frechet_distance
+from moda.evaluation.metrics import RunningGaussian, frechet_distance
 from moda.motion.model import MotionTransformer
 from moda.training.recipe import Recipe, load_training_data, read_recipe, train
 from moda.training.stages import TrainingData
@@ -231,7 +231,8 @@ def load_held_out(recipe: Recipe, base: Path, data: TrainingData) -> HeldOut:
     real = [real_motion(clip, data.space) for clip in clips]
     seconds = sum(len(motion) for motion in real) / 25
     say(f"{len(clips)} held-out clips, {seconds:.0f} seconds")
-    distance = frechet_distance(features.features(trained_on), features.features(real))
+    known, unknown = (RunningGaussian.of(features.features(c)) for c in (trained_on, real))
+    distance = frechet_distance(known, unknown)
     return HeldOut(clips, features, distance)
 
 

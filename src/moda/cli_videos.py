@@ -81,9 +81,10 @@ def evaluate_videos(
 
 def list_weights() -> None:
     """List the networks, what they are for, their licences, and which of them are here."""
-    from moda.evaluation.videos.weights import CATALOGUE, find_weights, weights_folder
+    from moda.evaluation.videos.weights import find_weights, weights_folder
+    from moda.hub.catalogue import METRIC_NETWORKS
 
-    for name, entry in CATALOGUE.items():
+    for name, entry in METRIC_NETWORKS.items():
         state = "here" if find_weights(name) else "missing"
         typer.echo(f"{name} ({state}): {entry.what}, for {entry.metrics}")
         typer.echo(f"  licence: {entry.licence}")
