@@ -16,9 +16,9 @@ from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_spa
 from moda.config import ModelConfig, changed, preset
 from moda.motion.model import MotionTransformer
 from moda.training.recipe import read_recipe
+from paths import ROOT
 from small_runs import write_prepared
 
-ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "ablations"
 NETWORK = {
     "hidden": 32, "mouth_size": 0, "unsampled": [], "speech": {"kind": "log_mel"},

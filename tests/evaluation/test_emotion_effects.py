@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -25,8 +23,7 @@ from moda.landmarks import (
 )
 from moda.media import read_image
 from moda.structures import EmotionAt, Picture
-
-PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
+from paths import PORTRAIT
 
 
 @pytest.fixture(scope="module")

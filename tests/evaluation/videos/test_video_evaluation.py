@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from media_files import EXAMPLES, tone, write_moving_portrait, write_wav
+from media_files import tone, write_moving_portrait, write_wav
 from moda import cli
 from moda.checkpoints import load_motion_space
 from moda.errors import InputError
@@ -43,6 +43,7 @@ from moda.evaluation.videos.tables import Table
 from moda.landmarks import Array
 from moda.media import VideoReader, VideoWriter
 from moda.structures import Picture
+from paths import EXAMPLES
 
 SHIFT_FRAMES = 2
 
