@@ -243,6 +243,8 @@ def test_offline_the_cache_of_the_client_is_used(
     blob.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE"):
         download(model, folder)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert download(model, folder)[0].read_bytes() == WEIGHTS
 
 
 def test_a_disk_without_room_is_found_before(

@@ -115,7 +115,13 @@ def _fetch(
             "than before; nothing was downloaded"
         )
     arrived = Path(
-        hf_hub_download(address.repository, address.path, revision=commit, local_dir=incoming)
+        hf_hub_download(
+            address.repository,
+            address.path,
+            revision=commit,
+            local_dir=incoming,
+            force_download=True,  # not from the client's cache, whose copy may be damaged
+        )
     )
     if not _has_content(arrived, expected):
         raise CheckpointError(
@@ -142,8 +148,9 @@ def _explained(error: Exception, address: HubAddress) -> ModaError:
     """The same in words that say what to do."""
     from huggingface_hub import constants, errors
 
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # the client found nothing on disk, for this reason
+    if isinstance(error, ValueError | errors.LocalEntryNotFoundError):
+        cause = error.__cause__  # why the client could not ask the hub
+        error = cause if isinstance(cause, Exception) else error
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return CheckpointError(
