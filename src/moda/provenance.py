@@ -131,28 +131,6 @@ def manifest(made_from: str) -> dict[str, Any]:
     }
 
 
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest store of a file as C2PA's reader checks it; None where there is none.
-
-    Raises:
-        MissingExtraError: c2pa-python is not installed.
-    """
-    try:
-        import c2pa
-    except ImportError as error:
-        raise MissingExtraError(INSTALL) from error
-    kind = MIME_TYPES.get(path.suffix.lower())
-    if kind is None:
-        return None
-    with path.open("rb") as file:
-        try:
-            with c2pa.Reader(kind, file) as reader:
-                store: dict[str, Any] = json.loads(reader.json())
-        except c2pa.C2paError.ManifestNotFound:
-            return None
-    return store
-
-
 def _read(identity: SigningIdentity) -> tuple[bytes, bytes, bytes]:
     """Chain, key and the signature algorithm that goes with the key."""
     from cryptography import x509
