@@ -33,7 +33,7 @@ from moda.evaluation.generated_motion import (
     measure_reconstruction,
     real_motion,
 )
-from moda.evaluation.metrics import frechet_distance
+from moda.evaluation.metrics import RunningGaussian, frechet_distance
 from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.motion.variants.building import build_model
 from moda.strict_json import to_dict
@@ -234,7 +234,8 @@ def load_held_out(recipe: Recipe, base: Path, data: TrainingData) -> HeldOut:
     real = [real_motion(clip, data.space) for clip in clips]
     seconds = sum(len(motion) for motion in real) / 25
     say(f"{len(clips)} held-out clips, {seconds:.0f} seconds")
-    distance = frechet_distance(features.features(trained_on), features.features(real))
+    known, unknown = (RunningGaussian.of(features.features(c)) for c in (trained_on, real))
+    distance = frechet_distance(known, unknown)
     return HeldOut(clips, features, distance)
 
 

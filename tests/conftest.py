@@ -13,10 +13,10 @@ import pytest
 from moda import cli
 from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
+from moda.published_weights import load_published_space
 from moda.structures import MotionSpace, Picture
 from official_files import write_hubert, write_live_portrait, write_motion_model
-
-PHOTOGRAPH = Path(__file__).parents[1] / "examples" / "portrait.jpg"
+from paths import PORTRAIT
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def photograph() -> Picture:
     """(512, 512, 3) RGB, one frontal smiling face of about 110 px: Eileen Collins, NASA."""
-    image = cv2.imread(str(PHOTOGRAPH), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(PORTRAIT), cv2.IMREAD_COLOR_RGB)
     assert image is not None
     return image.astype(np.uint8, copy=False)
 
@@ -47,6 +47,11 @@ def models() -> FaceModels:
 @pytest.fixture(scope="session")
 def space() -> MotionSpace:
     return load_motion_space()
+
+
+@pytest.fixture(scope="session")
+def published_space() -> MotionSpace:
+    return load_published_space()
 
 
 @pytest.fixture(scope="session")

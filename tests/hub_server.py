@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET
 from threading import Thread
 from typing import NamedTuple
 
@@ -24,7 +22,6 @@ RESOLVE = re.compile(r"/(?P<repository>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/
 class Request(NamedTuple):
     method: str
     path: str
-    range: str | None
     token: str | None
 
 
@@ -35,9 +32,8 @@ class StoredFile:
     content: bytes | Path
     large: bool = True
 
-    def read(self, start: int) -> bytes:
-        content = self.content if isinstance(self.content, bytes) else self.content.read_bytes()
-        return content[start:]
+    def read(self) -> bytes:
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
     @property
     def size(self) -> int:
@@ -46,11 +42,11 @@ class StoredFile:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.read(0)).hexdigest()
+        return hashlib.sha256(self.read()).hexdigest()
 
     @property
     def git_blob(self) -> str:
-        return hashlib.sha1(b"blob %d\0" % self.size + self.read(0)).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % self.size + self.read()).hexdigest()
 
 
 @dataclass
@@ -65,11 +61,7 @@ class FakeHub:
     refuse: tuple[int, str] | None = None
     """HTTP status and error code of every answer"""
     break_after: int | None = None
-    """bytes after which the storage closes the connection"""
-    num_breaks: int = 1
-    break_by_reset: bool = False
-    """whether the connection is reset, not just closed"""
-    ignore_range: bool = False
+    """bytes after which the storage closes every connection"""
     sent_instead: bytes | None = None
     """what the storage sends in place of the content"""
     requests: list[Request] = field(default_factory=list)
@@ -103,9 +95,8 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def _answer(self) -> None:
-        hub, headers = self.hub, self.headers
-        token = headers["Authorization"]
-        hub.requests.append(Request(self.command, self.path, headers["Range"], token))
+        hub, token = self.hub, self.headers["Authorization"]
+        hub.requests.append(Request(self.command, self.path, token))
         if hub.refuse is not None:
             self._refuse(*hub.refuse)
         elif self.path.startswith("/storage/"):
@@ -130,14 +121,13 @@ class Handler(BaseHTTPRequestHandler):
             self._head(302, commit, file.sha256, 0)
             self.send_header("X-Linked-Etag", f'"{file.sha256}"')
             self.send_header("X-Linked-Size", str(file.size))
-            self.send_header("X-Xet-Hash", "0" * 64)
             self.send_header("Location", f"{hub.storage}/{file.sha256}")
             self.end_headers()
         else:
             self._head(200, commit, file.git_blob, file.size)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(file.read(0))
+                self.wfile.write(file.read())
 
     def _head(self, status: int, commit: str, etag: str, length: int) -> None:
         self.send_response(status)
@@ -148,26 +138,12 @@ class Handler(BaseHTTPRequestHandler):
     def _send_from_storage(self, sha256: str) -> None:
         hub = self.hub
         file = next(file for file in hub.files.values() if file.sha256 == sha256)
-        start = 0
-        if self.headers["Range"] and not hub.ignore_range:
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        content = file.read(start) if hub.sent_instead is None else hub.sent_instead[start:]
-        self.send_response(206 if start else 200)
+        content = file.read() if hub.sent_instead is None else hub.sent_instead
+        self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
-        if start:
-            total = start + len(content)
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.end_headers()
-        if hub.break_after is not None and hub.num_breaks > 0:
-            hub.num_breaks -= 1
-            self.wfile.write(content[: hub.break_after])
-            self.close_connection = True
-            if hub.break_by_reset:
-                self.wfile.flush()
-                self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
-        else:
-            self.wfile.write(content)
+        self.wfile.write(content[: hub.break_after])
+        self.close_connection = hub.break_after is not None
 
     def _refuse(self, status: int, code: str) -> None:
         self.send_response(status)

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from paths import EXAMPLES
 
 
 def write_wav(path: Path, samples: NDArray[np.floating], rate_hz: int) -> Path:

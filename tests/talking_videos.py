@@ -16,8 +16,9 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 import moda
-from media_files import EXAMPLES, write_video, write_wav
+from media_files import write_video, write_wav
 from moda.media import AudioReader
+from paths import EXAMPLES
 
 Picture = NDArray[np.uint8]
 

@@ -22,8 +22,8 @@ from moda.checkpoints import load_motion_space, save_checkpoint
 from moda.config import preset
 from moda.errors import InputError
 from moda.motion.model import MotionTransformer
+from paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = {"size": "64", "steps": "1", "synthetic_metadata": "no"}
 
 

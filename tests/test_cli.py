@@ -26,9 +26,8 @@ from moda.errors import InputError
 from moda.jobs import parse_style
 from moda.motion.model import MotionTransformer
 from moda.structures import EmotionAt
+from paths import PORTRAIT
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PORTRAIT = EXAMPLES / "portrait.jpg"
 COMMAND = Path(sys.executable).with_name("moda")
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moda.encoders.whisper import HEAD_SIZE, NUM_BANDS, load_speech_encoder, sinusoids
+from paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 NUM_HEADS = 2
 SIZE = NUM_HEADS * HEAD_SIZE
 State = dict[str, Tensor]

@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 import typer
 
-ROOT = Path(__file__).resolve().parent.parent
+from paths import ROOT
+
 DOCS = ROOT / "docs"
 
 

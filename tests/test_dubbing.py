@@ -18,8 +18,8 @@ from moda.media import VideoReader
 from moda.motion.lips import lips_of_motion
 from moda.pipeline import TalkingHead
 from moda.structures import Motion
+from paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = 1.6
 
 

@@ -1,7 +1,5 @@
 """A video begins as the photograph, goes its own way, and ends with open eyes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,8 +9,8 @@ from moda.embedded import EmbeddedSystem
 from moda.encoders.tracking import track_landmarks
 from moda.landmarks import lip_gap
 from moda.media import read_image
+from paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZE = 320
 
 

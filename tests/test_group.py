@@ -13,8 +13,7 @@ from media_files import decode_video, tone, write_wav
 from moda.errors import FaceError, InputError
 from moda.group import Speaker, animate_group, ownership
 from moda.pipeline import TalkingHead
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from paths import EXAMPLES
 
 
 @pytest.fixture(scope="module")

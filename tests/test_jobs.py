@@ -24,9 +24,8 @@ from moda.jobs import (
 from moda.pipeline import TalkingHead
 from moda.speech_synthesis import espeak_is_installed
 from moda.structures import Background
+from paths import EXAMPLES, PORTRAIT, SPEECH
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PORTRAIT, SPEECH = EXAMPLES / "portrait.jpg", EXAMPLES / "speech.wav"
 SAID = (
     "Please remember: a moment ago, I was only a picture. "
     "Now my lips move, but both the motion and the voice were made by a computer."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from moda.media import AudioReader
 from moda.pipeline import TalkingHead
 from moda.structures import Floats, Picture
 from moda.system import Actor, FrameOptions
+from paths import SPEECH
 
-SPEECH = Path(__file__).parents[1] / "examples" / "speech.wav"
 RATE = 24_000
 FRAME = RATE // 25
 

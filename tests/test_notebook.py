@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from media_files import EXAMPLES, decode_video
+from media_files import decode_video
+from paths import EXAMPLES
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "moda.ipynb"
 MAX_BYTES = 300_000

@@ -20,8 +20,8 @@ import typer
 
 import moda
 from moda.errors import ModaError
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "moda"
 DISTRIBUTION = "moda-talking-head"
 PIN = re.compile(

@@ -25,9 +25,8 @@ from moda.phones import Phone, PhoneSegment, read_phone_times
 from moda.pipeline import TalkingHead, choose_device
 from moda.read_ahead import read_ahead
 from moda.structures import Motion, MotionSpace, Speech, Style
+from paths import EXAMPLES, PORTRAIT
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PORTRAIT = EXAMPLES / "portrait.jpg"
 QUICK = {"size": 128, "num_steps": 1}
 
 

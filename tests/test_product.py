@@ -19,8 +19,8 @@ from PIL import Image
 
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.landmarks import eye_opening, lip_gap
+from paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 COMMAND = shutil.which("moda", path=str(Path(sys.executable).parent)) or "moda"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,24 @@ from moda.errors import InputError, MissingExtraError
 from moda.media import VideoWriter
 from moda.provenance import (
     DIGITAL_SOURCE_TYPE,
-    MIME_TYPES,
     ManifestSigner,
     SigningIdentity,
     _certificate,
 )
 
 c2pa = pytest.importorskip("c2pa")
+KINDS = {".mp4": "video/mp4", ".mov": "video/quicktime", ".gif": "image/gif"}
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest store of a file as C2PA's reader checks it; None where there is none."""
+    with path.open("rb") as file:
+        try:
+            with c2pa.Reader(KINDS[path.suffix], file) as reader:
+                store: dict[str, Any] = json.loads(reader.json())
+        except c2pa.C2paError.ManifestNotFound:
+            return None
+    return store
 
 
 def write_video(
@@ -30,19 +42,6 @@ def write_video(
         for level in range(0, 250, 25):
             video.write(np.full((64, 64, 3), level, np.uint8))
     return path
-
-
-def read_manifest(path: Path) -> dict | None:
-    """The manifest store of a file as C2PA's reader checks it; None where there is none."""
-    kind = MIME_TYPES.get(path.suffix.lower())
-    if kind is None:
-        return None
-    with path.open("rb") as file:
-        try:
-            with c2pa.Reader(kind, file) as reader:
-                return json.loads(reader.json())
-        except c2pa.C2paError.ManifestNotFound:
-            return None
 
 
 def active(path: Path) -> dict:
@@ -89,7 +88,6 @@ def test_a_changed_file_shows(tmp_path: Path) -> None:
 
 def test_no_manifest(tmp_path: Path) -> None:
     assert read_manifest(write_video(tmp_path / "talk.mp4", signed=False)) is None
-    assert read_manifest(write_video(tmp_path / "talk.mkv", signed=False)) is None
 
 
 def identity_files(folder: Path, *, days: int = 30) -> SigningIdentity:

@@ -25,9 +25,8 @@ from moda.published_weights import LivePortrait, load_published_space
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
 from moda.structures import EmotionAt, Floats, Picture, Style
 from moda.system import FrameOptions
+from paths import PORTRAIT
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PORTRAIT = EXAMPLES / "portrait.jpg"
 LAYERS, CHANNELS = 2, 32
 TINY_HUBERT = {
     "hidden_size": CHANNELS, "num_hidden_layers": LAYERS, "num_attention_heads": 4,

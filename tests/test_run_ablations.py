@@ -17,9 +17,9 @@ from moda.config import ModelConfig, preset
 from moda.motion.variants.building import build_model
 from moda.strict_json import changed
 from moda.training.recipe import read_recipe
+from paths import ROOT
 from small_runs import write_prepared
 
-ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "ablations"
 NETWORK = {
     "hidden": 32, "mouth_size": 0, "unsampled": [], "speech": {"kind": "log_mel"},

@@ -64,9 +64,10 @@ def download(
 ) -> None:
     """Download published models and convert them.
 
-    Shows the licences first. A download that was interrupted goes on where it stopped. HF_ENDPOINT
+    Shows the licences first. Files that have arrived are kept when a later one fails. HF_ENDPOINT
     chooses a mirror of the hub; HF_HUB_OFFLINE=1 uses only what is here.
     """
+    import os
     import sys
 
     from moda.errors import InputError
@@ -84,7 +85,8 @@ def download(
         if not sys.stdin.isatty():
             raise InputError("nobody is here to agree to the licences above; add --yes if you do")
         typer.confirm(f"Download to {folder}?", abort=True)
-    _quiet_client_without_terminal()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # before the client is imported
     for model in models:
         converted = install_model(
             model,
@@ -164,16 +166,3 @@ def _report(converted: ConvertedModel) -> None:
     typer.echo(f"{converted.name}: {converted.path}")
     for note in converted.notes:
         typer.echo(f"  {note}")
-
-
-def _quiet_client_without_terminal() -> None:
-    """Progress bars of the hub's client only where somebody sees them."""
-    import sys
-
-    from moda.hub import require_client
-
-    require_client()
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()

@@ -50,7 +50,6 @@ def evaluate_videos(
 
     from moda.errors import OutputError
     from moda.evaluation.videos import protocol as protocols
-    from moda.evaluation.videos.report import markdown, write_report
     from moda.evaluation.videos.running import evaluate_videos as run
     from moda.evaluation.videos.running import write_inputs
 
@@ -72,6 +71,8 @@ def evaluate_videos(
         for path in write_inputs(opened, inputs, say):
             typer.echo(path)
         return
+    from moda.evaluation.videos.report import markdown, write_report
+
     evaluation = run(opened, output, any_versions=any_versions, say=say)
     table = write_report(evaluation, output)
     typer.echo(markdown(evaluation, table), nl=False)
@@ -80,9 +81,10 @@ def evaluate_videos(
 
 def list_weights() -> None:
     """List the networks, what they are for, their licences, and which of them are here."""
-    from moda.evaluation.videos.weights import CATALOGUE, find_weights, weights_folder
+    from moda.evaluation.videos.weights import find_weights, weights_folder
+    from moda.hub.catalogue import METRIC_NETWORKS
 
-    for name, entry in CATALOGUE.items():
+    for name, entry in METRIC_NETWORKS.items():
         state = "here" if find_weights(name) else "missing"
         typer.echo(f"{name} ({state}): {entry.what}, for {entry.metrics}")
         typer.echo(f"  licence: {entry.licence}")

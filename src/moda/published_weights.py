@@ -232,6 +232,14 @@ def read_official(path: Path) -> dict[str, Any]:
     return dict(_flat(values))
 
 
+def plain_tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The same without gradients. Raises :class:`CheckpointError` naming what is not a tensor."""
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise CheckpointError(f"{path}: {key} is not a plain tensor ({type(value).__name__})")
+    return {key: value.detach() for key, value in state.items()}
+
+
 def convert_published_motion_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the official MoDA-base state dict (flat, ``talking_head_dit.*``) to our weights.
 
@@ -279,7 +287,7 @@ def _split_one_stream(name: str, rows: Tensor) -> dict[str, Tensor]:
 def _convert_motion(file: OfficialFile, folder: Path) -> ConvertedModel:
     with torch.device("meta"):
         model = MotionTransformer(PRESETS[MODA_BASE].motion)
-    load_weights(model, convert_published_motion_keys(_tensors(file.state, file.path)))
+    load_weights(model, convert_published_motion_keys(plain_tensors(file.state, file.path)))
     null = "from the file" if NULL_SPEECH_KEY in file.state else "recorded"
     path = folder / f"{MODA_BASE}.safetensors"
     save_checkpoint(
@@ -303,7 +311,7 @@ def _convert_hubert(file: OfficialFile, folder: Path) -> ConvertedModel:
         ) from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{config_file} is not the configuration of a HuBERT")
-    weights = modern_hubert_keys(_tensors(file.state, file.path))
+    weights = modern_hubert_keys(plain_tensors(file.state, file.path))
     # A tensor for training, which these two would demand or forbid.
     config["mask_time_prob"] = 0.05 if HUBERT_MASK in weights else 0.0
     config["mask_feature_prob"] = 0.0
@@ -332,7 +340,9 @@ def _convert_live_portrait(
         file = files[kind]
         unused = {key for key in file.state if not key.startswith(tuple(prefixes))}
         used = {key: value for key, value in file.state.items() if key not in unused}
-        weights |= _convert_networks(_tensors(used, file.path), prefixes, ours, f"{file.path}:")
+        weights |= _convert_networks(
+            plain_tensors(used, file.path), prefixes, ours, f"{file.path}:"
+        )
         metadata |= _provenance(file)
         if unused:
             parts = sorted({key.partition(".")[0] for key in unused})
@@ -456,14 +466,6 @@ def _flat(values: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
                 yield f"{key}.{str(name).replace('module.', '')}", leaf
         else:
             yield str(key), value
-
-
-def _tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The same without gradients. Raises :class:`CheckpointError` naming what is not a tensor."""
-    for key, value in state.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided:
-            raise CheckpointError(f"{path}: {key} is not a plain tensor ({type(value).__name__})")
-    return {key: value.detach() for key, value in state.items()}
 
 
 def _provenance(file: OfficialFile) -> dict[str, str]:

@@ -13,14 +13,8 @@ from moda.data.clips import iterate_clips
 from moda.data.dataset import Batch, TrainingClip, WindowSampler, build_neural_clips
 from moda.errors import InputError
 from moda.motion.published import restore_scale, start_motion
-from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from small_runs import neural_clip, write_prepared
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_published_space()
 
 
 def counted(num_frames: int, name: str = "counted") -> TrainingClip:
@@ -100,30 +94,30 @@ def test_without_speech_nothing_is_drawn() -> None:
         sampler(replace(counted(50), features=()))
 
 
-def test_neural_motion_is_brought_to_the_usual_size(space: MotionSpace) -> None:
+def test_neural_motion_is_brought_to_the_usual_size(published_space: MotionSpace) -> None:
     """As that of a portrait is: the inverse of what restores the scale when it is animated."""
-    prepared = neural_clip(space, "anna", "anna")
+    prepared = neural_clip(published_space, "anna", "anna")
     assert prepared.neural is not None
-    (clip,) = build_neural_clips([prepared], space)
+    (clip,) = build_neural_clips([prepared], published_space)
     windows = WindowSampler([clip], before=0, after=0, seed=0, augment=False)
     batch = windows.batch(20, 30)
     for k, window in enumerate(batch.windows):
         raw = prepared.neural.motion[:, window.start : window.start + 30]
-        ratio = start_motion(raw[0, 0], space).scale_ratio
+        ratio = start_motion(raw[0, 0], published_space).scale_ratio
         options = []
         for own in raw:
             flat = own.copy()
             flat[:, 66] = 0.0
             options.append(flat)
-        found = restore_scale(space.denormalize(batch.motion[k]), ratio)
+        found = restore_scale(published_space.denormalize(batch.motion[k]), ratio)
         errors = [np.abs(found - option).max() for option in options]
         assert min(errors) < 2e-4
     with pytest.raises(InputError, match="clip anna has no motion of the neural space"):
-        build_neural_clips([replace(prepared, neural=None)], space)
+        build_neural_clips([replace(prepared, neural=None)], published_space)
 
 
-def test_neural_clips_survive_their_file(space: MotionSpace, tmp_path: Path) -> None:
-    prepared = neural_clip(space, "anna", "anna")
+def test_neural_clips_survive_their_file(published_space: MotionSpace, tmp_path: Path) -> None:
+    prepared = neural_clip(published_space, "anna", "anna")
     write_prepared(tmp_path, prepared)
     (again,) = (clip.neural for clip in iterate_clips(tmp_path))
     assert prepared.neural is not None
@@ -132,12 +126,12 @@ def test_neural_clips_survive_their_file(space: MotionSpace, tmp_path: Path) -> 
         np.testing.assert_array_equal(getattr(again, name), getattr(prepared.neural, name))
 
 
-def test_a_corpus_stays_on_disk(space: MotionSpace, tmp_path: Path) -> None:
+def test_a_corpus_stays_on_disk(published_space: MotionSpace, tmp_path: Path) -> None:
     """100 MB of prepared clips, read and drawn from with less than a tenth of it in memory."""
     rows, size = 700, 9216
     features = np.ones((rows, size), np.float16)
     for index in range(8):
-        clip = neural_clip(space, f"clip{index}", f"speaker{index}", num_frames=rows)
+        clip = neural_clip(published_space, f"clip{index}", f"speaker{index}", num_frames=rows)
         assert clip.neural is not None
         write_prepared(
             tmp_path,
@@ -151,7 +145,7 @@ def test_a_corpus_stays_on_disk(space: MotionSpace, tmp_path: Path) -> None:
     on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert on_disk > 100e6
     tracemalloc.start()
-    clips = build_neural_clips(iterate_clips(tmp_path), space)
+    clips = build_neural_clips(iterate_clips(tmp_path), published_space)
     windows = WindowSampler(clips, before=0, after=0, seed=0, augment=False)
     seen = set()
     for _ in range(12):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soxr
@@ -25,8 +23,7 @@ from moda.encoders.whisper import load_speech_encoder
 from moda.errors import InputError
 from moda.media import AudioReader
 from moda.structures import Floats, HeardFrame, RecentSpeech
-
-SPEECH = Path(__file__).parents[2] / "examples" / "speech.wav"
+from paths import SPEECH
 
 
 def recording(rate: int) -> Floats:

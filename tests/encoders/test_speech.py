@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,9 +23,9 @@ from moda.encoders.speech import (
 )
 from moda.encoders.whisper import load_speech_encoder
 from moda.structures import Floats, Speech
+from paths import SPEECH
 
 Kind = Literal["whisper", "log_mel"]
-EXAMPLE = Path(__file__).parents[2] / "examples" / "speech.wav"
 
 
 def whole(
@@ -43,7 +42,7 @@ def whole(
 @pytest.fixture(scope="module")
 def recording() -> np.ndarray:
     """The example sentence at 16 kHz, read without the project's own code."""
-    with wave.open(str(EXAMPLE)) as file:
+    with wave.open(str(SPEECH)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16) / 32768.0
         rate = file.getframerate()
     seconds = np.arange(int(len(samples) / rate * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.encoders.tracking import (
     NECK_PIVOT,
     LandmarkTrack,
@@ -24,11 +23,6 @@ from moda.landmarks import (
     rotation_from_euler,
 )
 from moda.structures import MotionSpace
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_motion_space()
 
 
 def faces_of(space: MotionSpace, coefficients: np.ndarray) -> np.ndarray:

@@ -15,15 +15,15 @@ from moda.encoders.whisper import (
     log_mel_spectrogram,
 )
 from moda.media import AudioReader
+from paths import SPEECH
 
 GOLDEN = Path(__file__).parents[1] / "data" / "speech_encoder_golden.npz"
-EXAMPLE = Path(__file__).parents[2] / "examples" / "speech.wav"
 GOLDEN_SAMPLES = 48_000
 
 
 @pytest.fixture(scope="module")
 def sound():
-    return np.concatenate(list(AudioReader(EXAMPLE)))
+    return np.concatenate(list(AudioReader(SPEECH)))
 
 
 def test_spectrogram_and_tokens_are_the_recorded_ones():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from moda.checkpoints import load_motion_space
-from moda.errors import InputError
+from moda.encoders.face import FaceModels
+from moda.encoders.tracking import track_landmarks
+from moda.errors import FaceError, InputError
 from moda.evaluation.emotions import (
     eye_opening,
     gap_spread,
@@ -21,9 +21,9 @@ from moda.landmarks import (
     Array,
     rotation_from_euler,
 )
-from moda.structures import EmotionAt
-
-PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
+from moda.media import read_image
+from moda.structures import EmotionAt, Picture
+from paths import PORTRAIT
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,20 @@ def test_opening_of_eyes_does_not_depend_on_size_or_roll(face: Array) -> None:
 def test_empty_tracks_are_refused(face: Array) -> None:
     with pytest.raises(InputError, match="at least one"):
         landmark_effects(track(face), track(face)[:0])
+
+
+def test_pictures_are_tracked() -> None:
+    models = FaceModels()
+    picture = read_image(PORTRAIT)
+
+    def tracked(frames: list[Picture]) -> Array:
+        timed = ((index / 25, frame) for index, frame in enumerate(frames))
+        return track_landmarks(timed, models).landmarks.astype(np.float64)
+
+    effects = landmark_effects(tracked([picture] * 2), tracked([picture] * 3))
+    assert max(abs(value) for value in effects.values()) < 0.5  # the tracker trembles at first
+    with pytest.raises(FaceError, match="fewer than 2"):
+        tracked([np.zeros_like(picture)] * 2)
 
 
 class TestSchedule:

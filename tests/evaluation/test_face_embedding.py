@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from media_files import EXAMPLES
 from moda.checkpoints import ASSETS, read_network_weights, save_network_weights
 from moda.encoders.face import FaceModels
 from moda.errors import CheckpointError
@@ -37,6 +36,7 @@ from moda.evaluation.videos.rows import REAL, STILL
 from moda.landmarks import Array
 from moda.media import read_image
 from moda.structures import Picture
+from paths import EXAMPLES
 
 GOLDEN = Path(__file__).parents[1] / "data" / "face_embedding.npz"
 """Chips (the example portrait and a made pattern), and what face-api.js 0.22.2 with tfjs-core 1.7.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +28,7 @@ from moda.media import read_image
 from moda.motion.lips import lips_of_motion
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import Motion
-
-PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
+from paths import PORTRAIT
 
 
 @pytest.fixture(scope="module")

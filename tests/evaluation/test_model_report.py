@@ -23,6 +23,7 @@ from moda.evaluation.report import (
 )
 from moda.evaluation.speed import repeat_sound
 from moda.media import read_image
+from paths import PORTRAIT
 
 TINY = Effort(
     seeds=(0,),
@@ -33,7 +34,6 @@ TINY = Effort(
     speed_seconds=2.0,
     filming=PerformanceOptions(seconds=1.0, num_clips=1, num_utterances=1),
 )
-PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
 
 @pytest.fixture(scope="module")

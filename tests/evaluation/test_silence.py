@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import wave
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,7 @@ from moda.evaluation.silence import (
     with_pauses,
 )
 from moda.structures import Motion
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from paths import EXAMPLES
 
 
 def test_pauses_come_after_three_seconds() -> None:

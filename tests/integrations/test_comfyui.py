@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from media_files import EXAMPLES
 from moda.errors import FaceError, InputError
+from paths import EXAMPLES
 
 PACK = Path(__file__).parents[2] / "integrations" / "comfyui"
 

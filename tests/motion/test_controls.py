@@ -10,7 +10,6 @@ import pytest
 import torch
 from motion_networks import mesh_config, small_model
 
-from moda.checkpoints import load_motion_space
 from moda.evaluation.metrics import blinks_per_minute
 from moda.landmarks import LEFT_BROW, RIGHT_BROW, lip_gaps
 from moda.motion.controls import accent_change, scale_motion, shape_motion
@@ -35,11 +34,6 @@ from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, MotionSpace, Sp
 
 GAP_TOLERANCE = 4e-3
 """The gaps are not solved for exactly, which would twist the lips."""
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_motion_space()
 
 
 def random_motion(space: MotionSpace, num_frames: int) -> Motion:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.errors import InputError
 from moda.motion.controls import shape_motion
 from moda.motion.guiding import Guide, keep_mouth_only, mouth_columns
@@ -14,11 +13,6 @@ from moda.structures import Motion, MotionSpace, Speech
 from moda.system import SpeakingOptions
 
 NUM_FRAMES = 400
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_motion_space()
 
 
 @pytest.fixture(scope="module")

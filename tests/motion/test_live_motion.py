@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -26,8 +24,8 @@ from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
 from moda.structures import Floats, HeardFrame, Motion, RecentSpeech, Speech
 from moda.system import SpeakingOptions
+from paths import SPEECH
 
-SPEECH = Path(__file__).parents[2] / "examples" / "speech.wav"
 SECONDS = 5
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,8 +17,8 @@ from moda.media import AudioReader
 from moda.rendering.mesh import MeshRenderer
 from moda.structures import EMOTIONS, EmotionAt, Motion, Portrait, Style
 from moda.training.emotions import emotion_means
+from paths import SPEECH
 
-SPEECH = Path(__file__).parents[2] / "examples" / "speech.wav"
 SECONDS = 5
 SHOWN = [emotion for emotion in EMOTIONS if emotion != "neutral"]
 LEAST_SPREAD = 0.8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -27,8 +26,8 @@ from moda.rendering.geometry import FrameGeometry, Head
 from moda.rendering.mouth import CHIN, MouthInterior
 from moda.rendering.teeth import find_real_teeth, tooth_texture
 from moda.structures import Picture, Portrait
+from paths import PORTRAIT
 
-PHOTOGRAPH = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 UPPER, LOWER = list(INNER_LIP_UPPER), list(INNER_LIP_LOWER)
 PROFILE = np.sin(np.linspace(0.0, np.pi, len(LOWER)))
 """How a gap is spread from corner to corner of the mouth."""
@@ -45,8 +44,8 @@ class Scene(NamedTuple):
 
 @pytest.fixture(scope="session")
 def portrait() -> Portrait:
-    if PHOTOGRAPH.exists():
-        image = cv2.imread(str(PHOTOGRAPH), cv2.IMREAD_COLOR_RGB)
+    if PORTRAIT.exists():
+        image = cv2.imread(str(PORTRAIT), cv2.IMREAD_COLOR_RGB)
         assert image is not None
     else:
         image = pytest.importorskip("skimage.data").astronaut()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from live_server import EXAMPLES, RunningServer, is_alive, start_server, wait_until
+from live_server import RunningServer, is_alive, start_server, wait_until
+
+from paths import EXAMPLES
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
-from live_server import EXAMPLES, KEY, RunningServer
+from live_server import KEY, RunningServer
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
+
+from paths import EXAMPLES
 
 PORTRAIT = (EXAMPLES / "portrait.jpg").read_bytes()
 SPEECH = (EXAMPLES / "speech.wav").read_bytes()

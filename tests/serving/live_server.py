@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "key-of-the-tests-0123456789"
 START_SECONDS = 600.0
 

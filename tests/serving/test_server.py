@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from hostile import ATTACKS, Attack
-from live_server import EXAMPLES, KEY, RunningServer, is_alive, start_server, wait_until
+from live_server import KEY, RunningServer, is_alive, start_server, wait_until
 from PIL import Image
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
@@ -29,6 +29,7 @@ from moda.media import AudioReader
 from moda.serving.client import LiveClient, ServerError, VideoClient
 from moda.serving.protocol import PackedFrame, Start, write_sound
 from moda.speech_synthesis import espeak_is_installed
+from paths import EXAMPLES
 
 RATE = 16_000
 FRAME_BYTES = RATE // 25 * 2

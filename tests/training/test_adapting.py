@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from moda.checkpoints import load_motion_space
 from moda.config import NUM_PROSODY, SpeechFeaturesConfig
 from moda.data.dataset import TrainingClip
 from moda.landmarks import Array
@@ -22,11 +21,6 @@ from small_runs import reader_config
 CHANNELS = 6
 OPTIONS = ReaderOptions(gap_gain=1.3, width_gain=1.2)
 NOISE = 0.3
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_motion_space()
 
 
 def plain_head(seed: int) -> Array:

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.data.clips import PreparedClip
 from moda.data.mesh_space import mirrored_indices
 from moda.encoders.tracking import LandmarkTrack
@@ -25,11 +24,6 @@ from moda.training.emotions import (
 
 RIGHT_CORNER, LEFT_CORNER = 61, 291
 RIGHT_INNER_BROW, LEFT_INNER_BROW = 107, 336
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_motion_space()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from moda.checkpoints import load_motion_space
 from moda.config import ModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.data.dataset import Batch, DrawnWindow, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, ConfigError, InputError
@@ -29,11 +28,6 @@ from small_runs import reader_config
 OPTIONS = TrainingOptions(
     speech_steps=4, flow_steps=6, batch_size=4, window_frames=(16, 24), checkpoint_every=5
 )
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_motion_space()
 
 
 @pytest.fixture(scope="module")

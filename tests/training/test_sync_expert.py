@@ -11,7 +11,6 @@ import torch
 
 from moda.data.dataset import TrainingClip
 from moda.errors import CheckpointError, InputError
-from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns
 from moda.training.stages import TrainingData, make_expert, space_digest
@@ -28,11 +27,6 @@ from moda.training.sync_network import (
 OPTIONS = ExpertOptions(
     steps=150, batch_size=8, pairs=8, learning_rate=1e-2, width=32, embedding=16, dropout=0.0
 )
-
-
-@pytest.fixture(scope="module")
-def space() -> MotionSpace:
-    return load_published_space()
 
 
 def clips(
@@ -64,12 +58,14 @@ def clips(
 
 
 @pytest.fixture(scope="module")
-def expert(space: MotionSpace) -> SyncExpert:
-    return train_expert(clips(space, "abcdefghijklmnop"), space, options=OPTIONS, augment=False)
+def expert(published_space: MotionSpace) -> SyncExpert:
+    return train_expert(
+        clips(published_space, "abcdefghijklmnop"), published_space, options=OPTIONS, augment=False
+    )
 
 
-def test_it_finds_speech_of_strangers(space: MotionSpace, expert: SyncExpert) -> None:
-    found = sync_accuracy(expert, clips(space, "xyz"), space)
+def test_it_finds_speech_of_strangers(published_space: MotionSpace, expert: SyncExpert) -> None:
+    found = sync_accuracy(expert, clips(published_space, "xyz"), published_space)
     assert found.shifted > 0.9
     assert found.shifted_mean > 0.95
     assert found.others > 0.9
@@ -78,18 +74,20 @@ def test_it_finds_speech_of_strangers(space: MotionSpace, expert: SyncExpert) ->
     assert "chance" in found.line()
 
 
-def test_it_finds_nothing_where_nothing_is(space: MotionSpace, expert: SyncExpert) -> None:
-    found = sync_accuracy(expert, clips(space, "xyz", follow=False), space)
+def test_it_finds_nothing_where_nothing_is(
+    published_space: MotionSpace, expert: SyncExpert
+) -> None:
+    found = sync_accuracy(expert, clips(published_space, "xyz", follow=False), published_space)
     assert found.shifted < 3 / 31 + 4 * np.sqrt(0.1 * 0.9 / 72)
     assert found.others < 1 / 31 + 4 * np.sqrt(0.03 / 72)
     assert found.agreement < 0.2
 
 
-def test_known_lags_are_undone(space: MotionSpace, expert: SyncExpert) -> None:
-    late = clips(space, "xyz", lag=4)
-    assert sync_accuracy(expert, late, space).shifted > 0.9
+def test_known_lags_are_undone(published_space: MotionSpace, expert: SyncExpert) -> None:
+    late = clips(published_space, "xyz", lag=4)
+    assert sync_accuracy(expert, late, published_space).shifted > 0.9
     unknown = [replace(clip, lag=0.0) for clip in late]
-    assert sync_accuracy(expert, unknown, space).shifted < 0.4
+    assert sync_accuracy(expert, unknown, published_space).shifted < 0.4
 
 
 def test_contrastive_loss_in_closed_form() -> None:
@@ -128,15 +126,17 @@ def test_an_embedding_knows_thirteen_frames() -> None:
 
 
 def test_it_is_written_with_what_it_can_do(
-    space: MotionSpace, expert: SyncExpert, tmp_path: Path
+    published_space: MotionSpace, expert: SyncExpert, tmp_path: Path
 ) -> None:
     path = tmp_path / "expert.safetensors"
     said: list[str] = []
-    data = TrainingData(space, clips(space, "abcd"), clips(space, "xyz"))
+    data = TrainingData(
+        published_space, clips(published_space, "abcd"), clips(published_space, "xyz")
+    )
     make_expert(data, replace(OPTIONS, steps=2), path, seed=0, say=said.append)
     assert "3 held-out clips" in said[-1]
     loaded, metadata = load_expert(path)
-    assert metadata["space"] == space_digest(space)
+    assert metadata["space"] == space_digest(published_space)
     assert 0.0 <= float(metadata["others"]) <= 1.0
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     save_expert(path, expert, {})
@@ -145,15 +145,17 @@ def test_it_is_written_with_what_it_can_do(
     assert torch.equal(again.lips(values), expert.lips(values))
 
 
-def test_what_it_refuses(space: MotionSpace, tmp_path: Path) -> None:
+def test_what_it_refuses(published_space: MotionSpace, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two clips with sound of at least 64 frames; there are 1"):
-        train_expert(clips(space, "a"), space, options=OPTIONS, augment=False)
+        train_expert(clips(published_space, "a"), published_space, options=OPTIONS, augment=False)
     with pytest.raises(InputError, match="two held-out clips"):
-        sync_accuracy(SyncExpert(SyncConfig(18, 8)).eval(), clips(space, "x"), space)
-    broken = clips(space, "abc")
+        sync_accuracy(
+            SyncExpert(SyncConfig(18, 8)).eval(), clips(published_space, "x"), published_space
+        )
+    broken = clips(published_space, "abc")
     for clip in broken:
         clip.motion[0][:] = np.nan
     with pytest.raises(InputError, match=r"loss is nan at step 0; .* a"):
-        train_expert(broken, space, options=replace(OPTIONS, steps=1), augment=False)
+        train_expert(broken, published_space, options=replace(OPTIONS, steps=1), augment=False)
     with pytest.raises(CheckpointError):
         load_expert(tmp_path / "nowhere.safetensors")

@@ -35,9 +35,9 @@ from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, latent_loss
 from moda.training.recipe import read_recipe
 from moda.training.run import train
 from moda.training.stages import TrainingData
+from paths import PORTRAIT
 from small_runs import write_prepared
 
-PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 VARIANTS: dict[str, dict[str, Any]] = {
     "one_stream": {"four_stream_blocks": 0, "two_stream_blocks": 0},
     "two_stream": {"four_stream_blocks": 0, "one_stream_blocks": 0},

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from media_files import EXAMPLES
 from moda.pipeline import TalkingHead
 from moda.speech_synthesis import SpokenText
+from paths import EXAMPLES
 
 
 class SilentSpeaker:

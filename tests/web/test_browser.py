@@ -15,9 +15,9 @@ from typing import Any
 import av
 import pytest
 
-from media_files import EXAMPLES
 from moda.pipeline import TalkingHead
 from moda.web.settings import WebSettings
+from paths import EXAMPLES
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="the extra web is not installed")

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from media_files import EXAMPLES, decode_video
+from media_files import decode_video
 from moda.errors import InputError, MediaError
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.web.job import Job, JobView
 from moda.web.words import status
-
-PORTRAIT = EXAMPLES / "portrait.jpg"
+from paths import PORTRAIT
 
 
 def job_for(

@@ -11,17 +11,17 @@ import httpx
 import numpy as np
 import pytest
 
-from media_files import EXAMPLES, decode_video
+from media_files import decode_video
 from moda.encoders.style import encode_style
 from moda.errors import InputError
 from moda.pipeline import TalkingHead
 from moda.web.settings import WebSettings
+from paths import EXAMPLES, PORTRAIT
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra web is not installed")
 
 from web_serving import Served, forget, served  # noqa: E402
 
-PORTRAIT = EXAMPLES / "portrait.jpg"
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:gradio", "ignore::ResourceWarning"
 )

@@ -18,6 +18,7 @@ from moda.checkpoints import Checkpoint
 from moda.data.dataset import NONE_EMOTION, Batch, TrainingClip, WindowSampler
 from moda.evaluation.liveliness import head_angles
 from moda.evaluation.metrics import (
+    RunningGaussian,
     frechet_distance,
     jitter,
     joined_steps,
@@ -198,7 +199,10 @@ def measure_generated(
         mouth_jitter=ratio(lambda motion: _jitter(motion, "mouth")),
         head_jitter=ratio(lambda motion: _jitter(motion, "pose")),
         join_step=join_step,
-        frechet=frechet_distance(features.features(first + second), features.features(real)),
+        frechet=frechet_distance(
+            RunningGaussian.of(features.features(first + second)),
+            RunningGaussian.of(features.features(real)),
+        ),
         cpu_seconds_per_second=cpu_seconds,
     )
 

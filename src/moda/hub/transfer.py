@@ -1,8 +1,8 @@
 """One file from the hub to its place, checked.
 
 Everything goes through the hub's own client, so that ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``,
-``HF_TOKEN`` and proxies mean what they always mean. Unlike in the client, a download that was
-interrupted goes on where it stopped in a later run, too.
+``HF_TOKEN`` and proxies mean what they always mean. The client resumes a connection that breaks
+within a run; a later run begins the file anew.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-import time
+import shutil
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from moda.errors import CheckpointError, MissingExtraError, ModaError, OutputError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 GIT_BLOB = re.compile(r"[0-9a-f]{40}")
-MAX_ATTEMPTS_IN_VAIN = 3
-"""Connections in a row that break without having brought anything."""
-SECONDS_BETWEEN_ATTEMPTS = 1.0
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+INCOMING = ".incoming"
+"""Folder of what has not been checked yet; gone after each download."""
 
 
 class HubAddress(NamedTuple):
@@ -43,34 +41,27 @@ class Fetched(NamedTuple):
     sha256: str
 
 
-class Source(NamedTuple):
-    """What the hub says of a file."""
-
-    url: str
-    headers: dict[str, str]
-    commit: str
-    size: int | None
-    content_hash: str
-    """SHA-256, or that of git for small files"""
-
-
-def fetch(address: HubAddress, target: Path, expected_sha256: str | None) -> Fetched:
-    """Download a file, or the rest of it, and check its content.
+def fetch(address: HubAddress, folder: Path, expected_sha256: str | None) -> Fetched:
+    """Download a file to its path inside a folder, and check its content.
 
     Without an expected SHA-256 the hash holds that the hub declares. The file appears at its place
-    whole or not at all; an incomplete one stays beside it, to be continued.
+    whole or not at all. Nobody else may download into the folder meanwhile.
 
     Raises:
         CheckpointError: The file is not to be had, or its content is wrong.
         OutputError: The disk is full, or the folder cannot be written.
     """
     require_client()
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
+    incoming = folder / INCOMING
+    shutil.rmtree(incoming, ignore_errors=True)  # of a run that was killed
     try:
-        return _fetch(address, target, expected_sha256)
-    except (OSError, HTTPError) as error:
+        return _fetch(address, folder / address.path, incoming, expected_sha256)
+    except ModaError:
+        raise
+    except Exception as error:  # the client's, its HTTP library's, or those of Xet
         raise _explained(error, address) from error
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
 
 
 def find_in_client_cache(address: HubAddress, expected_sha256: str | None) -> Path | None:
@@ -105,79 +96,41 @@ def require_client() -> None:
         ) from error
 
 
-def _fetch(address: HubAddress, target: Path, expected_sha256: str | None) -> Fetched:
-    source = _ask_hub(address)
-    expected = expected_sha256 or source.content_hash
-    if expected != source.content_hash and SHA256.fullmatch(source.content_hash):
+def _fetch(
+    address: HubAddress, target: Path, incoming: Path, expected_sha256: str | None
+) -> Fetched:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    url = hf_hub_url(address.repository, address.path, revision=address.revision)
+    answer = get_hf_file_metadata(url)
+    declared, commit = answer.etag or "", answer.commit_hash or address.revision
+    if not (SHA256.fullmatch(declared) or GIT_BLOB.fullmatch(declared)):
         raise CheckpointError(
-            f"{address} has SHA-256 {source.content_hash} on the hub, expected {expected}: it is "
-            "another file than before; nothing was downloaded"
+            f"the hub declares no hash of {address}; if HF_ENDPOINT is set, choose another mirror"
         )
-    partial = target.with_name(f"{target.name}.{expected[:16]}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _transfer(source, partial)
-    if not _has_content(partial, expected):
-        partial.unlink()
+    expected = expected_sha256 or declared
+    if expected != declared and SHA256.fullmatch(declared):
+        raise CheckpointError(
+            f"{address} has SHA-256 {declared} on the hub, expected {expected}: it is another file "
+            "than before; nothing was downloaded"
+        )
+    arrived = Path(
+        hf_hub_download(
+            address.repository,
+            address.path,
+            revision=commit,
+            local_dir=incoming,
+            force_download=True,  # not from the client's cache, whose copy may be damaged
+        )
+    )
+    if not _has_content(arrived, expected):
         raise CheckpointError(
             f"{address} arrived with another hash than {expected}; the bad copy was deleted; try "
             "again, without HF_ENDPOINT if that is set"
         )
-    partial.replace(target)
-    return Fetched(source.commit, file_sha256(target))
-
-
-def _ask_hub(address: HubAddress) -> Source:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-    url = hf_hub_url(address.repository, address.path, revision=address.revision)
-    answer = get_hf_file_metadata(url)
-    content_hash = answer.etag or ""
-    if not (SHA256.fullmatch(content_hash) or GIT_BLOB.fullmatch(content_hash)):
-        raise CheckpointError(
-            f"the hub declares no hash of {address}; if HF_ENDPOINT is set, choose another mirror"
-        )
-    # The address of a storage host holds its own permission; the token is for the hub only.
-    on_hub = urlsplit(answer.location).netloc == urlsplit(url).netloc
-    headers = build_hf_headers() if on_hub else {}
-    commit = answer.commit_hash or address.revision
-    return Source(answer.location, headers, commit, answer.size, content_hash)
-
-
-def _transfer(source: Source, partial: Path) -> None:
-    """Append what is missing to the incomplete file, in as many connections as that takes."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
-
-    num_in_vain = 0
-    while True:
-        size_before = _size(partial)
-        try:
-            return _transfer_rest(source, partial)
-        except HTTPError as error:
-            num_in_vain = 0 if _size(partial) > size_before else num_in_vain + 1
-            if isinstance(error, HfHubHTTPError) or num_in_vain == MAX_ATTEMPTS_IN_VAIN:
-                raise
-            time.sleep(SECONDS_BETWEEN_ATTEMPTS)
-
-
-def _transfer_rest(source: Source, partial: Path) -> None:
-    from huggingface_hub.file_download import http_get
-
-    if source.size is None or _size(partial) > source.size:
-        partial.unlink(missing_ok=True)
-    with partial.open("ab") as file:
-        http_get(
-            source.url,
-            file,
-            resume_size=file.tell(),
-            headers=source.headers,
-            expected_size=source.size,
-            displayed_filename=partial.name.rsplit(".", 2)[0],
-        )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    arrived.replace(target)
+    return Fetched(commit, file_sha256(target))
 
 
 def _has_content(path: Path, content_hash: str) -> bool:
@@ -195,6 +148,9 @@ def _explained(error: Exception, address: HubAddress) -> ModaError:
     """The same in words that say what to do."""
     from huggingface_hub import constants, errors
 
+    if isinstance(error, ValueError | errors.LocalEntryNotFoundError):
+        cause = error.__cause__  # why the client could not ask the hub
+        error = cause if isinstance(cause, Exception) else error
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return CheckpointError(
@@ -210,15 +166,15 @@ def _explained(error: Exception, address: HubAddress) -> ModaError:
         )
     if status is not None:
         return CheckpointError(f"the hub answers HTTP {status} for {address}; try again later")
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
+    if getattr(error, "errno", None) in FULL_DISK or "No space left" in str(error):
         return OutputError(
             f"the disk is full while downloading {address}; free some space, or set MODA_HOME to "
-            "a folder with more, and run the command again: it goes on where it stopped"
+            "a folder with more, and run the command again"
         )
     if isinstance(error, OSError) and error.filename is not None:
         return OutputError(f"cannot write {error.filename}: {error.strerror}")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return CheckpointError(
         f"the connection to {constants.ENDPOINT} broke off at {address} ({reason}); run the "
-        "command again: it goes on where it stopped"
+        "command again"
     )

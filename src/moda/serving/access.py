@@ -22,11 +22,6 @@ class ApiKeys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in keys]
 
-    @property
-    def are_needed(self) -> bool:
-        """Whether there are keys at all."""
-        return bool(self._digests)
-
     def accept(self, presented: str | None) -> bool:
         """Whether a key is one of them, in a time that does not tell which or how nearly."""
         if not self._digests:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +31,6 @@ from moda.structures import EMOTIONS
 
 PAGE = Path(__file__).parent / "page"
 MAX_SDP_LENGTH = 100_000
-
-Address = Callable[..., Awaitable[Any]]
 
 
 class Offer(BaseModel):

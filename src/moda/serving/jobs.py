@@ -27,7 +27,6 @@ from moda.serving.settings import ServerSettings
 from moda.serving.video_worker import VideoRequest, run_video_worker
 
 JobState = Literal["queued", "running", "done", "failed"]
-OPEN_STATES = ("queued", "running")
 RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
 
 

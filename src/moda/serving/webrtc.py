@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moda.errors import InputError, MissingExtraError
+from moda.serving.output import Session
 from moda.serving.protocol import End, ProtocolError, Start, read_control
 
 try:
@@ -40,7 +41,6 @@ from av.video.frame import VideoFrame
 if TYPE_CHECKING:
     from moda.live import LiveFrame
     from moda.serving.settings import IceServer
-    from moda.serving.worker import Worker
     from moda.structures import Floats
 
 SAMPLE_RATE_HZ = 48_000
@@ -81,25 +81,24 @@ class OutgoingTrack(MediaStreamTrack):
 
 
 class PeerOutput:
-    """One peer connection with an event loop of its own; see :class:`moda.serving.worker.Output`.
+    """One peer connection with an event loop of its own; see :class:`moda.serving.output.Output`.
 
     Args:
         sdp: the client's offer.
         ice_servers: STUN and TURN servers.
-        worker: whose session gets the sound and the messages of the client.
+        session: gets the sound and the messages of the client.
 
     Raises:
         InputError: the offer cannot be understood.
     """
 
-    def __init__(self, sdp: str, ice_servers: tuple[IceServer, ...], worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, sdp: str, ice_servers: tuple[IceServer, ...], session: Session) -> None:
+        self._session = session
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="moda-webrtc", daemon=True)
         self._is_connected = False
         self._channel: object | None = None
         self._video, self._audio = OutgoingTrack("video"), OutgoingTrack("audio")
-        self._num_samples = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread.start()
         future = asyncio.run_coroutine_threadsafe(self._connect(sdp, ice_servers), self._loop)
@@ -124,7 +123,7 @@ class PeerOutput:
         def state_changed() -> None:
             self._is_connected = peer.connectionState == "connected"
             if peer.connectionState in ("failed", "closed"):
-                self._worker.end("disconnected")
+                self._session.end("disconnected")
 
         @peer.on("track")
         def track_came(track: MediaStreamTrack) -> None:
@@ -154,7 +153,7 @@ class PeerOutput:
     async def _give_up(self) -> None:
         await asyncio.sleep(CONNECT_SECONDS)
         if not self._is_connected:
-            self._worker.end("not connected in time")
+            self._session.end("not connected in time")
 
     async def _listen(self, track: MediaStreamTrack) -> None:
         """Pass the client's sound on."""
@@ -164,9 +163,7 @@ class PeerOutput:
                 frame = await track.recv()
                 assert isinstance(frame, AudioFrame)
                 for part in resampler.resample(frame):
-                    session = self._worker.session
-                    if session is not None:
-                        session.push(part.to_ndarray()[0].astype(np.float32))
+                    self._session.push(part.to_ndarray()[0].astype(np.float32))
 
     def _read(self, message: str | bytes) -> None:
         """A message of the client came over the data channel."""
@@ -179,7 +176,7 @@ class PeerOutput:
         except ProtocolError as error:
             self.tell({"type": "error", "message": str(error)})
             return
-        self._worker.control(control)
+        self._session.control(control)
         if isinstance(control, End):
             self.tell({"type": "ending"})
 

@@ -20,9 +20,10 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from moda.errors import ModaError
+from moda.serving.output import Output
 from moda.serving.protocol import (
     Control,
     End,
@@ -39,21 +40,12 @@ from moda.serving.settings import IceServer, ServerSettings, portrait_names
 if TYPE_CHECKING:
     from moda.embedded import EmbeddedSystem
     from moda.live import LiveFrame, LiveHead, LiveSession, LiveStatistics
+    from moda.structures import Floats
     from moda.system import Actor
 
 STATISTICS_FRAMES = 25
 SMALL_STEP_DOWN = 1
 """Live sessions come before everything else on the machine but not before the server itself."""
-
-
-class Output(Protocol):
-    """Where the frames of a session go."""
-
-    def show(self, frame: LiveFrame) -> None: ...
-
-    def tell(self, event: dict[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def run_worker(connection: Connection, settings: ServerSettings) -> None:
@@ -112,7 +104,7 @@ class Worker:
             self.close_session()
             self.parent.send("closed")
         elif self.session is not None and word == "sound":
-            self.session.push(read_sound(values[0]))
+            self.push(read_sound(values[0]))
         elif self.session is not None and word == "control":
             self.control(values[0])
 
@@ -156,6 +148,11 @@ class Worker:
         start = replace(start, sample_rate=SAMPLE_RATE_HZ, pace="realtime")
         if self.open(start, output):
             self.parent.send("answer", output.answer)
+
+    def push(self, samples: Floats) -> None:
+        """Take sound (N,) of the client."""
+        if self.session is not None:
+            self.session.push(samples)
 
     def control(self, message: Control) -> None:
         """Do what the client says."""

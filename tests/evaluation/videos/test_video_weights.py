@@ -15,12 +15,13 @@ from moda.evaluation.videos.identity import ResidualBlock
 from moda.evaluation.videos.learned import available_scorers
 from moda.evaluation.videos.syncnet import SyncNet
 from moda.evaluation.videos.weights import (
-    CATALOGUE,
+    build_network,
     convert_weights,
     find_weights,
     load_network,
     weights_folder,
 )
+from moda.hub.catalogue import METRIC_NETWORKS
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +45,8 @@ def test_official_file_becomes_ours(
     tmp_path: Path, home: Path, state: dict[str, torch.Tensor]
 ) -> None:
     official = {key: value for key, value in state.items() if "num_batches" not in key}
-    wrapped = {"state_dict": {f"module.{key}": value for key, value in official.items()}}
+    named = {f"module.{key}": value for key, value in official.items()}
+    wrapped = {"state_dict": named, "epoch": 3}
     converted = convert_weights(save(tmp_path / "any_name.model", wrapped))
     assert converted == ("syncnet", home / "evaluation" / "syncnet.safetensors")
     assert find_weights("syncnet") == converted.path
@@ -97,7 +99,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="none of syncnet, i3d, sface, arcface"):
         convert_weights(save(tmp_path / "other.pt", {"weight": torch.zeros(2)}))
-    with pytest.raises(CheckpointError, match="not a table of tensors"):
+    with pytest.raises(CheckpointError, match="holds a list, not weights"):
         convert_weights(save(tmp_path / "list.pt", [1, 2]))
     with pytest.raises(CheckpointError, match="does not exist"):
         convert_weights(tmp_path / "none.pt")
@@ -108,11 +110,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_face_networks_are_told_apart_by_their_depth() -> None:
-    entry = CATALOGUE["arcface"]
-    assert entry.build is not None
     with torch.device("meta"):
-        small = entry.build({})
-        large = entry.build({"layer3.29.conv1.weight": torch.zeros(1)})
+        small = build_network("arcface", {})
+        large = build_network("arcface", {"layer3.29.conv1.weight": torch.zeros(1)})
     blocks = [
         sum(isinstance(part, ResidualBlock) for part in network.modules())
         for network in (small, large)
@@ -125,7 +125,7 @@ def test_list_names_licences_and_commands(capsys: pytest.CaptureFixture[str]) ->
         cli.main(["evaluate-weights", "list"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for entry in CATALOGUE.values():
+    for entry in METRIC_NETWORKS.values():
         assert entry.licence in text
         assert entry.command in text
-    assert text.count("(missing)") == len(CATALOGUE)
+    assert text.count("(missing)") == len(METRIC_NETWORKS)

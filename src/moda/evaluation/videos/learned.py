@@ -17,20 +17,16 @@ from moda.evaluation.face_embedding import (
     face_chip,
     load_face_embedder,
 )
+from moda.evaluation.metrics import MIN_FEATURES, RunningGaussian, frechet_distance
 from moda.evaluation.videos import i3d, identity, syncnet
-from moda.evaluation.videos.frechet import MIN_FEATURES, RunningGaussian, frechet_distance
 from moda.evaluation.videos.metrics import METRICS
 from moda.evaluation.videos.protocol import ROW_NAMES
 from moda.evaluation.videos.references import Reference, resized
 from moda.evaluation.videos.weights import (
-    ARCFACE,
-    CATALOGUE,
-    I3D,
-    SFACE,
-    SYNCNET,
     find_weights,
     load_network,
 )
+from moda.hub.catalogue import ARCFACE, I3D, METRIC_NETWORKS, SFACE, SYNCNET
 from moda.landmarks import Array
 from moda.structures import Picture
 
@@ -270,12 +266,12 @@ def available_scorers() -> tuple[list[Scorer], list[Absent]]:
     scorers: list[Scorer] = [FaceScorer(load_face_embedder())]
     absent: list[Absent] = []
     attempts: tuple[tuple[str, str, Callable[[], Scorer]], ...] = (
-        ("Sync-C, Sync-D", CATALOGUE[SYNCNET].command, _sync),
-        ("CSIM (SFace)", CATALOGUE[SFACE].command, _sface),
-        ("CSIM (ArcFace)", CATALOGUE[ARCFACE].command, _arcface),
+        ("Sync-C, Sync-D", METRIC_NETWORKS[SYNCNET].command, _sync),
+        ("CSIM (SFace)", METRIC_NETWORKS[SFACE].command, _sface),
+        ("CSIM (ArcFace)", METRIC_NETWORKS[ARCFACE].command, _arcface),
         ("LPIPS", INSTALL, _perceptual),
         ("FID", INSTALL, _inception),
-        ("FVD", CATALOGUE[I3D].command, _inflated),
+        ("FVD", METRIC_NETWORKS[I3D].command, _inflated),
     )
     for metrics, command, build in attempts:
         try:
@@ -288,7 +284,7 @@ def available_scorers() -> tuple[list[Scorer], list[Absent]]:
 def _weights(name: str) -> Any:
     path = find_weights(name)
     if path is None:
-        raise CheckpointError(f"{CATALOGUE[name].what} is not here")
+        raise CheckpointError(f"{METRIC_NETWORKS[name].what} is not here")
     return path
 
 

@@ -8,12 +8,28 @@ from typing import NamedTuple
 import numpy as np
 
 from moda.evaluation.videos.measuring import Measured
-from moda.evaluation.videos.metrics import METRICS, STATED, Group, Metric
+from moda.evaluation.videos.metrics import GROUPS, METRICS, STATED, Group, Metric
 from moda.evaluation.videos.protocol import DEFINITIONS, ROW_NAMES
 from moda.evaluation.videos.running import Evaluation
 
 ARROWS = {"higher": "↑", "lower": "↓", "like the real video": "≈"}
 EMPTY = "-"
+
+
+class Sheet(NamedTuple):
+    """A table as it is shown."""
+
+    title: str
+    corner: str
+    """above the names of the rows"""
+    heads: list[str]
+    rows: dict[str, list[str]]
+    note: str = ""
+    """what stands above it"""
+    metrics: tuple[Metric, ...] = ()
+    """of its columns"""
+    best: frozenset[tuple[str, int]] = frozenset()
+    """row and column of the best figures"""
 
 
 class Cell(NamedTuple):
@@ -66,13 +82,57 @@ def _cell(videos: Sequence[Measured], key: str, is_stated: bool) -> Cell | None:
     return Cell(float(np.mean(means)), deviation, num_clips, is_stated)
 
 
-def shown_metrics(table: Table, group: Group) -> list[Metric]:
-    """Metrics of a group that at least one row has."""
-    return [
+def sheets(evaluation: Evaluation, table: Table) -> list[Sheet]:
+    """All tables of the report; a group without figures has none."""
+    groups = [_group_sheet(evaluation, table, group) for group in GROUPS]
+    emotions = [
+        Sheet(
+            title=f"What emotions change: {row}",
+            corner="emotion",
+            heads=[name.replace("_", " ") for name in next(iter(effects.values()))],
+            rows={
+                emotion: [f"{value:+.1f}" for value in values.values()]
+                for emotion, values in effects.items()
+            },
+            note=f"Clip {evaluation.protocol.emotions.clip}, against the neutral video, in % of "
+            "the outer-eye distance; heights go up.",
+        )
+        for row, effects in evaluation.emotions.items()
+    ]
+    return [sheet for sheet in groups if sheet.metrics] + emotions
+
+
+def _group_sheet(evaluation: Evaluation, table: Table, group: Group) -> Sheet:
+    metrics = tuple(
         metric
         for metric in METRICS.values()
         if metric.group == group and any(metric.key in cells for cells in table.values())
-    ]
+    )
+    return Sheet(
+        title=group.capitalize(),
+        corner="",
+        heads=[f"{metric.label} {ARROWS[metric.better]}" for metric in metrics],
+        rows={
+            row: [written(table[row].get(metric.key), metric) for metric in metrics]
+            for row in evaluation.rows
+        },
+        metrics=metrics,
+        best=frozenset(
+            (row, index)
+            for index, metric in enumerate(metrics)
+            for row in best_rows(evaluation, table, metric)
+        ),
+    )
+
+
+def best_rows(evaluation: Evaluation, table: Table, metric: Metric) -> set[str]:
+    """Methods with the best mean, if there are several and a best is defined."""
+    rows = evaluation.rows[len(ROW_NAMES) :]
+    values = {row: table[row][metric.key].mean for row in rows if metric.key in table[row]}
+    if len(values) < 2 or metric.better == "like the real video":
+        return set()
+    best = (max if metric.better == "higher" else min)(values.values())
+    return {row for row, value in values.items() if value == best}
 
 
 def written(cell: Cell | None, metric: Metric) -> str:

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from moda.errors import InputError
-from moda.evaluation.videos.frechet import RunningGaussian, frechet_distance
+from moda.evaluation.metrics import RunningGaussian, frechet_distance
 from moda.landmarks import Array
 
 
