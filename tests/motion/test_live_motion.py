@@ -24,8 +24,8 @@ from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
+from moda.options import SpeakingOptions
 from moda.structures import Floats, HeardFrame, Motion, Speech
-from moda.system import SpeakingOptions
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.wav"
 SECONDS = 5

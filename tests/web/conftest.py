@@ -9,7 +9,6 @@ import pytest
 
 from media_files import EXAMPLES
 from moda.pipeline import TalkingHead
-from moda.speech_synthesis import SpokenText
 
 
 class SilentSpeaker:
@@ -19,9 +18,6 @@ class SilentSpeaker:
         return "nothing on this computer can speak; install espeak-ng"
 
     def languages(self) -> tuple[str, ...]:
-        raise AssertionError("nobody may ask")
-
-    def speak(self, text: str, language: str, folder: Path) -> SpokenText:
         raise AssertionError("nobody may ask")
 
 

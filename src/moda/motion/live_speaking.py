@@ -15,8 +15,8 @@ from moda.motion.live_listening import LiveListener
 from moda.motion.live_planning import HeadPlanner
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sampling_options
+from moda.options import SpeakingOptions
 from moda.structures import EmotionAt, Floats, HeardFrame, Motion, MotionSpace, Speech, Style
-from moda.system import SpeakingOptions
 
 
 class LiveSpeaker:
@@ -46,11 +46,7 @@ class LiveSpeaker:
         options: SpeakingOptions,
         look_ahead: int,
     ) -> None:
-        sampling = sampling_options(space, sampler)
-        if options.num_steps is not None:
-            sampling["num_steps"] = options.num_steps
-        if options.guidance_scale is not None:
-            sampling["guidance_scale"] = options.guidance_scale
+        sampling = sampling_options(space, sampler, options)
         self._space = space
         self._look_ahead = look_ahead
         self._listener = LiveListener(model, look_ahead)

@@ -23,6 +23,7 @@ from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
 from moda.motion.objectives import OBJECTIVES
+from moda.options import SpeakingOptions
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
@@ -58,9 +59,11 @@ class SamplingOptions(TypedDict):
     gain: Floats | None
 
 
-def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptions:
-    """A checkpoint's way of sampling as arguments of :func:`sample_motion`."""
-
+def sampling_options(
+    space: MotionSpace, config: SamplerConfig, options: SpeakingOptions | None = None
+) -> SamplingOptions:
+    """A checkpoint's way of sampling, and choices, as arguments of :func:`sample_motion`."""
+    options = options or SpeakingOptions()
     noise_scale = share = gain = None
     if config.mouth_share != 1.0:
         share = scale_group(space, "mouth", config.mouth_share)
@@ -78,8 +81,8 @@ def sampling_options(space: MotionSpace, config: SamplerConfig) -> SamplingOptio
             gain[space.slice("mouth")] = config.mouth_gain
         gain[space.slice("translation").start :] = config.head_gains
     return SamplingOptions(
-        num_steps=config.num_steps,
-        guidance_scale=config.guidance_scale,
+        num_steps=options.num_steps or config.num_steps,
+        guidance_scale=options.guidance_scale or config.guidance_scale,
         schedule=config.schedule,
         drop_last_step=config.drop_last_step,
         noise_scale=noise_scale,
