@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -58,26 +59,54 @@ def takes_video_options(command: Command) -> Callable[[Callable[..., None]], Cal
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(function, eval_str=True).parameters
-        names = [name for name in of_command(command) if name not in own]
-        parameters: list[inspect.Parameter] = []
-        for parameter in own.values():
-            if parameter.name == "given":
-                parameters += [_parameter(OPTIONS[name]) for name in names]
-            else:
-                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-
-        @functools.wraps(function)
-        def run(**values: Any) -> None:
-            named = {name: values.pop(name) for name in names}
-            given = {name: value for name, value in named.items() if value not in (None, (), [])}
-            function(**values, given=given)
-
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return run
+        own = inspect.signature(function).parameters
+        parameters = [_parameter(OPTIONS[name]) for name in of_command(command) if name not in own]
+        return _spread(function, "given", parameters, _given)
 
     return decorate
+
+
+def takes_fields(place: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Put the fields of a dataclass, annotated for typer, in the place of a parameter."""
+    hints = get_type_hints(kind, include_extras=True)
+    parameters = [
+        inspect.Parameter(
+            entry.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=entry.default,
+            annotation=hints[entry.name],
+        )
+        for entry in fields(kind)
+    ]
+    return lambda function: _spread(function, place, parameters, lambda values: kind(**values))
+
+
+def _given(values: dict[str, Any]) -> Given:
+    return {name: value for name, value in values.items() if value not in (None, (), [])}
+
+
+def _spread(
+    function: Callable[..., None],
+    place: str,
+    parameters: Sequence[inspect.Parameter],
+    gather: Callable[[dict[str, Any]], Any],
+) -> Callable[..., None]:
+    """A function with many parameters in the place of one, which is gathered from them."""
+    signature: list[inspect.Parameter] = []
+    for own in inspect.signature(function, eval_str=True).parameters.values():
+        if own.name == place:
+            signature += parameters
+        else:
+            signature.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        gathered = gather({one.name: values.pop(one.name) for one in parameters})
+        function(**values, **{place: gathered})
+
+    run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+    return run
 
 
 def _parameter(described: DescribedOption) -> inspect.Parameter:

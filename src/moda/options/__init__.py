@@ -15,7 +15,7 @@ from moda.options.reading import (
     of_head,
     read_options,
     read_visitor_options,
-)
+)  # fmt: skip
 from moda.options.texts import Speaker
 from moda.options.video import (
     MAX_BLINK_RATE,
@@ -31,7 +31,7 @@ from moda.options.video import (
     MotionAmounts,
     SpeakingOptions,
     VideoOptions,
-)
+)  # fmt: skip
 
 __all__ = [
     "MAX_BLINK_RATE",
@@ -60,4 +60,4 @@ __all__ = [
     "read_options",
     "read_visitor_options",
     "require_range",
-]
+]  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 from moda.errors import InputError
 from moda.options.texts import Speaker
 
-Group = Literal["said", "performance", "picture", "model", "file"]
 Command = Literal["generate", "dub", "reenact"]
 
 
@@ -31,7 +30,8 @@ class Option:
     low: float | None = None
     high: float | None = None
     _: KW_ONLY
-    group: Group
+    keyword: bool = True
+    """Whether it decides what frames look like: a keyword of ``TalkingHead.generate``."""
     name: str | None = None
     """On the command line and in tables, where it is not that of the field."""
     flag: str | None = None

@@ -62,8 +62,7 @@ def of_command(command: Command) -> tuple[str, ...]:
 
 def of_head(command: Command = "generate") -> tuple[str, ...]:
     """The fields that decide what frames look like: the keywords in Python."""
-    groups = ("performance", "picture")
-    return tuple(name for name in of_command(command) if OPTIONS[name].option.group in groups)
+    return tuple(name for name in of_command(command) if OPTIONS[name].option.keyword)
 
 
 def for_visitors(renderer: Renderer | None = None) -> tuple[str, ...]:

@@ -49,275 +49,119 @@ class VideoOptions:
 
     # fmt: off
     # What is said
-    text: Annotated[
-        str | None,
-        Option(
-            "Speak this text instead of a recording; [happy], [sad:0.6], [pause:1] are tags.",
-            group="said", label="what is said", also=DUB,
-        ),
-    ] = None
-    text_file: Annotated[
-        Path | None,
-        Option("The same from a UTF-8 file, - for input.", group="said", also=DUB, private=True),
-    ] = None
-    transcript: Annotated[
-        str | None,
-        Option(
-            "What is said in SPEECH, or a text file of it: surer lips, tags, subtitles.",
-            group="said", metavar="TEXT|FILE", also=DUB, private=True,
-        ),
-    ] = None
-    language: Annotated[
-        str,
-        Option(
-            "Of text and transcript, such as en-us, de, fr-fr, es, ru, cmn.",
-            group="said", also=DUB,
-        ),
-    ] = "en-us"
-    voice: Annotated[
-        str | None,
-        Option("Of the synthesiser.", group="said", usual="its usual one", also=DUB, private=True),
-    ] = None
-    rate: Annotated[
-        float | None,
-        Option(
-            "Of synthesised speech, {limits}.", *RATE_LIMITS,
-            group="said", label="rate of speech", usual="1", also=DUB,
-        ),
-    ] = None
-    tts: Annotated[
-        str | None,
-        Option("espeak or kokoro.", group="said", usual="espeak", also=DUB, private=True),
-    ] = None
-    tts_command: Annotated[
-        str | None,
-        Option(
-            "Another synthesiser: reads text from its input and writes the file {{output}}.",
-            group="said", metavar="COMMAND", also=DUB, private=True,
-        ),
-    ] = None
-    subtitles: Annotated[
-        bool,
-        Option("Write subtitles of text or transcript.", group="said", also=DUB, private=True),
-    ] = False
-    phones: Annotated[
-        Path | tuple[PhoneSegment, ...] | None,
-        Option(
-            "What is said: a text file with start, end and phone per line.",
-            group="performance", only="mesh", private=True,
-        ),
-    ] = None
+    text: Annotated[str | None, Option(
+        "Speak this text instead of a recording; [happy], [sad:0.6], [pause:1] are tags.",
+        keyword=False, label="what is said", also=DUB)] = None
+    text_file: Annotated[Path | None, Option(
+        "The same from a UTF-8 file, - for input.", keyword=False, also=DUB, private=True)] = None
+    transcript: Annotated[str | None, Option(
+        "What is said in SPEECH, or a text file of it: surer lips, tags, subtitles.", keyword=False,
+        metavar="TEXT|FILE", also=DUB, private=True)] = None
+    language: Annotated[str, Option(
+        "Of text and transcript, such as en-us, de, fr-fr, es, ru, cmn.", keyword=False,
+        also=DUB)] = "en-us"
+    voice: Annotated[str | None, Option(
+        "Of the synthesiser.", keyword=False, usual="its usual one", also=DUB, private=True)] = None
+    rate: Annotated[float | None, Option(
+        "Of synthesised speech, {limits}.", *RATE_LIMITS, keyword=False, label="rate of speech",
+        usual="1", also=DUB)] = None
+    tts: Annotated[str | None, Option(
+        "espeak or kokoro.", keyword=False, usual="espeak", also=DUB, private=True)] = None
+    tts_command: Annotated[str | None, Option(
+        "Another synthesiser: reads text from its input and writes the file {{output}}.",
+        keyword=False, metavar="COMMAND", also=DUB, private=True)] = None
+    subtitles: Annotated[bool, Option(
+        "Write subtitles of text or transcript.", keyword=False, also=DUB, private=True)] = False
+    phones: Annotated[Path | tuple[PhoneSegment, ...] | None, Option(
+        "What is said: a text file with start, end and phone per line.", only="mesh",
+        private=True)] = None
 
     # How it is said
-    emotion: Annotated[
-        EmotionAt | None,
-        Option(
-            f"One of {', '.join(EMOTIONS)}.",
-            group="performance", metavar="NAME[:AMOUNT]", parse=parse_emotion,
-        ),
-    ] = None
-    emotion_at: Annotated[
-        tuple[EmotionAt, ...],
-        Option(
-            "Change the emotion at a time; may be given again. The name none ends it.",
-            group="performance", metavar="SECONDS=NAME[:AMOUNT]", label="emotions at times",
-            parse_many=parse_emotion_times,
-        ),
-    ] = ()
-    style: Annotated[
-        Style | str | None,
-        Option('Free words, such as "warm, a little tired, nods".', group="performance"),
-    ] = None
-    head_motion: Annotated[
-        float | None,
-        Option(
-            "Amount of head motion, {limits}.", 0, 2,
-            group="performance", usual="1", also=REENACT,
-        ),
-    ] = None
-    expression: Annotated[
-        float | None,
-        Option("Amount of expression, {limits}.", 0, 2, group="performance", usual="1", also=BOTH),
-    ] = None
-    blink: Annotated[
-        bool, Option("Let the eyes blink.", group="performance", flag="--blink/--no-blink")
-    ] = True
-    blink_rate: Annotated[
-        float | None,
-        Option(
-            "Blinks a minute, {limits}.", 0, MAX_BLINK_RATE,
-            group="performance", label="blinks a minute",
-            usual=f"about {USUAL_BLINK_RATE:g}", only="mesh",
-        ),
-    ] = None
-    gaze: Annotated[
-        Gaze | None,
-        Option(
-            "Where the eyes are: camera or wander.",
-            group="performance", usual="wander", only="mesh",
-        ),
-    ] = None
-    lips_only: Annotated[
-        bool,
-        Option(
-            "Move nothing but the mouth, or what a driving video moves.",
-            group="performance",
-        ),
-    ] = False
-    driving: Annotated[
-        Path | None,
-        Option(
-            "Take head, brows and eyes from this video.",
-            group="performance", metavar="VIDEO", label="driving video",
-        ),
-    ] = None
-    seed: Annotated[
-        int | None,
-        Option(
-            "Another number, another performance.", 0, 2**63 - 1,
-            group="performance", usual="from portrait and speech", also=DUB,
-        ),
-    ] = None
+    emotion: Annotated[EmotionAt | None, Option(
+        f"One of {', '.join(EMOTIONS)}.", metavar="NAME[:AMOUNT]", parse=parse_emotion)] = None
+    emotion_at: Annotated[tuple[EmotionAt, ...], Option(
+        "Change the emotion at a time; may be given again. The name none ends it.",
+        metavar="SECONDS=NAME[:AMOUNT]", label="emotions at times",
+        parse_many=parse_emotion_times)] = ()
+    style: Annotated[Style | str | None, Option(
+        'Free words, such as "warm, a little tired, nods".')] = None
+    head_motion: Annotated[float | None, Option(
+        "Amount of head motion, {limits}.", 0, 2, usual="1", also=REENACT)] = None
+    expression: Annotated[float | None, Option(
+        "Amount of expression, {limits}.", 0, 2, usual="1", also=BOTH)] = None
+    blink: Annotated[bool, Option("Let the eyes blink.", flag="--blink/--no-blink")] = True
+    blink_rate: Annotated[float | None, Option(
+        "Blinks a minute, {limits}.", 0, MAX_BLINK_RATE, label="blinks a minute",
+        usual=f"about {USUAL_BLINK_RATE:g}", only="mesh")] = None
+    gaze: Annotated[Gaze | None, Option(
+        "Where the eyes are: camera or wander.", usual="wander", only="mesh")] = None
+    lips_only: Annotated[bool, Option(
+        "Move nothing but the mouth, or what a driving video moves.")] = False
+    driving: Annotated[Path | None, Option(
+        "Take head, brows and eyes from this video.", metavar="VIDEO",
+        label="driving video")] = None
+    seed: Annotated[int | None, Option(
+        "Another number, another performance.", 0, 2**63 - 1, usual="from portrait and speech",
+        also=DUB)] = None
 
     # What is seen
-    frames_per_second: Annotated[
-        float,
-        Option(
-            "Frames per second, {limits}.", 10, 60,
-            group="picture", name="fps", also=REENACT,
-        ),
-    ] = 25.0
-    size: Annotated[
-        int | Literal["own"] | None,
-        Option(
-            "Longer side of the video in pixels, {limits}, or own: that of the picture.",
-            MIN_SIZE_PX, MAX_SIZE_PX,
-            group="picture", metavar="PIXELS|own", label="size in pixels",
-            usual="512; with the neural renderer that of the picture, at most 1920",
-            parse=parse_size, also=REENACT, visitors_high=VISITOR_SIZE_PX,
-        ),
-    ] = None
-    full_frame: Annotated[
-        bool,
-        Option(
-            "The whole picture, or only the head.",
-            group="picture", flag="--full-frame/--crop", also=REENACT,
-        ),
-    ] = True
-    background: Annotated[
-        Background | None,
-        Option(
-            "Behind the person: none (transparent), a name such as green, or #rrggbb.",
-            group="picture", metavar="none|COLOUR", usual="the picture",
-            parse=parse_background, only="mesh", also=REENACT,
-        ),
-    ] = None
-    face: Annotated[
-        int | tuple[Speaker, ...] | None,
-        Option(
-            "Which face, from left to right from 1; with a recording each, several may speak.", 1,
-            group="picture", metavar="NUMBER[=SPEECH]", usual="the largest",
-            parse_many=parse_faces, also=REENACT,
-        ),
-    ] = None
-    in_turns: Annotated[
-        bool,
-        Option(
-            "Faces speak one after the other, not at once.",
-            group="said", private=True,
-        ),
-    ] = False
-    eyes: Annotated[
-        float | None,
-        Option(
-            "Open the portrait's eyes this far, {limits} of their width; neural renderer only.",
-            0, 0.8,
-            group="picture", label="opening of the eyes", usual="as they are",
-            only="neural", also=REENACT,
-        ),
-    ] = None
-    lips: Annotated[
-        float | None,
-        Option(
-            "Open the portrait's lips this far, {limits} of their width; neural renderer only.",
-            0, 0.8,
-            group="picture", label="opening of the lips", usual="as they are",
-            only="neural", also=REENACT,
-        ),
-    ] = None
+    frames_per_second: Annotated[float, Option(
+        "Frames per second, {limits}.", 10, 60, name="fps", also=REENACT)] = 25.0
+    size: Annotated[int | Literal["own"] | None, Option(
+        "Longer side of the video in pixels, {limits}, or own: that of the picture.", MIN_SIZE_PX,
+        MAX_SIZE_PX, metavar="PIXELS|own", label="size in pixels",
+        usual="512; with the neural renderer that of the picture, at most 1920", parse=parse_size,
+        also=REENACT, visitors_high=VISITOR_SIZE_PX)] = None
+    full_frame: Annotated[bool, Option(
+        "The whole picture, or only the head.", flag="--full-frame/--crop", also=REENACT)] = True
+    background: Annotated[Background | None, Option(
+        "Behind the person: none (transparent), a name such as green, or #rrggbb.",
+        metavar="none|COLOUR", usual="the picture", parse=parse_background, only="mesh",
+        also=REENACT)] = None
+    face: Annotated[int | tuple[Speaker, ...] | None, Option(
+        "Which face, from left to right from 1; with a recording each, several may speak.", 1,
+        metavar="NUMBER[=SPEECH]", usual="the largest", parse_many=parse_faces,
+        also=REENACT)] = None
+    in_turns: Annotated[bool, Option(
+        "Faces speak one after the other, not at once.", keyword=False, private=True)] = False
+    eyes: Annotated[float | None, Option(
+        "Open the portrait's eyes this far, {limits} of their width; neural renderer only.", 0, 0.8,
+        label="opening of the eyes", usual="as they are", only="neural", also=REENACT)] = None
+    lips: Annotated[float | None, Option(
+        "Open the portrait's lips this far, {limits} of their width; neural renderer only.", 0, 0.8,
+        label="opening of the lips", usual="as they are", only="neural", also=REENACT)] = None
 
     # How it is made
-    num_steps: Annotated[
-        int | None,
-        Option(
-            "Steps of the sampler, {limits}.", 1, 1000,
-            group="performance", name="steps", label="number of steps", usual="the model's",
-        ),
-    ] = None
-    guidance_scale: Annotated[
-        float | None,
-        Option(
-            "How much motion follows speech and emotion, {limits}.", 1, 10,
-            group="performance", usual="the model's",
-        ),
-    ] = None
-    renderer: Annotated[
-        str | None,
-        Option(
-            "How frames are made: mesh or neural.",
-            group="model", usual="the model's", also=REENACT, private=True,
-        ),
-    ] = None
-    model: Annotated[
-        str | None,
-        Option(
-            "moda-tiny, moda-base, or a .safetensors file.",
-            group="model", usual="moda-tiny; moda-base with the neural renderer",
-            also=BOTH, private=True,
-        ),
-    ] = None
-    device: Annotated[
-        str, Option("auto, cpu, cuda or mps.", group="model", also=BOTH, private=True)
-    ] = "auto"
-    precision: Annotated[
-        str,
-        Option(
-            "Of moda-base: float32; float16 or bfloat16 are for GPUs.",
-            group="model", also=REENACT, private=True,
-        ),
-    ] = "float32"
-    compat: Annotated[
-        str | None,
-        Option(
-            "moda-base exactly as its released implementation computes it.",
-            group="model", metavar="reference", private=True,
-        ),
-    ] = None
+    num_steps: Annotated[int | None, Option(
+        "Steps of the sampler, {limits}.", 1, 1000, name="steps", label="number of steps",
+        usual="the model's")] = None
+    guidance_scale: Annotated[float | None, Option(
+        "How much motion follows speech and emotion, {limits}.", 1, 10, usual="the model's")] = None
+    renderer: Annotated[str | None, Option(
+        "How frames are made: mesh or neural.", keyword=False, usual="the model's", also=REENACT,
+        private=True)] = None
+    model: Annotated[str | None, Option(
+        "moda-tiny, moda-base, or a .safetensors file.", keyword=False,
+        usual="moda-tiny; moda-base with the neural renderer", also=BOTH, private=True)] = None
+    device: Annotated[str, Option(
+        "auto, cpu, cuda or mps.", keyword=False, also=BOTH, private=True)] = "auto"
+    precision: Annotated[str, Option(
+        "Of moda-base: float32; float16 or bfloat16 are for GPUs.", keyword=False, also=REENACT,
+        private=True)] = "float32"
+    compat: Annotated[str | None, Option(
+        "moda-base exactly as its released implementation computes it.", keyword=False,
+        metavar="reference", private=True)] = None
 
     # What the file says of itself
-    synthetic_metadata: Annotated[
-        bool,
-        Option(
-            "Whether tags and a signed manifest say that the video is synthetic.",
-            group="file", flag="--synthetic-metadata/--no-synthetic-metadata",
-            also=BOTH, private=True,
-        ),
-    ] = True
-    sign_cert: Annotated[
-        Path | None,
-        Option(
-            "Certificate chain (PEM) for the signed manifest.",
-            group="file", usual="one for this file alone", variable="MODA_SIGN_CERT",
-            also=BOTH, private=True,
-        ),
-    ] = None
-    sign_key: Annotated[
-        Path | None,
-        Option(
-            "Its private key (PEM).",
-            group="file", variable="MODA_SIGN_KEY", also=BOTH, private=True,
-        ),
-    ] = None
+    synthetic_metadata: Annotated[bool, Option(
+        "Whether tags and a signed manifest say that the video is synthetic.", keyword=False,
+        flag="--synthetic-metadata/--no-synthetic-metadata", also=BOTH, private=True)] = True
+    sign_cert: Annotated[Path | None, Option(
+        "Certificate chain (PEM) for the signed manifest.", keyword=False,
+        usual="one for this file alone", variable="MODA_SIGN_CERT", also=BOTH, private=True)] = None
+    sign_key: Annotated[Path | None, Option(
+        "Its private key (PEM).", keyword=False, variable="MODA_SIGN_KEY", also=BOTH,
+        private=True)] = None
     # fmt: on
 
     def __post_init__(self) -> None:
