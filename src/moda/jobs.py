@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
-from moda.group import animate_group
 from moda.media import check_output_path
 from moda.options import OPTIONS, VideoOptions, field_name, read_options
-from moda.pipeline import Progress, TalkingHead, TalkingVideo, VideoSummary
 from moda.provenance import SigningIdentity
 from moda.speech_synthesis import (
     CommandSynthesiser,
@@ -26,6 +24,9 @@ from moda.speech_synthesis import (
 )
 from moda.speech_synthesis.markup import MAX_CHARACTERS
 from moda.structures import Picture
+
+if TYPE_CHECKING:
+    from moda.pipeline import Progress, TalkingHead, TalkingVideo, VideoSummary
 
 Report = Callable[[str], None]
 Stages = Callable[[str], Any]
@@ -147,6 +148,8 @@ def begin_video(
 
     ``folder`` takes sound files, which must exist as long as the video is used.
     """
+    from moda.group import animate_group  # a server that only waits for jobs needs no renderer
+
     options = job.options
     delivery = delivery_of(options)
     if delivery.not_understood:
