@@ -21,7 +21,7 @@ def require_range(name: str, value: float, low: float, high: float) -> None:
         raise InputError(f"{name} {value:g} is outside {low:g}..{high:g}; choose a value inside")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Option:
     """What an option is called, what it means, and where it is offered."""
 

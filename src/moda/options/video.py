@@ -1,7 +1,5 @@
 """Every option of a video, described once, and the parts that systems take."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -41,6 +39,64 @@ class ModelChoice(NamedTuple):
     device: str
     precision: str
     compat: str | None
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """How a portrait is framed; fields and limits are those of :class:`VideoOptions`."""
+
+    size: int | Literal["own"] | None = None
+    full_frame: bool = True
+    face: int | None = None
+    eyes: float | None = None
+    lips: float | None = None
+    background: Background | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+    def longer_side(self, image: Picture, usual: int) -> int:
+        """Longer side of the frames of a picture (H, W, 3), even."""
+        wanted = usual if self.size is None else self.size
+        own = min(max(max(image.shape[:2]), MIN_SIZE_PX), MAX_SIZE_PX)
+        return (own if wanted == "own" else int(wanted)) // 2 * 2
+
+
+@dataclass(frozen=True)
+class MotionAmounts:
+    """Factors on what moves; the limits are those of :class:`VideoOptions`."""
+
+    head_motion: float = 1.0
+    expression: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+
+@dataclass(frozen=True)
+class SpeakingOptions:
+    """How speech becomes motion; the limits are those of :class:`VideoOptions`."""
+
+    style: Style = field(default_factory=Style)
+    seed: int | None = None
+    """None derives one from portrait and speech."""
+    num_steps: int | None = None
+    guidance_scale: float | None = None
+    blink: bool = True
+    blink_rate: float | None = None
+    """None is that of people who talk, or the guide's."""
+    gaze: Gaze | None = None
+    """None: wander, or as the guide's."""
+    lips_only: bool = False
+    """Nothing moves but the mouth, and what the guide moves."""
+    guide: Motion | None = None
+    """Motion at 25 fps of a driving video: its head, eyes and brows with the lips of the speech."""
+    amounts: MotionAmounts = field(default_factory=MotionAmounts)
+    phones: tuple[PhoneSegment, ...] = ()
+    """What is said, with its times, where it is known."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -220,64 +276,6 @@ class VideoOptions:
             amounts=self.amounts,
             phones=phones,
         )
-
-
-@dataclass(frozen=True)
-class FrameOptions:
-    """How a portrait is framed; fields and limits are those of :class:`VideoOptions`."""
-
-    size: int | Literal["own"] | None = None
-    full_frame: bool = True
-    face: int | None = None
-    eyes: float | None = None
-    lips: float | None = None
-    background: Background | None = None
-
-    def __post_init__(self) -> None:
-        check_limits(self)
-
-    def longer_side(self, image: Picture, usual: int) -> int:
-        """Longer side of the frames of a picture (H, W, 3), even."""
-        wanted = usual if self.size is None else self.size
-        own = min(max(max(image.shape[:2]), MIN_SIZE_PX), MAX_SIZE_PX)
-        return (own if wanted == "own" else int(wanted)) // 2 * 2
-
-
-@dataclass(frozen=True)
-class MotionAmounts:
-    """Factors on what moves; the limits are those of :class:`VideoOptions`."""
-
-    head_motion: float = 1.0
-    expression: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_limits(self)
-
-
-@dataclass(frozen=True)
-class SpeakingOptions:
-    """How speech becomes motion; the limits are those of :class:`VideoOptions`."""
-
-    style: Style = field(default_factory=Style)
-    seed: int | None = None
-    """None derives one from portrait and speech."""
-    num_steps: int | None = None
-    guidance_scale: float | None = None
-    blink: bool = True
-    blink_rate: float | None = None
-    """None is that of people who talk, or the guide's."""
-    gaze: Gaze | None = None
-    """None: wander, or as the guide's."""
-    lips_only: bool = False
-    """Nothing moves but the mouth, and what the guide moves."""
-    guide: Motion | None = None
-    """Motion at 25 fps of a driving video: its head, eyes and brows with the lips of the speech."""
-    amounts: MotionAmounts = field(default_factory=MotionAmounts)
-    phones: tuple[PhoneSegment, ...] = ()
-    """What is said, with its times, where it is known."""
-
-    def __post_init__(self) -> None:
-        check_limits(self)
 
 
 def check_limits(options: object) -> None:
