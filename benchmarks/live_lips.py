@@ -29,8 +29,8 @@ from moda.live import LOOK_AHEAD_FRAMES
 from moda.motion.lips import lips_of_motion, mean_identity
 from moda.motion.live_listening import LiveListener
 from moda.motion.live_speaking import LiveSpeaker
+from moda.options import SpeakingOptions
 from moda.structures import Floats, Motion
-from moda.system import SpeakingOptions
 
 
 def live_motion(checkpoint: Checkpoint, samples: Floats, look_ahead: int) -> Motion:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE_PAGE = "reference/command-line.md"
+PYTHON_PAGE = "reference/python.md"
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):<code>~?([^<]+)</code>")
 
@@ -45,6 +46,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         # Of the file itself only what is true on the site too: its title and last paragraph.
         title, *_, last = markdown.strip().split("\n\n")
         return f"{title}\n\n{last}\n{command_line()}"
+    if page.file.src_uri == PYTHON_PAGE:
+        markdown += f"\n## Options of a video\n\n{video_options()}"
     return LINK.sub(repository_file, markdown)
 
 
@@ -68,6 +71,27 @@ def command_line() -> str:
             lines += ["", "| option | meaning |", "| --- | --- |", *rows]
         if command.epilog:
             lines += ["", f"{plain(command.epilog)}"]
+    return "\n".join(lines) + "\n"
+
+
+def video_options() -> str:
+    """The options of :meth:`moda.TalkingHead.generate`, and where else they are, in Markdown."""
+    from moda.options import OPTIONS, for_visitors, of_head
+
+    lines = [
+        "Keywords of `TalkingHead.generate` and the same options elsewhere. Columns of tables are "
+        "the options of the command line without dashes in front.",
+        "",
+        "| keyword | command line | page and server | meaning | default |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in of_head():
+        known = OPTIONS[name]
+        visitors = "yes" if name in for_visitors() else ""
+        default = known.option.usual or ("" if known.default in (None, ()) else str(known.default))
+        lines.append(
+            f"| `{name}` | `{known.flag}` | {visitors} | {plain(known.help)} | {default} |"
+        )
     return "\n".join(lines) + "\n"
 
 

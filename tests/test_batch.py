@@ -187,9 +187,9 @@ class TestTables:
 
     def test_defaults_are_for_rows_that_say_nothing(self, folder: Path) -> None:
         rows = read_table(folder / "list.csv", {"seed": 9, "text": "Hi", "fps": 30.0})
-        assert [row.job.seed for row in rows] == [9, 5, 9]
-        assert {row.job.text for row in rows} == {None}
-        assert {row.job.fps for row in rows} == {30.0}
+        assert [row.job.options.seed for row in rows] == [9, 5, 9]
+        assert {row.job.options.text for row in rows} == {None}
+        assert {row.job.options.frames_per_second for row in rows} == {30.0}
 
     def test_workers(self) -> None:
         with pytest.raises(InputError, match=r"workers 0 is outside 1\.\.256"):

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from media_files import decode_video, level_pictures, tone, write_video, write_wav
-from moda import __version__, cli, cli_doctor, cli_steps
+from moda import __version__, cli, cli_doctor, loading
 from moda.checkpoints import load_motion_space, save_checkpoint
 from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.errors import InputError
-from moda.jobs import parse_style
 from moda.motion.model import MotionTransformer
+from moda.options import read_options
 from moda.structures import EmotionAt
 from paths import PORTRAIT
 
@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load_once() -> Iterator[None]:
     """Load each model once for all the commands that run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli_steps, "load_head", functools.cache(cli_steps.load_head))
+        patch.setattr(loading, "load_head", functools.cache(loading.load_head))
         yield
 
 
@@ -364,7 +364,7 @@ class TestBadInput:
         def broken(*arguments: object, **options: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(cli_steps, "load_head", broken)
+        monkeypatch.setattr(loading, "load_head", broken)
         with pytest.raises(ZeroDivisionError):
             cli.main(["generate", str(PORTRAIT), str(speech), "-o", str(tmp_path / "talk.mp4")])
 
@@ -389,18 +389,18 @@ class TestReenact:
 
 class TestStyle:
     def test_schedule(self) -> None:
-        style = parse_style("happy:0.7", ["3.2=sad:0.5", "5=none", "7=angry"])
-        assert style.schedule == (
+        given = {"emotion": "happy:0.7", "emotion-at": ["3.2=sad:0.5", "5=none", "7=angry"]}
+        assert read_options(given).chosen_emotions == (
             EmotionAt(0.0, "happy", 0.7),
             EmotionAt(3.2, "sad", 0.5),
             EmotionAt(5.0, None, 1.0),
             EmotionAt(7.0, "angry", 1.0),
         )
-        assert parse_style(None, []).schedule == ()
+        assert read_options({}).chosen_emotions == ()
 
     def test_not_a_number(self) -> None:
         with pytest.raises(InputError, match="outside"):
-            parse_style("happy:nan", [])
+            read_options({"emotion": "happy:nan"})
 
 
 class TestHelp:

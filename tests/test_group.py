@@ -11,7 +11,8 @@ from PIL import Image
 
 from media_files import decode_video, tone, write_wav
 from moda.errors import FaceError, InputError
-from moda.group import Speaker, animate_group, ownership
+from moda.group import animate_group, ownership
+from moda.options import Speaker
 from moda.pipeline import TalkingHead
 from paths import EXAMPLES
 

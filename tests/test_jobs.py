@@ -12,15 +12,9 @@ import pytest
 
 from media_files import decode_video, tone, write_wav
 from moda.errors import InputError
-from moda.jobs import (
-    VideoJob,
-    job_from_row,
-    make_video,
-    no_stages,
-    parse_background,
-    parse_face,
-    parse_size,
-)
+from moda.jobs import job_from_row, make_video
+from moda.options import Speaker, VideoOptions
+from moda.options.texts import parse_background, parse_emotion_times, parse_faces, parse_size
 from moda.pipeline import TalkingHead
 from moda.speech_synthesis import espeak_is_installed
 from moda.structures import Background
@@ -50,15 +44,18 @@ class TestRows:
         )  # fmt: skip
         assert job.portrait == tmp_path / "a.jpg"
         assert job.output == tmp_path / "out/b.mp4"
-        assert (job.head_motion, job.blink, job.seed, job.size) == (0.5, False, 7, "own")
-        assert job.emotion_at == ("0=happy", "2=sad:0.5")
-        assert job.face == ("2",)
-        assert job.voice is None
+        assert job.options == VideoOptions(
+            text="Hi", head_motion=0.5, blink=False, seed=7, size="own", face=2,
+            emotion_at=parse_emotion_times(["0=happy", "2=sad:0.5"]),
+        )  # fmt: skip
 
     def test_faces_are_files_of_the_folder(self, tmp_path: Path) -> None:
         row = {"portrait": "a.jpg", "output": "b.mp4", "face": "1=a.wav;2=b.wav"}
         job = job_from_row(row, tmp_path)
-        assert job.face == (f"1={tmp_path / 'a.wav'}", f"2={tmp_path / 'b.wav'}")
+        assert job.options.face == (
+            Speaker(1, tmp_path / "a.wav"),
+            Speaker(2, tmp_path / "b.wav"),
+        )
         assert set(job.inputs) == {tmp_path / name for name in ("a.jpg", "a.wav", "b.wav")}
 
     @pytest.mark.parametrize(
@@ -87,7 +84,6 @@ class TestRows:
         assert parse_background("#00fF80") == Background((0, 255, 128))
         assert parse_background(" None ") == Background(None)
         assert parse_background("white") == Background((255, 255, 255))
-        assert parse_background(None) is None
         for wrong in ("#12345", "#12345g", "plaid", ""):
             with pytest.raises(InputError, match="is no colour"):
                 parse_background(wrong)
@@ -95,11 +91,11 @@ class TestRows:
         assert parse_size("720") == 720
         with pytest.raises(InputError, match="neither"):
             parse_size("big")
-        assert parse_face("2") == (2, None)
-        assert parse_face("2=a=b.wav") == (2, Path("a=b.wav"))
+        assert parse_faces(["2"]) == 2
+        assert parse_faces(["2=a=b.wav"]) == (Speaker(2, Path("a=b.wav")),)
         for wrong in ("0", "x", "1=", "-1=a.wav"):
             with pytest.raises(InputError, match="from the left"):
-                parse_face(wrong)
+                parse_faces([wrong])
 
 
 @needs_espeak
@@ -147,10 +143,12 @@ class TestText:
         assert 0.0 < sad["turned_after_seconds"] <= 0.6
 
     def test_a_whole_video_with_subtitles(self, head: TalkingHead, tmp_path: Path) -> None:
-        job = VideoJob(
-            PORTRAIT, tmp_path / "talk.mp4", text="Hi there 😀, 2 of 10! Привет. 你好。",
-            subtitles=True, style="warm, purple", size="96", steps=1,
-        )  # fmt: skip
+        row = {
+            "portrait": PORTRAIT, "output": tmp_path / "talk.mp4", "subtitles": True,
+            "text": "Hi there 😀, 2 of 10! Привет. 你好。", "style": "warm, purple", "size": "96",
+            "steps": 1,
+        }  # fmt: skip
+        job = job_from_row(row, tmp_path)
         said: list[str] = []
         stages: list[str] = []
 
@@ -187,9 +185,8 @@ class TestText:
 
 def test_subtitles_need_words(head: TalkingHead, tmp_path: Path) -> None:
     sound = write_wav(tmp_path / "a.wav", tone(0.3, 16_000), 16_000)
-    job = VideoJob(
-        PORTRAIT, tmp_path / "talk.mp4", speech=sound, subtitles=True, size="64", steps=1
-    )
+    row = {"portrait": PORTRAIT, "output": tmp_path / "talk.mp4", "speech": sound}
+    job = job_from_row({**row, "subtitles": "yes", "size": "64", "steps": 1}, tmp_path)
     with pytest.raises(InputError, match="subtitles need the words"):
-        make_video(job, head, stages=no_stages, tell=print)
+        make_video(job, head, tell=print)
     assert not (tmp_path / "talk.mp4").exists()

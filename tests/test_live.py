@@ -10,9 +10,10 @@ import pytest
 from moda.errors import InputError
 from moda.live import LiveFrame, LiveHead, LiveOptions, LiveSession, SoundQueue
 from moda.media import AudioReader
+from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
 from moda.structures import Floats, Picture
-from moda.system import Actor, FrameOptions
+from moda.system import Actor
 from paths import SPEECH
 
 RATE = 24_000

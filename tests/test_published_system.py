@@ -19,12 +19,12 @@ from moda.errors import CheckpointError, InputError
 from moda.keypoints import EYE_KEYPOINTS
 from moda.media import read_image
 from moda.motion.model import MotionTransformer
+from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
 from moda.published import PublishedSystem, load_published_system
 from moda.published_weights import LivePortrait, load_published_space
 from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
 from moda.structures import EmotionAt, Floats, Picture, Style
-from moda.system import FrameOptions
 from paths import PORTRAIT
 
 LAYERS, CHANNELS = 2, 32

@@ -16,11 +16,19 @@ import numpy as np
 import torch
 
 from moda import EMOTIONS, EmotionAt, InputError, Style, TalkingHead
+from moda.jobs import VideoJob, begin_video
+from moda.options import OPTIONS, for_visitors, of_head, read_options
 
 if TYPE_CHECKING:
     from moda.structures import Picture
 
 CATEGORY = "MoDA"
+USUAL = "usual"
+ALWAYS: Mapping[str, float | None] = {
+    "seed": 0, "frames_per_second": None, "size": 512, "full_frame": None, "head_motion": 1.0,
+    "expression": 1.0, "blink": None,
+}  # fmt: skip
+"""Inputs that are always there, in the order of saved workflows, with defaults of their own."""
 MODELS = ("moda-tiny", "moda-base")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FULL_SCALE = 32_767
@@ -89,16 +97,13 @@ class TalkingHeadFrames:
                 "model": ("MODA_MODEL",),
                 "portrait": ("IMAGE",),
                 "speech": ("AUDIO",),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1}),
-                "frames_per_second": number(25.0, 10.0, 60.0, 1.0),
-                "size": ("INT", {"default": 512, "min": 64, "max": 2160, "step": 2}),
-                "full_frame": ("BOOLEAN", {"default": True}),
-                "head_motion": number(1.0, 0.0, 2.0, 0.05),
-                "expression": number(1.0, 0.0, 2.0, 0.05),
-                "blink": ("BOOLEAN", {"default": True}),
+                **{name: input_of(name, default) for name, default in ALWAYS.items()},
                 "max_frames": ("INT", {"default": 1500, "min": 1, "max": 100_000}),
             },
-            "optional": {"style": ("MODA_STYLE",)},
+            "optional": {
+                "style": ("MODA_STYLE",),
+                **{name: input_of(name) for name in node_options() if name not in ALWAYS},
+            },
         }
 
     def generate(
@@ -106,41 +111,57 @@ class TalkingHeadFrames:
         model: TalkingHead,
         portrait: torch.Tensor,
         speech: Mapping[str, Any],
-        seed: int,
-        frames_per_second: float,
-        size: int,
-        full_frame: bool,
-        head_motion: float,
-        expression: float,
-        blink: bool,
         max_frames: int,
         style: Style | None = None,
+        **options: Any,
     ) -> tuple[torch.Tensor, Mapping[str, Any], float]:
         """Frames (T, H, W, 3) in 0..1, the speech, and the rate.
 
         Raises:
-            ModaError: No face, bad sound, or more frames than ``max_frames``.
+            ModaError: No face, bad sound, an option outside its limits, or more frames than
+                ``max_frames``.
         """
-        with tempfile.TemporaryDirectory(prefix="moda-comfyui-") as folder:
-            video = model.generate(
-                picture_of(portrait),
-                write_speech(speech, Path(folder)),
-                style=style,
-                seed=seed,
-                frames_per_second=frames_per_second,
-                size=size,
-                full_frame=full_frame,
-                head_motion=head_motion,
-                expression=expression,
-                blink=blink,
-            )
+        given = {name: value for name, value in options.items() if value not in ("", USUAL)}
+        chosen = read_options({**given, "style": style}, allowed=(*node_options(), "style"))
+        with tempfile.TemporaryDirectory(prefix="moda-comfyui-") as name:
+            folder = Path(name)
+            sound = write_speech(speech, folder)
+            job = VideoJob(picture_of(portrait), folder / "frames.mp4", sound, chosen)
+            video = begin_video(job, model, folder, tell=lambda message: None)
             frames = list(islice(map(tensor_of, video.frames()), max_frames + 1))
         if len(frames) > max_frames:
             raise InputError(
                 f"the speech needs more than max_frames = {max_frames} frames; raise it if the "
                 "memory suffices, shorten the speech, or use moda generate"
             )
-        return torch.stack(frames), speech, frames_per_second
+        return torch.stack(frames), speech, video.frames_per_second
+
+
+def node_options() -> tuple[str, ...]:
+    """Options that are inputs of the node; emotions come as a style."""
+    known = (name for name in of_head() if name in for_visitors())
+    return tuple(
+        name
+        for name in known
+        if name not in ("emotion", "emotion_at", "style") and Path not in OPTIONS[name].kinds
+    )
+
+
+def input_of(name: str, default: float | None = None) -> tuple[Any, dict[str, Any]]:
+    """The input of an option; a number without a default is a socket, else a widget."""
+    known = OPTIONS[name]
+    said: dict[str, Any] = {"tooltip": known.help}
+    default = known.default if default is None else default
+    if bool in known.kinds:
+        return "BOOLEAN", {"default": default, **said}
+    if int in known.kinds or float in known.kinds:
+        low, high = known.option.low, known.option.high
+        said |= {"min": low} | ({} if high is None else {"max": high})
+        said |= {"forceInput": True} if default is None else {"default": default}
+        return ("INT", said) if int in known.kinds else ("FLOAT", {"step": 0.05, **said})
+    if known.choices:
+        return [USUAL, *known.choices], {"default": USUAL, **said}
+    return "STRING", {"default": "", **said}
 
 
 def number(default: float, low: float, high: float, step: float) -> tuple[str, dict[str, float]]:

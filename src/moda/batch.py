@@ -22,8 +22,9 @@ from typing import Any, Literal, NamedTuple
 from moda import __version__
 from moda.data.workers import LocalProcesses, LostJob, RayCluster, RunJobs, one_thread, run_here
 from moda.errors import InputError, ModaError, OutputError
-from moda.jobs import ModelChoice, VideoJob, job_from_row, make_video, no_stages
+from moda.jobs import VideoJob, job_from_row, make_video
 from moda.loading import load_head
+from moda.options import ModelChoice, field_name
 from moda.pipeline import TalkingHead
 
 MAX_ROWS = 100_000
@@ -98,11 +99,7 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
 
 
 def _with_defaults(record: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    given = {
-        column.strip().removeprefix("--").replace("-", "_"): value
-        for column, value in record.items()
-        if value
-    }
+    given = {field_name(column): value for column, value in record.items() if value}
     said = {"speech", "text", "text_file", "face"} & given.keys()
     kept = {
         name: value
@@ -114,7 +111,8 @@ def _with_defaults(record: Mapping[str, str], defaults: Mapping[str, Any]) -> di
 
 def fingerprint(job: VideoJob) -> str:
     """Of everything that decides what a video looks like: options, input files, version."""
-    options = {name: str(value) for name, value in asdict(job).items()}
+    named = {"portrait": job.portrait, "output": job.output, "speech": job.speech}
+    options = {name: str(value) for name, value in (named | vars(job.options)).items()}
     files = []
     for path in job.inputs:
         try:
@@ -188,8 +186,8 @@ def make_row(row: Row) -> Outcome:
     output = str(row.job.output)
     try:
         with one_thread():
-            head = _head(row.job.model_choice)
-            summary = make_video(row.job, head, stages=no_stages, tell=said.append)
+            head = _head(row.job.options.model_choice)
+            summary = make_video(row.job, head, tell=said.append)
     except ModaError as error:
         message = " ".join(str(error).split())
         return Outcome(row.number, output, "failed", message=message)

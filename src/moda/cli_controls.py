@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from moda import cli_options as options
-from moda import cli_steps
 
 
 def register(app: typer.Typer) -> None:
@@ -32,11 +31,12 @@ def evaluate_controls(
     device: options.Device = "auto",
 ) -> None:
     """Measure on rendered frames what each control of generate changes."""
+    from moda import loading
     from moda.encoders.face import FaceModels
     from moda.evaluation.control_effects import control_effects
     from moda.pipeline import choose_device
 
-    head = cli_steps.load_head(model, "mesh", device)
+    head = loading.load_head(model, "mesh", device)
     models = FaceModels(choose_device(device))
     with tempfile.TemporaryDirectory(prefix="moda-") as folder:
         effects = control_effects(

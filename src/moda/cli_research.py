@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moda.cli_options import takes_fields
+
 if TYPE_CHECKING:
+    from moda.evaluation.report import Evidence
     from moda.structures import Floats
 
 Speakers = Annotated[
@@ -28,6 +32,53 @@ def register(app: typer.Typer) -> None:
     )
 
 
+@dataclass(frozen=True)
+class EvidenceFiles:
+    """What a model is measured on besides clips."""
+
+    compare: Annotated[str | None, typer.Option(help="Another model to compare the lips with.")] = (
+        None
+    )
+    phones: Annotated[
+        list[Path] | None,
+        typer.Option(help="Corpus (.npz) of speech with phone times; may be given again."),
+    ] = None
+    clip_phones: Annotated[
+        Path | None, typer.Option(help="Corpus (.npz) with the phones of the clips' own sound.")
+    ] = None
+    rerender: Annotated[
+        Path | None,
+        typer.Option(
+            help="Portrait on which motion is rendered and tracked again. Default: the example's."
+        ),
+    ] = None
+    other_portrait: Annotated[
+        Path | None,
+        typer.Option(
+            help="A second portrait, for default videos of two. Default: the first, mirrored."
+        ),
+    ] = None
+
+    def read(self) -> Evidence:
+        """Read all of them. Raises :class:`moda.errors.ModaError`."""
+        from moda.checkpoints import load_checkpoint
+        from moda.data.phone_corpus import read_phone_corpus
+        from moda.evaluation.report import Evidence, read_utterances
+        from moda.media import read_image
+
+        portrait, other = self.rerender or _example("portrait.jpg"), self.other_portrait
+        speech, compare, phones = _example("speech.wav"), self.compare, self.clip_phones
+        return Evidence(
+            utterances=read_utterances(self.phones or []),
+            clip_phones=read_phone_corpus(phones).labels_by_name() if phones else None,
+            portrait=read_image(portrait) if portrait else None,
+            other_portrait=read_image(other) if other else None,
+            example=_read_sound(speech) if speech else None,
+            compare=(Path(compare).stem, load_checkpoint(compare)) if compare else None,
+        )
+
+
+@takes_fields("files", EvidenceFiles)
 def evaluate(
     clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
     model: Annotated[str, typer.Option(help="Built-in model, or a .safetensors file.")] = (
@@ -37,28 +88,8 @@ def evaluate(
         Path | None, typer.Option(help="Recipe whose held-out speakers are used.")
     ] = None,
     speaker: Speakers = None,
-    compare: Annotated[
-        str | None, typer.Option(help="Another model to compare the lips with.")
-    ] = None,
-    phones: Annotated[
-        list[Path] | None,
-        typer.Option(help="Corpus (.npz) of speech with phone times; may be given again."),
-    ] = None,
-    clip_phones: Annotated[
-        Path | None, typer.Option(help="Corpus (.npz) with the phones of the clips' own sound.")
-    ] = None,
-    rerender: Annotated[
-        Path | None,
-        typer.Option(
-            help="Portrait on which motion is rendered and tracked again. Default: the example's."
-        ),
-    ] = None,
-    other_portrait: Annotated[
-        Path | None,
-        typer.Option(
-            help="A second portrait, for default videos of two. Default: the first, mirrored."
-        ),
-    ] = None,
+    *,
+    files: EvidenceFiles,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=20)] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="One seed, and less of all.")] = False,
     threads: Annotated[int, typer.Option(help="Processor threads.", min=1)] = 2,
@@ -78,32 +109,15 @@ def evaluate(
 
     from moda.checkpoints import load_checkpoint
     from moda.data.clips import read_clips
-    from moda.data.phone_corpus import read_phone_corpus
     from moda.errors import InputError
-    from moda.evaluation.report import (
-        QUICK,
-        Effort,
-        Evidence,
-        evaluate_model,
-        read_utterances,
-    )
-    from moda.media import read_image
+    from moda.evaluation.report import QUICK, Effort, evaluate_model
     from moda.training.recipe import read_recipe
 
     torch.set_num_threads(threads)
     speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
     if not speakers:
         raise InputError("no held-out speakers; give --speaker or --recipe")
-    portrait = rerender or _example("portrait.jpg")
-    speech = _example("speech.wav")
-    evidence = Evidence(
-        utterances=read_utterances(phones or []),
-        clip_phones=read_phone_corpus(clip_phones).labels_by_name() if clip_phones else None,
-        portrait=read_image(portrait) if portrait else None,
-        other_portrait=read_image(other_portrait) if other_portrait else None,
-        example=_read_sound(speech) if speech else None,
-        compare=(Path(compare).stem, load_checkpoint(compare)) if compare else None,
-    )
+    evidence = files.read()
     result = evaluate_model(
         load_checkpoint(model),
         read_clips(clips),

@@ -1,48 +1,17 @@
-"""Steps that commands have in common: checking names, loading a model, writing with progress."""
+"""What commands have in common: how far the work is, and what came of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from moda.errors import InputError
-
 if TYPE_CHECKING:
-    from moda.pipeline import TalkingHead, VideoSummary
-
-
-def check_early(output: Path, *inputs: Path, transparent: bool = False) -> None:
-    """Find wrong file names before models are loaded.
-
-    Raises:
-        InputError, OutputError: The output cannot be written.
-        MediaError: An input is not there.
-    """
-    from moda.media import check_output_path
-
-    path = check_output_path(output, transparent=transparent)
-    for source in inputs:
-        if path.exists() and source.exists() and path.samefile(source):
-            raise InputError(f"output {output} is also an input; choose another name")
-
-
-def load_head(
-    model: str | None,
-    renderer: str | None,
-    device: str,
-    precision: str = "float32",
-    compat: str | None = None,
-) -> TalkingHead:
-    """Load a model, see :func:`moda.loading.load_head`."""
-    from moda import loading
-
-    return loading.load_head(model, renderer, device, precision, compat)
+    from moda.pipeline import VideoSummary
 
 
 def tell(summary: VideoSummary, started: float) -> None:

@@ -63,13 +63,9 @@ def web(
     )
     require_gradio()
 
-    import torch
-
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device=device)
-    if head.system.renderer == "mesh":
-        torch.set_num_threads(1)  # more of them only take time from renderer and encoder
     with serve_page(head, InstalledSpeaker(), settings) as page:
         typer.echo(f"The page is at {page.url}; Ctrl+C ends it")
         if page.share_url:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -35,16 +34,17 @@ from moda.landmarks import (
     lip_gap,
 )
 from moda.media import AudioReader, VideoReader, exact_rate
-from moda.motion.retiming import TimedMotion
+from moda.motion.retiming import TimedMotion, retime_motion
+from moda.options import MotionAmounts, SpeakingOptions, require_range
 from moda.phones import PhoneSegment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.rendering.complexion import measure_palette
 from moda.rendering.footage import FootageRenderer
 from moda.rendering.teeth import seen_tooth_colour
 from moda.speech_synthesis import SpokenText
-from moda.structures import Floats, Picture, Portrait
+from moda.structures import Floats, Motion, Picture, Portrait
 from moda.subtitles import TimedWord
-from moda.system import Actor, MotionAmounts, SpeakingOptions, require_range
+from moda.system import Actor
 
 MAX_FOOTAGE_SECONDS = 1200.0
 """All of it is looked at before the face at rest is known."""
@@ -77,45 +77,6 @@ class TrackedFace(NamedTuple):
     person: Array  # (478, 3) canonical, on which poses are fitted
 
 
-@dataclass(frozen=True)
-class DubbedVideo(TalkingVideo):
-    """Footage with new lips; ``motion`` is that of the lips alone."""
-
-    footage: VideoReader | None = None
-    face: TrackedFace | None = None
-    drawing: FootageRenderer | None = None
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """(width, height), even."""
-        assert self.footage is not None
-        width, height = self.footage.size
-        return width // 2 * 2, height // 2 * 2
-
-    def frames(self) -> Iterator[Picture]:
-        """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit."""
-        assert self.footage is not None
-        assert self.face is not None
-        assert self.drawing is not None
-        face, drawing = self.face, self.drawing
-        rows = (row for motion in self.motion() for row in motion.values)
-        row: Floats | None = None
-        for index, picture in enumerate(_even(self.footage)):
-            row = next(rows, row)
-            if index >= len(face.share) or face.share[index] == 0.0 or row is None:
-                yield picture
-                continue
-            landmarks = face.landmarks[index]
-            stable = list(STABLE)
-            pose = fit_similarity(face.person[stable], landmarks[stable])
-            drawn = drawing.draw(picture, landmarks, pose, face.neutral, row)
-            share = face.share[index]
-            if share < 1.0:
-                mixed = picture + share * (drawn.astype(np.float32) - picture)
-                drawn = np.round(mixed).astype(np.uint8)
-            yield drawn
-
-
 def dub(
     head: TalkingHead,
     footage: str | Path,
@@ -125,10 +86,11 @@ def dub(
     expression: float = 1.0,
     phones: tuple[PhoneSegment, ...] = (),
     progress: Progress | None = None,
-) -> DubbedVideo:
+) -> TalkingVideo:
     """Give the face in a video the lips of another speech.
 
-    The video keeps its length, size and frame rate; its sound is replaced.
+    The video keeps its length, size and frame rate; its sound is replaced. Its motion is that of
+    the lips alone.
 
     Args:
         head: A model of the mesh renderer.
@@ -178,22 +140,44 @@ def dub(
     actor = Actor(drawing, identity_vector(face.neutral), system.space.rest)
     length = Fraction(len(face.share)) / exact_rate(rate)
 
-    def speak() -> TimedMotion:
-        return TimedMotion(system.speak(actor, _padded(sound, length), options), lambda: length)
+    def motion() -> Iterator[Motion]:
+        spoken = system.speak(actor, _padded(sound, length), options)
+        yield from retime_motion(TimedMotion(spoken, lambda: length), exact_rate(rate))
 
-    return DubbedVideo(
-        drawing,
+    width, height = video.size
+    return TalkingVideo(
+        (width // 2 * 2, height // 2 * 2),
         rate,
         len(face.share),
         sound.path,
         (video.path, sound.path),
-        speak,
+        motion,
+        lambda: _dubbed(video, face, drawing, motion()),
         words,
         made_from="a video whose lips were changed",
-        footage=video,
-        face=face,
-        drawing=drawing,
     )
+
+
+def _dubbed(
+    footage: VideoReader, face: TrackedFace, drawing: FootageRenderer, motion: Iterator[Motion]
+) -> Iterator[Picture]:
+    """Frames (H, W, 3) of the footage with lips that move as ``motion``."""
+    rows = (row for stretch in motion for row in stretch.values)
+    row: Floats | None = None
+    for index, picture in enumerate(_even(footage)):
+        row = next(rows, row)
+        if index >= len(face.share) or face.share[index] == 0.0 or row is None:
+            yield picture
+            continue
+        landmarks = face.landmarks[index]
+        stable = list(STABLE)
+        pose = fit_similarity(face.person[stable], landmarks[stable])
+        drawn = drawing.draw(picture, landmarks, pose, face.neutral, row)
+        share = face.share[index]
+        if share < 1.0:
+            mixed = picture + share * (drawn.astype(np.float32) - picture)
+            drawn = np.round(mixed).astype(np.uint8)
+        yield drawn
 
 
 def track_face(

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from moda.errors import InputError, OutputError
 from moda.media import AudioReader, read_image
+from moda.options import Speaker, VideoOptions, of_head, read_options
 from moda.pipeline import TalkingHead, TalkingVideo
-from moda.structures import Floats, Picture, Style
+from moda.structures import Floats, Picture
 
 MIXED_RATE_HZ = 48_000
 FADE_SHARE = 0.25
@@ -25,90 +26,62 @@ FADE_SHARE = 0.25
 TURN_PAUSE_SECONDS = 0.4
 
 
-class Speaker(NamedTuple):
-    """A face, counted from the left from 1, and what it says."""
-
-    face: int
-    speech: Path
-
-
-@dataclass(frozen=True)
-class GroupVideo(TalkingVideo):
-    """A video of several faces; ``renderer`` and ``motion`` are those of the first of them."""
-
-    videos: tuple[TalkingVideo, ...] = ()
-    weights: tuple[Floats, ...] = field(default=(), repr=False)
-    """(H, W, 1) share of each face's frame in every pixel."""
-
-    def frames(self) -> Iterator[Picture]:
-        """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit."""
-        for pictures in zip(*(video.frames() for video in self.videos), strict=True):
-            mixed = sum(
-                weight * picture for weight, picture in zip(self.weights, pictures, strict=True)
-            )
-            yield np.round(np.asarray(mixed)).astype(np.uint8)
-
-
 def animate_group(
     head: TalkingHead,
     portrait: str | Path | Picture,
     speakers: Sequence[Speaker],
     folder: Path,
-    *,
-    in_turns: bool = False,
-    seed: int | None = None,
-    style: Style | None = None,
-    frames_per_second: float = 25.0,
-    size: int | Literal["own"] | None = None,
-    **options: Any,
-) -> GroupVideo:
-    """Make several faces of a picture speak.
+    options: VideoOptions | None = None,
+    **changes: Any,
+) -> TalkingVideo:
+    """Make several faces of a picture speak; its motion is that of the first.
 
     Args:
         head: The model.
         portrait: Picture with all of them.
         speakers: Who says what; faces that are not named stay still.
         folder: For the sound, must exist as long as the video is used.
-        in_turns: One after the other, instead of all from the beginning.
-        seed: Every face has a seed of its own that follows from it; None derives them.
-        style, frames_per_second, size, options: As in :meth:`TalkingHead.generate`, for all faces.
+        options, changes: As in :meth:`TalkingHead.generate`, for all faces. Every face has a seed
+            of its own that follows from the seed. ``in_turns``: one speaks after the other.
 
     Raises:
         ModaError: As :meth:`TalkingHead.generate`.
     """
+    options = read_options(changes, start=options, allowed=(*of_head(), "in_turns"))
     numbers = [speaker.face for speaker in speakers]
     if len(set(numbers)) < len(numbers):
         raise InputError(f"a face is named twice in {numbers}; every face has one recording")
     image = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
-    sounds, whole = _arrange(speakers, folder, in_turns=in_turns)
-    videos = tuple(
+    sounds, whole = _arrange(speakers, folder, in_turns=options.in_turns)
+    videos = [
         head.generate(
             image,
             sound,
+            options,
             face=speaker.face,
-            seed=None if seed is None else seed + index,
-            style=style,
-            frames_per_second=frames_per_second,
-            size=size,
-            **options,
+            full_frame=True,
+            seed=None if options.seed is None else options.seed + index,
         )
         for index, (speaker, sound) in enumerate(zip(speakers, sounds, strict=True))
-    )
+    ]
     centres = [_face_centre(head, image, speaker.face) for speaker in speakers]
     width, height = videos[0].frame_size
     scale = np.array([width / image.shape[1], height / image.shape[0]])
+    weights = ownership([centre * scale for centre in centres], (width, height))
     files = () if isinstance(portrait, np.ndarray) else (Path(portrait),)
-    first = videos[0]
-    return GroupVideo(
-        first.renderer,
-        frames_per_second,
-        first.num_frames,
-        whole,
-        (*files, *(speaker.speech for speaker in speakers)),
-        first.sampled_motion,
-        videos=videos,
-        weights=ownership([centre * scale for centre in centres], (width, height)),
+    return replace(
+        videos[0],
+        sound=whole,
+        sources=(*files, *(speaker.speech for speaker in speakers)),
+        frames=lambda: _mixed(videos, weights),
     )
+
+
+def _mixed(videos: Sequence[TalkingVideo], weights: Sequence[Floats]) -> Iterator[Picture]:
+    """Frames (H, W, 3) of all videos together, with the weight (H, W, 1) of each."""
+    for pictures in zip(*(video.frames() for video in videos), strict=True):
+        mixed = sum(weight * picture for weight, picture in zip(weights, pictures, strict=True))
+        yield np.round(np.asarray(mixed)).astype(np.uint8)
 
 
 def ownership(centres: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[Floats, ...]:

@@ -20,14 +20,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from moda.embedded import EmbeddedSystem
+from moda.embedded import EmbeddedSystem, one_torch_thread
 from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
 from moda.media import read_image
 from moda.motion.live_speaking import LiveSpeaker
+from moda.options import FrameOptions, SpeakingOptions, require_range
 from moda.pipeline import TalkingHead
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Picture, Style
-from moda.system import Actor, FrameOptions, SpeakingOptions, require_range
+from moda.system import Actor
 
 LOOK_AHEAD_FRAMES = 6
 """0.24 s, by which picture and sound are late; with 4 the lips follow a little less well."""
@@ -138,7 +139,7 @@ class LiveHead:
         system = head.system
         if not isinstance(system, EmbeddedSystem):
             raise InputError(
-                f"the {system.renderer} renderer is too slow to speak live; choose moda-tiny"
+                f"the {system.space.name} renderer is too slow to speak live; choose moda-tiny"
             )
         picture = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
         return cls(system, system.prepare(picture, frame or FrameOptions()), options)
@@ -190,7 +191,8 @@ class LiveHead:
         taken = self._queue.pull(count)
         self._pulled = np.concatenate([self._pulled, taken])
         (heard,) = self._encoder.push(taken)
-        motion = self._speaker.hear(heard)
+        with one_torch_thread():
+            motion = self._speaker.hear(heard)
         sound, self._pulled = self._pulled[: self._per_frame], self._pulled[self._per_frame :]
         picture = next(self._renderer.render(motion)) if draw else None
         self._number += 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from moda.errors import InputError
 from moda.pipeline import DEFAULT_MODELS, TalkingHead
 
@@ -26,15 +24,10 @@ def load_head(
         )
     name = model or DEFAULT_MODELS[renderer or "mesh"]
     head = TalkingHead.from_pretrained(name, device=device, precision=precision, compat=compat)
-    if renderer not in (None, head.system.renderer):
+    if renderer not in (None, head.space.name):
         raise InputError(
             f"the {renderer} renderer cannot draw the motion of {name}, which is made for the "
-            f"{head.system.renderer} renderer; choose {DEFAULT_MODELS[renderer]}, or leave "
+            f"{head.space.name} renderer; choose {DEFAULT_MODELS[renderer]}, or leave "
             "--renderer out"
         )
-    if head.system.renderer == "mesh":
-        # A network this small gains nothing from more threads, and their busy waiting takes the
-        # processor from the renderer and the encoder: a window takes 0.6 s of processor time on
-        # one, 12 s on two.
-        torch.set_num_threads(1)
     return head

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from moda.checkpoints import load_checkpoint
 from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import SAMPLE_RATE_HZ
+from moda.encoders.style import delivery_of
 from moda.errors import InputError
 from moda.hub import find_model
 from moda.media import (
@@ -37,7 +38,17 @@ from moda.media import (
 )
 from moda.motion.aligning import align_phones
 from moda.motion.retiming import TimedMotion, retime_motion
-from moda.phones import PhoneSegment, read_phone_times
+from moda.options import (
+    FrameOptions,
+    MotionAmounts,
+    SpeakingOptions,
+    VideoOptions,
+    document,
+    of_head,
+    read_options,
+    require_range,
+)
+from moda.phones import read_phone_times
 from moda.provenance import (
     MIME_TYPES,
     ManifestSigner,
@@ -50,7 +61,6 @@ from moda.read_ahead import read_ahead
 from moda.speech_synthesis import DEFAULT_LANGUAGE, Espeak, SpokenText, synthesise
 from moda.structures import (
     FRAMES_PER_SECOND,
-    Background,
     Floats,
     Motion,
     MotionSpace,
@@ -59,15 +69,7 @@ from moda.structures import (
     Style,
 )
 from moda.subtitles import TimedWord, make_cues, write_srt
-from moda.system import (
-    Actor,
-    FaceSystem,
-    FrameOptions,
-    Gaze,
-    MotionAmounts,
-    SpeakingOptions,
-    require_range,
-)
+from moda.system import Actor, FaceSystem
 
 DEFAULT_MODELS: Mapping[str, str] = {"mesh": "moda-tiny", "neural": "moda-base"}
 """The model that goes with each renderer."""
@@ -99,37 +101,27 @@ class VideoSummary(NamedTuple):
 class TalkingVideo:
     """A video that does not exist yet; its frames are made when they are asked for."""
 
-    renderer: Renderer
+    frame_size: tuple[int, int]
+    """(width, height), even."""
     frames_per_second: float
     num_frames: int
     """Expected; the header of a sound file may be wrong about its length."""
     sound: Path | None
     sources: tuple[Path, ...]
     """Files that must not be overwritten while the video is made of them."""
-    sampled_motion: Callable[[], TimedMotion]
+    motion: Callable[[], Iterator[Motion]]
+    """Stretches of motion with one row per frame, from the start each time."""
+    frames: Callable[[], Iterator[Picture]]
+    """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit.
+
+    Those of a transparent video are (H, W, 4).
+    """
     words: tuple[TimedWord, ...] = ()
     """What is said and when, where that is known: for subtitles."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
     made_from: str = "a still photograph"
     """In words, for what the file says of itself."""
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """(width, height)"""
-        return self.renderer.frame_size
-
-    def motion(self) -> Iterator[Motion]:
-        """Stretches of motion with one row per frame, from the start each time."""
-        yield from retime_motion(self.sampled_motion(), exact_rate(self.frames_per_second))
-
-    def frames(self) -> Iterator[Picture]:
-        """Frames (H, W, 3) in order, from the start each time; the same ones, bit for bit.
-
-        Those of a transparent video are (H, W, 4).
-        """
-        for motion in read_ahead(self.motion()):
-            yield from self.renderer.render(motion)
 
     def write(
         self,
@@ -164,10 +156,7 @@ class TalkingVideo:
             MissingExtraError: There is an identity, and c2pa-python is not installed.
         """
         started = time.perf_counter()
-        path = check_output_path(path, transparent=self.transparent)
-        for source in self.sources:
-            if path.exists() and source.exists() and path.samefile(source):
-                raise InputError(f"output {path} is also an input; choose another name")
+        path = check_output_path(path, transparent=self.transparent, inputs=self.sources)
         if subtitles and not self.words:
             raise InputError(
                 "subtitles need the words that are said; give a text or a transcript, or leave "
@@ -252,27 +241,10 @@ class TalkingHead:
         self,
         portrait: str | Path | Picture,
         speech: str | Path | SpokenText,
+        options: VideoOptions | None = None,
         *,
-        style: Style | None = None,
-        phones: str | Path | Sequence[PhoneSegment] | None = None,
-        seed: int | None = None,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        frames_per_second: float = FRAMES_PER_SECOND,
-        size: int | Literal["own"] | None = None,
-        full_frame: bool = True,
-        head_motion: float = 1.0,
-        expression: float = 1.0,
-        blink: bool = True,
-        blink_rate: float | None = None,
-        gaze: Gaze | None = None,
-        lips_only: bool = False,
-        driving: str | Path | None = None,
-        background: Background | None = None,
-        eyes: float | None = None,
-        lips: float | None = None,
-        face: int | None = None,
         progress: Progress | None = None,
+        **changes: Any,
     ) -> TalkingVideo:
         """Make a portrait speak.
 
@@ -280,83 +252,67 @@ class TalkingHead:
             portrait: File, or picture (H, W, 3).
             speech: Sound or video file, whose sound becomes that of the video; or a text that has
                 been spoken (:func:`moda.speech_synthesis.synthesise`) or found in a recording
-                (:meth:`align`), which brings its own phones and emotions.
-            style: Emotions over time.
-            phones: What is said with its times, or a text file of it
-                (:func:`moda.phones.read_phone_times`); lips are surer then. Mesh renderer only.
-            seed: Another seed is another performance; None derives one from portrait and speech.
-            num_steps: Of the sampler, 1..1000; None is what the model was made for.
-            guidance_scale: How much the motion follows speech and emotion, 1..10.
-            frames_per_second: Of the video, 10..60.
-            size: Longer side of the video in pixels, 64..4096, or ``"own"``, that of the picture.
-                None is 512 with the mesh renderer, the picture's own up to 1920 with the neural.
-            full_frame: The whole picture, not only the square around the head.
-            head_motion: Amount of head motion, 0..2.
-            expression: Amount of expression, 0..2.
-            blink: Whether the eyes blink.
-            blink_rate: Blinks a minute, 0..60; None is as people do. Mesh renderer only.
-            gaze: ``"camera"`` or ``"wander"``, which is usual. Mesh renderer only.
-            lips_only: Nothing but the mouth moves, or, with a driving video, what else moves is
-                that video's alone.
-            driving: Video whose head, brows and eyes are copied, with the lips of the speech. It
-                runs back and forth until the speech ends.
-            background: What is behind the person; None is the picture. Mesh renderer only.
-            eyes, lips: Opening of the portrait's own eyes and lips as a share of their width,
-                0..0.8; the motion comes on top. Neural renderer only.
-            face: Which face of the picture, from left to right from 1; None is the largest.
+                (:meth:`align`), which brings its own phones and emotions. Emotions that are chosen
+                in the options come first; a :class:`Style` takes the place of those of the text.
+            options: See :class:`moda.options.VideoOptions`; None are the defaults.
             progress: Called while the driving video is tracked.
+            changes: Single options by their names, as ``seed=7``; texts are read as on the command
+                line.
 
         Raises:
-            InputError: An option is outside its limits.
+            InputError: An option is unknown, or outside its limits.
             MediaError: A file cannot be read.
             FaceError: There is no such face in the picture.
         """
-        require_range("frames per second", frames_per_second, 10, 60)
+        options = read_options(changes, start=options, allowed=of_head())
+        frame, speaking, speech, words = self._options(options, speech)
+        sound = AudioReader(speech, SAMPLE_RATE_HZ)
+        actor = self.system.prepare(_picture(portrait), frame)
+        if options.driving is not None:
+            guide = self._follow(actor, options.driving, progress)
+            speaking = replace(speaking, guide=guide)
+
+        def speak() -> TimedMotion:
+            chunks = CountedSamples(sound)
+            return TimedMotion(self.system.speak(actor, chunks, speaking), chunks.seconds)
+
+        return _video(
+            actor.renderer,
+            speak,
+            options,
+            sound.duration_seconds,
+            sound=sound.path,
+            sources=(sound.path, *_files(portrait), *_files(options.driving)),
+            words=words,
+        )
+
+    def _options(
+        self, options: VideoOptions, speech: str | Path | SpokenText
+    ) -> tuple[FrameOptions, SpeakingOptions, str | Path, tuple[TimedWord, ...]]:
+        """What the system is told, the recording, and its words where they are known."""
+        delivery, phones = delivery_of(options), options.phones
+        style = delivery.style
         words: tuple[TimedWord, ...] = ()
         if isinstance(speech, SpokenText):
-            style = speech.style if style is None else style
-            phones = speech.phones if phones is None and self.system.takes_phones else phones
+            if not isinstance(options.style, Style):
+                style = Style((*style.schedule, *speech.style.schedule))
+            if phones is None and self.system.takes_phones:
+                phones = speech.phones
             words, speech = speech.words, speech.path
-        frame_options = FrameOptions(size, full_frame, face, eyes, lips, background)
-        known = read_phone_times(phones) if isinstance(phones, str | Path) else tuple(phones or ())
-        options = SpeakingOptions(
-            style=style or Style(),
-            seed=seed,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            blink=blink,
-            blink_rate=blink_rate,
-            gaze=gaze,
-            lips_only=lips_only,
-            amounts=MotionAmounts(head_motion, expression),
-            phones=known,
-        )
+        known = read_phone_times(phones) if isinstance(phones, Path) else tuple(phones or ())
         if known and not self.system.takes_phones:
             raise InputError(
                 "this model cannot be told the phones that are said; leave them out, or choose "
                 "the model moda-tiny"
             )
-        sound = AudioReader(speech, SAMPLE_RATE_HZ)
-        actor = self.system.prepare(_picture(portrait), frame_options)
-        if driving is not None:
-            options = replace(options, guide=self._follow(actor, driving, progress))
-
-        def speak() -> TimedMotion:
-            chunks = CountedSamples(sound)
-            return TimedMotion(self.system.speak(actor, chunks, options), chunks.seconds)
-
-        expected = _frames_in(sound.duration_seconds, frames_per_second)
-        sources = (sound.path, *_files(portrait), *_files(driving))
-        return TalkingVideo(
-            actor.renderer,
-            frames_per_second,
-            expected,
-            sound.path,
-            sources,
-            speak,
-            words,
-            transparent=background is not None and background.colour is None,
+        chosen = replace(
+            options,
+            head_motion=delivery.head_motion,
+            expression=delivery.expression,
+            blink_rate=delivery.blink_rate,
+            gaze=delivery.gaze,
         )
+        return options.frame(), chosen.speaking(style, known), speech, words
 
     def align(
         self, speech: str | Path, transcript: str, *, language: str = DEFAULT_LANGUAGE
@@ -386,42 +342,32 @@ class TalkingHead:
         self,
         portrait: str | Path | Picture,
         driving: str | Path,
+        options: VideoOptions | None = None,
         *,
-        frames_per_second: float = FRAMES_PER_SECOND,
-        size: int | Literal["own"] | None = None,
-        full_frame: bool = True,
-        head_motion: float = 1.0,
-        expression: float = 1.0,
-        eyes: float | None = None,
-        lips: float | None = None,
-        face: int | None = None,
-        background: Background | None = None,
         progress: Progress | None = None,
+        **changes: Any,
     ) -> TalkingVideo:
         """Make a portrait move as the face in a driving video does.
 
         The driving video is tracked at once, which ``progress`` reports; its sound, if it has
-        one, becomes that of the video. The other options are those of :meth:`generate`.
+        one, becomes that of the video. Options and changes are as in :meth:`generate`.
 
         Raises:
             InputError, MediaError: As :meth:`generate`.
             FaceError: The picture or the driving video shows no face.
         """
-        require_range("frames per second", frames_per_second, 10, 60)
-        frame_options = FrameOptions(size, full_frame, face, eyes, lips, background)
-        amounts = MotionAmounts(head_motion, expression)
+        options = read_options(changes, start=options, allowed=of_head("reenact"))
         video = VideoReader(driving)
-        actor = self.system.prepare(_picture(portrait), frame_options)
-        motion = self._follow(actor, driving, progress, amounts)
+        actor = self.system.prepare(_picture(portrait), options.frame())
+        motion = self._follow(actor, driving, progress, options.amounts)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
-        return TalkingVideo(
+        return _video(
             actor.renderer,
-            frames_per_second,
-            _frames_in(float(seconds), frames_per_second),
-            video.path if video.has_sound else None,
-            (video.path, *_files(portrait)),
             lambda: TimedMotion(iter([motion]), lambda: seconds),
-            transparent=background is not None and background.colour is None,
+            options,
+            float(seconds),
+            sound=video.path if video.has_sound else None,
+            sources=(video.path, *_files(portrait)),
         )
 
     def _follow(
@@ -438,6 +384,9 @@ class TalkingHead:
         )
         pictures = lambda: _reported(video, progress)  # noqa: E731
         return self.system.follow(actor, pictures, amounts or MotionAmounts())
+
+
+TalkingHead.generate.__doc__ = f"{TalkingHead.generate.__doc__}{document(of_head())}"
 
 
 class CountedSamples:
@@ -475,6 +424,39 @@ def choose_device(name: str) -> str:
     if not available[name]:
         raise InputError(f"device {name!r} is not available here; choose cpu or auto")
     return name
+
+
+def _video(
+    renderer: Renderer,
+    sampled: Callable[[], TimedMotion],
+    options: VideoOptions,
+    seconds: float,
+    *,
+    sound: Path | None,
+    sources: tuple[Path, ...],
+    words: tuple[TimedWord, ...] = (),
+) -> TalkingVideo:
+    """A video of motion that is sampled anew each time, drawn by a renderer."""
+    rate = options.frames_per_second
+
+    def motion() -> Iterator[Motion]:
+        yield from retime_motion(sampled(), exact_rate(rate))
+
+    def frames() -> Iterator[Picture]:
+        for stretch in read_ahead(motion()):
+            yield from renderer.render(stretch)
+
+    return TalkingVideo(
+        renderer.frame_size,
+        rate,
+        _frames_in(seconds, rate),
+        sound,
+        sources,
+        motion,
+        frames,
+        words,
+        transparent=options.is_transparent,
+    )
 
 
 def _frames_in(seconds: float, frames_per_second: float) -> int:

@@ -52,11 +52,12 @@ from moda.motion.published import (
 )
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.motion.seeding import derive_seed
+from moda.options import FrameOptions, MotionAmounts, SpeakingOptions
 from moda.published_weights import LivePortrait, load_hubert, load_live_portrait
 from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
-from moda.system import Actor, FrameOptions, MotionAmounts, SpeakingOptions, TimedPictures
+from moda.system import Actor, TimedPictures
 
 Compat = Literal["reference"]
 SILENCE_FRAMES = 50
@@ -77,10 +78,6 @@ class PublishedSystem:
     hubert: HubertEncoder
     precision: Precision = "float32"
     compat: Compat | None = None
-
-    @property
-    def renderer(self) -> Literal["neural"]:
-        return "neural"
 
     @property
     def space(self) -> MotionSpace:
@@ -195,10 +192,10 @@ class PublishedSystem:
         speech: Iterator[Speech],
         options: SpeakingOptions,
     ) -> Iterator[Motion]:
-        sampler = self.checkpoint.config.sampler
+        sampling = sampling_options(self.space, self.checkpoint.config.sampler, options)
         if self.compat == "reference":
-            sampler = replace(sampler, num_steps=10, schedule="published", drop_last_step=False)
-        sampling = sampling_options(self.space, sampler, options)
+            steps = options.num_steps or 10
+            sampling |= {"num_steps": steps, "schedule": "published", "drop_last_step": False}
         return sample_motion(
             self.checkpoint.model,
             self.space,

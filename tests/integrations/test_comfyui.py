@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from moda.errors import FaceError, InputError
+from moda.options import OPTIONS
 from paths import EXAMPLES
 
 PACK = Path(__file__).parents[2] / "integrations" / "comfyui"
@@ -77,9 +78,13 @@ class TestInterface:
             types = node.INPUT_TYPES()
             named = [*types["required"], *types.get("optional", {})]
             parameters = inspect.signature(getattr(node, node.FUNCTION)).parameters
-            assert list(parameters)[1:] == named
+            own = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
+            assert set(own) <= set(named)
+            others = set(named) - set(own)
+            assert others <= set(OPTIONS)
+            assert bool(others) == (len(own) + 1 < len(parameters))
             optional = {n for n, p in parameters.items() if p.default is not p.empty}
-            assert optional == set(types.get("optional", {}))
+            assert optional <= set(types.get("optional", {}))
             assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES)
             assert node.CATEGORY == "MoDA"
 

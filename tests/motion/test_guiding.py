@@ -9,8 +9,8 @@ from moda.errors import InputError
 from moda.motion.controls import shape_motion
 from moda.motion.guiding import Guide, keep_mouth_only, mouth_columns
 from moda.motion.idle import BlinkRule
+from moda.options import SpeakingOptions
 from moda.structures import Motion, MotionSpace, Speech
-from moda.system import SpeakingOptions
 
 NUM_FRAMES = 400
 

@@ -22,8 +22,8 @@ from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
+from moda.options import SpeakingOptions
 from moda.structures import Floats, HeardFrame, Motion, RecentSpeech, Speech
-from moda.system import SpeakingOptions
 from paths import SPEECH
 
 SECONDS = 5

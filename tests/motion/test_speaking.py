@@ -19,9 +19,9 @@ from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.motion.speaking import speak, with_end
+from moda.options import MotionAmounts, SpeakingOptions
 from moda.phones import Phone, PhoneSegment
 from moda.structures import EmotionAt, Floats, Motion, MotionSpace, Speech, Style
-from moda.system import MotionAmounts, SpeakingOptions
 
 NUM_FRAMES = 170
 """Three windows."""

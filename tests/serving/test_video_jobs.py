@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from moda.jobs import VideoJob
 from moda.serving.app import create_app
 from moda.serving.jobs import Job, TooManyJobsError, VideoJobs
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
-from moda.serving.video_worker import VideoRequest, make_video
-from moda.structures import Style
 
 
 def make_job(folder: Path, name: str, ended: float | None) -> Job:
     folder.mkdir()
-    request = VideoRequest(folder / "portrait", folder / "speech", folder / "video.mp4")
+    request = VideoJob(folder / "portrait", folder / "video.mp4", folder / "speech")
     request.output.write_bytes(b"video")
     return Job(name, folder, request, state="done", ended=ended)
 
@@ -71,7 +69,7 @@ def test_jobs_beyond_the_limit_are_refused() -> None:
     async def add() -> None:
         jobs = VideoJobs(ServerSettings(max_sessions=0, max_jobs=0), Metrics())
         folder = jobs.new_folder()
-        request = VideoRequest(folder / "portrait", folder / "speech", folder / "video.mp4")
+        request = VideoJob(folder / "portrait", folder / "video.mp4", folder / "speech")
         try:
             with pytest.raises(TooManyJobsError, match="limit"):
                 jobs.add(folder, request)
@@ -79,45 +77,3 @@ def test_jobs_beyond_the_limit_are_refused() -> None:
             await jobs.close()
 
     asyncio.run(add())
-
-
-class AskedError(Exception):
-    """Ends what would make the video."""
-
-
-class HeadThatListens:
-    """Keeps the options of the video that it is asked for."""
-
-    def generate(self, *_: object, **options: object) -> None:
-        self.options = options
-        raise AskedError
-
-
-@pytest.mark.parametrize(
-    ("request_options", "expected"),
-    [
-        (
-            {"style": "a little tired, lively"},
-            {"head_motion": pytest.approx(1.2), "emotions": [("sad", 0.0)]},
-        ),
-        (
-            {"style": "warm, lively", "head_motion": 0.5, "emotion": "fear", "intensity": 0.7},
-            {"head_motion": 0.5, "emotions": [("fear", 0.0)]},
-        ),
-        (
-            {"style": "staring", "blink_rate": 30.0, "gaze": "wander", "lips_only": True},
-            {"blink_rate": 30.0, "gaze": "wander", "lips_only": True, "emotions": []},
-        ),
-        ({}, {"style": Style(), "blink_rate": None, "gaze": None, "head_motion": 1.0}),
-    ],
-)
-def test_options_count_more_than_words(
-    request_options: dict[str, Any], expected: dict[str, object], tmp_path: Path
-) -> None:
-    request = VideoRequest(tmp_path / "a", tmp_path / "b", tmp_path / "c", **request_options)
-    head = HeadThatListens()
-    with pytest.raises(AskedError):
-        make_video(head, request, None)  # type: ignore[arg-type]
-    got = dict(head.options)
-    got["emotions"] = [(entry.emotion, entry.seconds) for entry in got["style"].schedule]
-    assert {name: got[name] for name in expected} == expected

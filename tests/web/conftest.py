@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from moda.pipeline import TalkingHead
-from moda.speech_synthesis import SpokenText
 from paths import EXAMPLES
 
 
@@ -19,9 +18,6 @@ class SilentSpeaker:
         return "nothing on this computer can speak; install espeak-ng"
 
     def languages(self) -> tuple[str, ...]:
-        raise AssertionError("nobody may ask")
-
-    def speak(self, text: str, language: str, folder: Path) -> SpokenText:
         raise AssertionError("nobody may ask")
 
 

@@ -15,6 +15,7 @@ from media_files import decode_video
 from moda.encoders.style import encode_style
 from moda.errors import InputError
 from moda.pipeline import TalkingHead
+from moda.web.layout import input_names
 from moda.web.settings import WebSettings
 from paths import EXAMPLES, PORTRAIT
 
@@ -50,12 +51,13 @@ def inputs(portrait: Path | None, speech: Path | None, **changes: object) -> lis
     values = {
         "portrait": None if portrait is None else gradio_client.handle_file(str(portrait)),
         "speech": None if speech is None else gradio_client.handle_file(str(speech)),
-        "text": "", "language": None, "emotion": "happy", "intensity": 0.5, "head_motion": 1.0,
-        "expression": 1.0, "seed": 3, "full_frame": True, "size": 128, "frames_per_second": 25,
-        "face": 0, "blink": True, "steps": 1, "guidance_scale": 0, "style_words": "",
-        "blink_rate": 0, "gaze": "usual", "lips_only": False, "driving": None,
+        "emotion": "happy", "intensity": 0.5, "seed": 3, "full_frame": True, "size": 128,
+        "frames_per_second": 25, "blink": True, "num_steps": 1, "gaze": "usual",
+        "lips_only": False, **changes,
     }  # fmt: skip
-    return list((values | changes).values())
+    names = input_names("mesh")
+    assert set(values) <= set(names)
+    return [values.get(name) for name in names]
 
 
 def test_a_video_from_upload_to_download(
@@ -85,7 +87,7 @@ def test_words_lips_and_a_driving_video(
     driving = tmp_path / "driving.mp4"
     head.generate(PORTRAIT, two_seconds, size=128, num_steps=1, head_motion=2.0).write(driving)
     changes = {
-        "emotion": "none", "style_words": "a little tired, lively", "head_motion": 1.0,
+        "emotion": "none", "style": "a little tired, lively",
         "blink_rate": 50, "gaze": "camera", "lips_only": True,
         "driving": gradio_client.handle_file(str(driving)),
     }  # fmt: skip

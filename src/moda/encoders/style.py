@@ -12,10 +12,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from moda.errors import InputError
+from moda.options import (
+    MAX_BLINK_RATE,
+    MAX_STYLE_CHARACTERS,
+    RATE_LIMITS,
+    USUAL_BLINK_RATE,
+    Gaze,
+    VideoOptions,
+)
 from moda.structures import EmotionAt, Style
-from moda.system import MAX_BLINK_RATE, USUAL_BLINK_RATE, Gaze
-
-MAX_STYLE_CHARACTERS = 500
 
 
 class Meaning(NamedTuple):
@@ -148,27 +153,27 @@ class Delivery:
     not_understood: tuple[str, ...] = ()
     """Words that mean nothing to it, and what had to be set aside, in words for the user."""
 
-    def with_chosen(
-        self,
-        *,
-        head_motion: float | None,
-        expression: float | None,
-        blink_rate: float | None,
-        gaze: Gaze | None,
-    ) -> Delivery:
-        """The same, but for what was chosen by hand, which counts more; None was not chosen."""
-        return replace(
-            self,
-            head_motion=self.head_motion if head_motion is None else head_motion,
-            expression=self.expression if expression is None else expression,
-            blink_rate=self.blink_rate if blink_rate is None else blink_rate,
-            gaze=gaze or self.gaze,
-        )
 
+def delivery_of(options: VideoOptions) -> Delivery:
+    """What the words for the style stand for, but for what was chosen by hand, which counts more.
 
-def amount_if_chosen(amount: float) -> float | None:
-    """None for the usual 1, where nothing tells a choice from a control that was left alone."""
-    return None if amount == 1.0 else amount
+    A chosen emotion takes the place of that of the words; those at times follow.
+
+    Raises:
+        InputError: The text is too long.
+    """
+    words = options.style or ""
+    said = Delivery(words) if isinstance(words, Style) else encode_style(words)
+    kept = () if options.emotion is not None else said.style.schedule
+    return replace(
+        said,
+        style=Style((*kept, *options.chosen_emotions)),
+        head_motion=said.head_motion if options.head_motion is None else options.head_motion,
+        expression=said.expression if options.expression is None else options.expression,
+        blink_rate=said.blink_rate if options.blink_rate is None else options.blink_rate,
+        gaze=options.gaze or said.gaze,
+        rate=said.rate if options.rate is None else options.rate,
+    )
 
 
 def encode_style(words: str) -> Delivery:
@@ -208,7 +213,7 @@ def encode_style(words: str) -> Delivery:
         expression=_product([m.expression for m in meanings], 0.0, 2.0),
         blink_rate=min(blink_rates[-1], MAX_BLINK_RATE) if blink_rates else None,
         gaze=gazes[-1] if gazes else None,
-        rate=_product([m.rate for m in meanings], 0.5, 2.0),
+        rate=_product([m.rate for m in meanings], *RATE_LIMITS),
         not_understood=(*(f"{word!r}" for word in unknown), *aside),
     )
 

@@ -23,10 +23,10 @@ from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import track_landmarks
 from moda.evaluation.videos.motion import head_angles
 from moda.landmarks import Array, lip_gap, lip_width
+from moda.options import FrameOptions
 from moda.phones import LABELS_PER_SECOND, Labels, Phone, PhoneSegment
 from moda.pipeline import TalkingHead, TalkingVideo
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture
-from moda.system import FrameOptions
 
 FILM_SIZE_PX = 320
 """Of the square around the head: as good for the tracker as larger ones, and quick."""

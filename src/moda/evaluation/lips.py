@@ -21,8 +21,8 @@ from moda.motion.lips import predicted_mean
 from moda.motion.listening import join_speech, listen
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
+from moda.options import SpeakingOptions
 from moda.structures import UNKNOWN_PHONE, Floats, Motion, Speech, Style
-from moda.system import SpeakingOptions
 
 SpeechKind = Literal["whisper", "log_mel"]
 

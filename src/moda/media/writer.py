@@ -40,12 +40,14 @@ OTHER_SOUND_RATE_HZ = 48_000
 SOUND_BITS_PER_SECOND = {1: 128_000, 2: 192_000}
 
 
-def check_output_path(path: str | Path, *, transparent: bool = False) -> Path:
+def check_output_path(
+    path: str | Path, *, transparent: bool = False, inputs: Iterable[Path] = ()
+) -> Path:
     """Find out before any work whether a video can be written there.
 
     Raises:
-        InputError: The name does not end in one of :data:`moda.media.formats.FORMATS`, or that
-            format has no transparency where it is asked for.
+        InputError: The name does not end in one of :data:`moda.media.formats.FORMATS`, that format
+            has no transparency where it is asked for, or the file is one of the inputs.
         OutputError: The folder is missing or not writable, or the target is no plain file.
     """
     path = Path(path)
@@ -68,6 +70,8 @@ def check_output_path(path: str | Path, *, transparent: bool = False) -> Path:
         raise OutputError(f"folder {path.parent} is not writable; choose another")
     if path.exists() and not os.access(path, os.W_OK):
         raise OutputError(f"output {path} is write-protected; choose another name")
+    if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
+        raise InputError(f"output {path} is also an input; choose another name")
     return path
 
 

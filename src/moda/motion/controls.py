@@ -23,8 +23,8 @@ from moda.motion.idle import (
     SteadyHead,
     brow_raise,
 )
+from moda.options import Gaze
 from moda.structures import Floats, Motion, MotionSpace, Speech
-from moda.system import Gaze
 
 MOVABLE: Mapping[str, tuple[str, ...]] = {
     "mesh": ("mouth", "brows", "cheeks"),

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.landmarks import LEFT_BROW, RIGHT_BROW, lip_gaps
+from moda.options import USUAL_BLINK_RATE
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
-from moda.system import USUAL_BLINK_RATE
 
 BLINK_PROFILE = np.array([0.3, 0.85, 1.0, 0.95, 0.6, 0.3, 0.1], np.float32)
 """Lid position over 0.28 s: closing takes about 0.1 s, opening twice as long."""

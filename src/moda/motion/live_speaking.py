@@ -14,6 +14,7 @@ from moda.motion.live_listening import LiveListener
 from moda.motion.live_planning import HeadPlanner
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sampling_options
+from moda.options import SpeakingOptions
 from moda.structures import (
     EmotionAt,
     Floats,
@@ -24,7 +25,6 @@ from moda.structures import (
     SpeechMemory,
     Style,
 )
-from moda.system import SpeakingOptions
 
 
 class LiveSpeaker:

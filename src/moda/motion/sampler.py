@@ -22,6 +22,7 @@ from moda.errors import InputError
 from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
+from moda.options import SpeakingOptions
 from moda.structures import (
     EMOTIONS,
     FRAMES_PER_SECOND,
@@ -32,7 +33,6 @@ from moda.structures import (
     Speech,
     Style,
 )
-from moda.system import SpeakingOptions
 
 
 class SpeechWindow(NamedTuple):
@@ -61,15 +61,8 @@ class SamplingOptions(TypedDict):
 def sampling_options(
     space: MotionSpace, config: SamplerConfig, options: SpeakingOptions | None = None
 ) -> SamplingOptions:
-    """A checkpoint's way of sampling as arguments of :func:`sample_motion`.
-
-    The user's ``options`` may name other numbers of steps and scales of guidance.
-    """
-    num_steps, guidance_scale = config.num_steps, config.guidance_scale
-    if options is not None and options.num_steps is not None:
-        num_steps = options.num_steps
-    if options is not None and options.guidance_scale is not None:
-        guidance_scale = options.guidance_scale
+    """A checkpoint's way of sampling, and choices, as arguments of :func:`sample_motion`."""
+    options = options or SpeakingOptions()
     noise_scale = share = gain = None
     if config.mouth_share != 1.0:
         share = scale_group(space, "mouth", config.mouth_share)
@@ -83,8 +76,8 @@ def sampling_options(
         gain = np.ones(space.size, np.float32)
         gain[space.slice("translation").start :] = config.head_gains
     return SamplingOptions(
-        num_steps=num_steps,
-        guidance_scale=guidance_scale,
+        num_steps=options.num_steps or config.num_steps,
+        guidance_scale=options.guidance_scale or config.guidance_scale,
         schedule=config.schedule,
         drop_last_step=config.drop_last_step,
         noise_scale=noise_scale,

@@ -14,8 +14,8 @@ from moda.motion.emotion import EmotionOffsets
 from moda.motion.listening import join_speech, listen, tell_phones
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_motion, sampling_options
+from moda.options import SpeakingOptions
 from moda.structures import Floats, Motion, MotionSpace, Speech
-from moda.system import SpeakingOptions
 
 SHORTEST_END_FRAMES = 16
 """A blink must be over at the end, and takes less."""
@@ -36,7 +36,6 @@ def speak(
     ``start`` (D,) is what the portrait shows; its mouth is eased away from.
     """
     options = options or SpeakingOptions()
-    sampling = sampling_options(space, sampler, options)
     if options.phones:
         speech = tell_phones(speech, options.phones)
     heard = HeardSpeech(listen(model, speech))
@@ -47,7 +46,7 @@ def speak(
         identity=identity,
         style=options.style,
         generator=torch.Generator().manual_seed(options.seed or 0),
-        **sampling,
+        **sampling_options(space, sampler, options),
     )
     return shape_motion(
         ((motion, heard.recall(len(motion)), is_last) for motion, is_last in with_end(sampled)),

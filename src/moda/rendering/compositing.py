@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from moda.errors import InputError
 from moda.landmarks import Array, Similarity
+from moda.options import MAX_SIZE_PX, MIN_SIZE_PX
 from moda.structures import Floats, Picture, Portrait
 
-MIN_SIZE, MAX_SIZE = 64, 4096
 Side = Literal["left", "top", "right"]
 
 
@@ -122,8 +122,10 @@ def make_plate(portrait: Portrait, *, size: int, full_frame: bool) -> Plate:
 
 def check_frame_size(size: int) -> None:
     """Raise InputError unless frames may have this longer side in pixels."""
-    if size % 2 or not MIN_SIZE <= size <= MAX_SIZE:
-        raise InputError(f"frame size {size} must be an even number from {MIN_SIZE} to {MAX_SIZE}")
+    if size % 2 or not MIN_SIZE_PX <= size <= MAX_SIZE_PX:
+        raise InputError(
+            f"frame size {size} must be an even number from {MIN_SIZE_PX} to {MAX_SIZE_PX}"
+        )
 
 
 def polygon_mask(points: Array, box: Box) -> NDArray[np.float32]:

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moda.errors import ModaError
+from moda.jobs import VideoJob
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
-from moda.serving.video_worker import VideoRequest, run_video_worker
+from moda.serving.video_worker import PORTRAIT_NAME, SPEECH_NAME, run_video_worker
 
 JobState = Literal["queued", "running", "done", "failed"]
-RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
 
 
 class TooManyJobsError(ModaError):
@@ -40,7 +40,7 @@ class Job:
 
     identifier: str
     folder: Path
-    request: VideoRequest
+    request: VideoJob
     state: JobState = "queued"
     progress: float = 0.0
     error: str | None = None
@@ -56,8 +56,8 @@ class Job:
 
     def remove_uploads(self) -> None:
         """What is not needed once the video is there."""
-        for path in (self.request.portrait, self.request.speech):
-            path.unlink(missing_ok=True)
+        for name in (PORTRAIT_NAME, SPEECH_NAME):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 class VideoJobs:
@@ -98,7 +98,7 @@ class VideoJobs:
         """A private folder for the uploads of one job."""
         return Path(tempfile.mkdtemp(dir=self._root))
 
-    def add(self, folder: Path, request: VideoRequest) -> Job:
+    def add(self, folder: Path, request: VideoJob) -> Job:
         """Put a job in the queue; its folder belongs to it. Raises :class:`TooManyJobsError`."""
         self.require_room()
         job = Job(secrets.token_urlsafe(16), folder, request)
@@ -202,7 +202,7 @@ class VideoMaker:
         """Whether there is a process."""
         return self._process.is_alive()
 
-    def send(self, request: VideoRequest) -> None:
+    def send(self, request: VideoJob) -> None:
         """Ask for a video."""
         with suppress(OSError):  # a worker that has died is noticed by receive
             self._connection.send(request)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moda.errors import InputError
-from moda.system import require_range
+from moda.options import MIN_SIZE_PX, VISITOR_SIZE_PX, require_range
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 MIN_KEY_LENGTH = 16
@@ -85,7 +85,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         require_range("port", self.port, 0, 65535)
-        require_range("size in pixels", self.size, 64, 2160)
+        require_range("size in pixels", self.size, MIN_SIZE_PX, VISITOR_SIZE_PX)
         require_range("live sessions", self.max_sessions, 0, 64)
         require_range("waiting clients", self.max_waiting, 0, 1000)
         require_range("videos at once", self.max_jobs, 0, 1000)

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, create_model
 
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.style import encode_style
+from moda.encoders.style import delivery_of
 from moda.errors import InputError, MediaError, MissingExtraError, ModaError
+from moda.jobs import VideoJob, speak_text
 from moda.media import AudioReader, check_image
-from moda.serving.jobs import (
-    PORTRAIT_NAME,
-    RESULT_NAME,
-    SPEECH_NAME,
-    Job,
-    JobState,
-    TooManyJobsError,
-    VideoJobs,
+from moda.options import (
+    OPTIONS,
+    DescribedOption,
+    VideoOptions,
+    for_visitors,
+    read_visitor_options,
 )
+from moda.serving.jobs import Job, JobState, TooManyJobsError, VideoJobs
 from moda.serving.settings import ServerSettings
-from moda.serving.speech_from_text import write_spoken_text
-from moda.serving.video_worker import VideoRequest
-from moda.speech_synthesis import DEFAULT_LANGUAGE, SpokenText
-from moda.structures import EMOTIONS
-from moda.system import MAX_BLINK_RATE, Gaze, require_range
+from moda.serving.video_worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME
+from moda.speech_synthesis import SpokenText, espeak_is_installed
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
@@ -59,51 +56,47 @@ class VideoStatus(BaseModel):
     """What was not understood, and left out"""
 
 
-class VideoOptions(BaseModel, extra="forbid"):
-    """How the video is made; see ``moda generate --help``."""
-
-    emotion: str | None = None
-    intensity: float = 1.0
-    seed: int | None = None
-    size: int | None = None
-    full_frame: bool = True
-    head_motion: float = 1.0
-    expression: float = 1.0
-    blink: bool = True
-    blink_rate: float | None = None
-    gaze: Gaze | None = None
-    lips_only: bool = False
-    style: str = ""
-    """In words, such as ``warm, a little tired``; other options count more"""
-
-    def check(self) -> None:
-        """Raise :class:`InputError` for values outside the limits."""
-        if self.emotion is not None and self.emotion not in EMOTIONS:
-            raise InputError(f"emotion is none of {', '.join(EMOTIONS)}")
-        for name in ("intensity", "head_motion", "expression"):
-            value = getattr(self, name)
-            require_range(name, value if math.isfinite(value) else -1.0, 0, 2)
-        require_range("intensity", self.intensity, 0, 1)
-        if self.seed is not None:
-            require_range("seed", self.seed, 0, 2**63 - 1)
-        if self.size is not None:
-            require_range("size", self.size, 64, 2160)
-        if self.blink_rate is not None:
-            require_range("blink rate", self.blink_rate, 0, MAX_BLINK_RATE)
-        encode_style(self.style)
-
-
-class VideoForm(VideoOptions):
-    """What a client sends: a portrait, and speech or text."""
+class VideoFiles(BaseModel, extra="forbid"):
+    """What a client sends besides options: a portrait, and speech or text."""
 
     portrait: UploadFile
     speech: UploadFile | None = None
-    text: str | None = None
-    """Emotions in tags: ``[happy] Hello!``"""
-    language: str = DEFAULT_LANGUAGE
-    """Of the text"""
+    intensity: float | None = Field(
+        None, description="How much of the emotion, 0 to 1; all of it where nothing is said."
+    )
+
+    def options(self) -> VideoOptions:
+        """The options. Raises :class:`InputError` for values outside the limits."""
+        values = self.model_dump(include=set(FORM_OPTIONS), exclude_none=True)
+        options = read_visitor_options(values)
+        if options.emotion is not None and self.intensity is not None:
+            emotion = options.emotion._replace(intensity=self.intensity)
+            options = replace(options, emotion=emotion)
+        delivery_of(options)
+        return options
 
 
+FORM_OPTIONS = tuple(name for name in for_visitors() if Path not in OPTIONS[name].kinds)
+"""All that visitors may set, but for further files."""
+
+
+def _form_field(known: DescribedOption) -> tuple[Any, Any]:
+    """Type and description for pydantic; the limits are told here, and checked by the options."""
+    limits = {"minimum": known.option.low, "maximum": known.visitors_high}
+    extra: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    kind: Any = next((kind for kind in known.kinds if kind in (bool, int, float)), str)
+    if kind is str and known.choices:
+        kind = known.kinds[0]
+    default: Any = None if known.default == () else known.default
+    usual = f" Default: {known.option.usual}." if known.option.usual else ""
+    return (
+        kind if default is not None else kind | None,
+        Field(default, description=known.help + usual, json_schema_extra=extra),
+    )
+
+
+_FIELDS: dict[str, Any] = {name: _form_field(OPTIONS[name]) for name in FORM_OPTIONS}
+VideoForm: Any = create_model("VideoForm", __base__=VideoFiles, **_FIELDS)
 Refused = dict[int | str, dict[str, str]]
 REFUSED: Refused = {
     401: {"description": "An API key is needed"},
@@ -126,16 +119,11 @@ async def create_video(
     _require_room(jobs)
     folder = jobs.new_folder()
     try:
-        form.check()
-        said = await _keep_files(form, folder, settings)
-        options = form.model_dump(include=set(VideoOptions.model_fields))
-        made = VideoRequest(
-            folder / PORTRAIT_NAME,
-            folder / SPEECH_NAME,
-            folder / RESULT_NAME,
-            said=said,
-            **options,
-        )
+        options = form.options()
+        speech = await _keep_files(form, options, folder, settings)
+        if isinstance(speech, SpokenText):
+            options = replace(options, text=None)
+        made = VideoJob(folder / PORTRAIT_NAME, folder / RESULT_NAME, speech, options)
         job = jobs.add(folder, made)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -175,25 +163,31 @@ async def delete_video(request: Request, identifier: str) -> None:
     await _jobs(request).delete(_job(request, identifier))
 
 
-async def _keep_files(form: VideoForm, folder: Path, settings: ServerSettings) -> SpokenText | None:
+async def _keep_files(
+    form: VideoFiles, options: VideoOptions, folder: Path, settings: ServerSettings
+) -> Path | SpokenText:
     """Write the uploads under names of our own and look at their headers; speak the text.
 
     Raises:
         InputError, MediaError: something is missing, too long, or is not what it should be.
+        MissingExtraError: there is a text, and this server has no speech synthesis.
         HTTPException: a file is too large.
     """
     portrait, speech = folder / PORTRAIT_NAME, folder / SPEECH_NAME
-    if (form.speech is None) == (form.text is None):
+    text = options.text
+    if (form.speech is None) == (text is None):
         raise InputError("send either speech or text")
     await _copy(form.portrait, portrait, settings.max_portrait_bytes)
     await asyncio.to_thread(check_image, portrait)
-    said, text = None, form.text or ""
+    said: Path | SpokenText = speech
     if form.speech is not None:
         await _copy(form.speech, speech, settings.max_speech_bytes)
-    else:
+    elif text is not None:
         if not 0 < len(text.strip()) <= MAX_TEXT_LENGTH:
             raise InputError(f"text has {len(text)} characters; send 1 to {MAX_TEXT_LENGTH}")
-        said = await asyncio.to_thread(write_spoken_text, text, speech, form.language)
+        if not espeak_is_installed():
+            raise MissingExtraError("this server has no speech synthesis; send speech")
+        said = await asyncio.to_thread(speak_text, options, speech)
     reader = await asyncio.to_thread(AudioReader, speech, SAMPLE_RATE_HZ)
     if reader.duration_seconds > settings.max_speech_seconds:
         raise MediaError(
@@ -232,7 +226,7 @@ def _status(job: Job, jobs: VideoJobs) -> VideoStatus:
         result=f"/v1/videos/{job.identifier}/result" if job.state == "done" else None,
         notes=[
             f"not understood in the style: {words}"
-            for words in encode_style(job.request.style).not_understood
+            for words in delivery_of(job.request.options).not_understood
         ],
     )
 

@@ -13,8 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,37 +21,14 @@ from typing import TYPE_CHECKING
 from moda.errors import ModaError
 
 if TYPE_CHECKING:
-    from moda.pipeline import TalkingHead
-    from moda.speech_synthesis import SpokenText
-    from moda.system import Gaze
+    from moda.jobs import VideoJob
+    from moda.pipeline import Progress, TalkingHead
 
+RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
+"""Files of a job, in a folder of its own."""
 NICENESS = 5
 """Live sessions come first."""
 PROGRESS_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class VideoRequest:
-    """What a client wants, checked. Files have names of the server's own."""
-
-    portrait: Path
-    speech: Path
-    output: Path
-    emotion: str | None = None
-    intensity: float = 1.0
-    seed: int | None = None
-    size: int | None = None
-    full_frame: bool = True
-    head_motion: float = 1.0
-    expression: float = 1.0
-    blink: bool = True
-    blink_rate: float | None = None
-    gaze: Gaze | None = None
-    lips_only: bool = False
-    style: str = ""
-    """In words; what else is chosen counts more"""
-    said: SpokenText | None = None
-    """What ``speech`` says, if it was made from text"""
 
 
 def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
@@ -61,7 +37,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(OSError, AttributeError):
         os.nice(NICENESS)
-    requests: queue.SimpleQueue[VideoRequest] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[VideoJob] = queue.SimpleQueue()
     threading.Thread(
         target=_read, args=(connection, requests, folder), name="moda-pipe", daemon=True
     ).start()
@@ -70,7 +46,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
         request = requests.get()
         try:
             head = head or _load(model)
-            connection.send(("done", make_video(head, request, connection)))
+            connection.send(("done", _make(head, request, connection)))
         except ModaError as error:
             connection.send(("failed", _without_paths(str(error), request)))
         except OSError:
@@ -80,10 +56,9 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
             connection.send(("failed", "an internal error; the server's log has it"))
 
 
-def make_video(head: TalkingHead, request: VideoRequest, connection: Connection) -> float:
+def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
     """Make one video and tell about it on the way; its length in seconds."""
-    from moda.encoders.style import amount_if_chosen, encode_style
-    from moda.structures import EmotionAt, Style
+    from moda.jobs import make_video
 
     told = 0.0
 
@@ -93,35 +68,13 @@ def make_video(head: TalkingHead, request: VideoRequest, connection: Connection)
             told = time.monotonic()
             connection.send(("progress", done / max(total, 1)))
 
-    delivery = encode_style(request.style).with_chosen(
-        head_motion=amount_if_chosen(request.head_motion),
-        expression=amount_if_chosen(request.expression),
-        blink_rate=request.blink_rate,
-        gaze=request.gaze,
-    )
-    schedule = delivery.style.schedule
-    if request.emotion is not None:
-        schedule = (EmotionAt(0.0, request.emotion, request.intensity),)
-    elif request.said is not None:
-        schedule = (*schedule, *request.said.style.schedule)
-    video = head.generate(
-        request.portrait,
-        request.said or request.speech,
-        style=Style(schedule),
-        seed=request.seed,
-        size=request.size,
-        full_frame=request.full_frame,
-        head_motion=delivery.head_motion,
-        expression=delivery.expression,
-        blink=request.blink,
-        blink_rate=delivery.blink_rate,
-        gaze=delivery.gaze,
-        lips_only=request.lips_only,
-    )
-    return video.write(request.output, progress=progress).seconds
+    def stages(name: str) -> AbstractContextManager[Progress | None]:
+        return nullcontext(progress if name == "Rendering" else None)
+
+    return make_video(job, head, stages=stages, tell=lambda message: None).seconds
 
 
-def _read(connection: Connection, requests: queue.SimpleQueue[VideoRequest], folder: Path) -> None:
+def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder: Path) -> None:
     with suppress(EOFError, OSError):
         while (message := connection.recv()) is not None:
             requests.put(message)
@@ -130,17 +83,14 @@ def _read(connection: Connection, requests: queue.SimpleQueue[VideoRequest], fol
 
 
 def _load(model: str) -> TalkingHead:
-    import torch
-
     from moda.pipeline import TalkingHead
 
-    torch.set_num_threads(1)
     return TalkingHead.from_pretrained(model, device="cpu")
 
 
-def _without_paths(message: str, request: VideoRequest) -> str:
+def _without_paths(message: str, job: VideoJob) -> str:
     """An error as the client knows its files."""
-    named = ((request.portrait, "the portrait"), (request.speech, "the speech"))
-    for path, name in (*named, (request.output, "the video")):
-        message = message.replace(str(path), name)
+    for name in (PORTRAIT_NAME, SPEECH_NAME, RESULT_NAME):
+        path = job.output.with_name(name)
+        message = message.replace(str(path), f"the {path.stem}")
     return message

@@ -193,8 +193,8 @@ class Worker:
         """A head as the client wants it. Raises :class:`ModaError`."""
         from moda.errors import InputError
         from moda.live import LiveHead, LiveOptions
+        from moda.options import SpeakingOptions
         from moda.structures import EmotionAt, Style
-        from moda.system import SpeakingOptions
 
         name = next(iter(self.actors)) if start.portrait is None else start.portrait
         if name not in self.actors:
@@ -268,15 +268,13 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
         ModaError: a portrait or the model cannot be used.
     """
     import cv2
-    import torch
 
     from moda.embedded import EmbeddedSystem
     from moda.errors import InputError
     from moda.media import read_image
+    from moda.options import FrameOptions
     from moda.pipeline import TalkingHead
-    from moda.system import FrameOptions
 
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     system = TalkingHead.from_pretrained(settings.model, device="cpu").system
     if not isinstance(system, EmbeddedSystem):

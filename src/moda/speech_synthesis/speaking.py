@@ -12,15 +12,16 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from moda.errors import InputError, OutputError
+from moda.errors import OutputError
+from moda.options import RATE_LIMITS, VideoOptions, require_range
 from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis.markup import TextPart, parse_text
 from moda.speech_synthesis.scripts import ScriptRun, script_runs
-from moda.speech_synthesis.synthesiser import RATE_LIMITS, Synthesiser, Utterance
+from moda.speech_synthesis.synthesiser import Synthesiser, Utterance
 from moda.structures import EmotionAt, Style
 from moda.subtitles import SENTENCE_ENDS, TimedWord, spread_words
 
-DEFAULT_LANGUAGE = "en-us"
+DEFAULT_LANGUAGE = VideoOptions.language
 USUAL_RATE_HZ = 22_050
 """Until the first piece tells its own."""
 PIECE_CHARACTERS = 1500
@@ -117,9 +118,7 @@ def synthesise(
         MissingExtraError: The synthesiser is not installed.
         OutputError: The file cannot be written.
     """
-    low, high = RATE_LIMITS
-    if not low <= rate <= high:
-        raise InputError(f"rate of speech {rate:g} is outside {low}..{high}; choose a value inside")
+    require_range("rate of speech", rate, *RATE_LIMITS)
     parts = parse_text(text)
     path = Path(path)
     schedule: list[EmotionAt] = []

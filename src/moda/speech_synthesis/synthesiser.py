@@ -15,8 +15,6 @@ from moda.errors import InputError
 from moda.phones import PhoneSegment
 from moda.subtitles import TimedWord
 
-RATE_LIMITS = (0.5, 2.0)
-
 
 @dataclass(frozen=True)
 class Utterance:

@@ -2,83 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple
 
 import gradio as gr
 
-from moda.encoders.style import (
+from moda.options import (
     MAX_STYLE_CHARACTERS,
-    Delivery,
-    amount_if_chosen,
-    encode_style,
+    OPTIONS,
+    VideoOptions,
+    for_visitors,
+    read_visitor_options,
 )
-from moda.structures import EMOTIONS, EmotionAt, Style
-from moda.system import MAX_BLINK_RATE, Gaze
+from moda.structures import EMOTIONS, EmotionAt
 from moda.web import words
 from moda.web.components import playing_video, portrait_picture
 from moda.web.text import TextSpeaker
 
 EXAMPLES = Path(__file__).parent / "examples"
-NO_EMOTION = "none"
-USUAL_GAZE = "usual"
+NO_EMOTION, USUAL = "none", "usual"
+SPOKEN = ("text", "language")
+FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
-@dataclass(frozen=True)
-class Choices:
-    """The values of all inputs, in the order in which they are on the page."""
+def input_names(renderer: Literal["mesh", "neural"]) -> tuple[str, ...]:
+    """All inputs in the order in which they are on the page."""
+    options = [name for name in for_visitors(renderer) if name not in (*SPOKEN, *FIRST)]
+    return ("portrait", "speech", *SPOKEN, *FIRST, *options)
 
-    portrait: str | None
-    speech: str | None
-    text: str | None
-    language: str | None
-    emotion: str
-    intensity: float
-    head_motion: float
-    expression: float
-    seed: float | None
-    full_frame: bool
-    size: float
-    frames_per_second: float
-    face: float | None
-    blink: bool
-    steps: float | None
-    guidance_scale: float | None
-    style_words: str | None
-    blink_rate: float | None
-    gaze: str
-    lips_only: bool
-    driving: str | None
 
-    def files(self) -> list[Path]:
-        """The uploaded files."""
-        return [Path(name) for name in (self.portrait, self.speech, self.driving) if name]
+def read_choices(values: Mapping[str, Any]) -> VideoOptions:
+    """The options that the values of the inputs stand for.
 
-    @cached_property
-    def delivery(self) -> Delivery:
-        """What the words for the style say, and what was chosen, which counts more.
-
-        Raises:
-            InputError: the words are too long.
-        """
-        said = encode_style(self.style_words or "").with_chosen(
-            head_motion=amount_if_chosen(self.head_motion),
-            expression=amount_if_chosen(self.expression),
-            blink_rate=self.blink_rate or None,
-            gaze=None if self.gaze == USUAL_GAZE else cast("Gaze", self.gaze),
-        )
-        if self.emotion == NO_EMOTION:
-            return said
-        return replace(said, style=Style((EmotionAt(0.0, self.emotion, self.intensity),)))
+    Raises:
+        InputError: A value is outside its limits.
+    """
+    chosen = {
+        name: value.strip() if isinstance(value, str) else value
+        for name, value in values.items()
+        if name not in ("portrait", "speech", "intensity")
+    }
+    emotion = chosen.pop("emotion")
+    if emotion != NO_EMOTION:
+        chosen["emotion"] = EmotionAt(0.0, emotion, values["intensity"])
+    given = {name: value for name, value in chosen.items() if value not in (None, "", USUAL)}
+    return read_visitor_options(given)
 
 
 class Controls(NamedTuple):
     """The components that the buttons read and write."""
 
     inputs: list[Any]
-    """In the order of :class:`Choices`."""
+    """In the order of :func:`input_names`."""
     seed: gr.Number
     new_seed: gr.Button
     generate: gr.Button
@@ -87,7 +63,7 @@ class Controls(NamedTuple):
     """In the order of :func:`moda.web.page.shown`."""
 
 
-def lay_out(speaker: TextSpeaker) -> Controls:
+def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Controls:
     """Put the components on the page: what goes in on the left, the video on the right."""
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
@@ -95,7 +71,10 @@ def lay_out(speaker: TextSpeaker) -> Controls:
             examples = gr.Column()
             first = _first_options()
             new_seed = first.pop("new_seed")
-            inputs = {**media, **first, **_more_options()}
+            names = input_names(renderer)
+            with gr.Accordion("More options", open=False, elem_id="more"):
+                more = {name: component(name) for name in names if name not in {**media, **first}}
+            inputs = {**media, **first, **more}
             with examples:
                 _examples(inputs)
             generate = gr.Button("Generate", variant="primary", elem_id="generate")
@@ -123,7 +102,7 @@ def lay_out(speaker: TextSpeaker) -> Controls:
                 elem_id="compared",
             )
     return Controls(
-        [inputs[name] for name in Choices.__dataclass_fields__],
+        [inputs[name] for name in names],
         first["seed"],
         new_seed,
         generate,
@@ -172,7 +151,7 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 lines=3,
                 max_length=5_000,
                 placeholder="[happy] Hello! [sad:0.6] I have to go.",
-                info=reason or words.EXPLANATIONS["text"],
+                info=reason or OPTIONS["text"].help,
                 interactive=reason is None,
                 elem_id="text",
             )
@@ -188,89 +167,53 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
 
 def _first_options() -> dict[str, Any]:
     """What people ask for first."""
-    said = words.EXPLANATIONS
     with gr.Row():
         emotion = gr.Dropdown(
             [NO_EMOTION, *EMOTIONS],
             value=NO_EMOTION,
             label="Emotion",
-            info=said["emotion"],
+            info="Of the whole video",
             min_width=140,
             elem_id="emotion",
         )
         intensity = gr.Slider(
-            0, 1, 0.8, step=0.05, label="Intensity", info=said["intensity"], min_width=140
+            0, 1, 0.8, step=0.05, label="Intensity", info="How much of it shows", min_width=140
         )
     with gr.Row():
-        head_motion = gr.Slider(
-            0, 2, 1, step=0.05, label="Head motion", info=said["head_motion"], min_width=140
-        )
-        expression = gr.Slider(
-            0, 2, 1, step=0.05, label="Expression", info=said["expression"], min_width=140
-        )
+        amounts = {name: component(name) for name in ("head_motion", "expression")}
     with gr.Row():
-        seed = gr.Number(
-            None, label="Seed", info=said["seed"], precision=0, minimum=0, min_width=140,
-            elem_id="seed",
-        )  # fmt: skip
+        seed = component("seed")
         with gr.Column(min_width=140):
-            full_frame = gr.Checkbox(True, label="Full frame", info=said["full_frame"])
+            full_frame = component("full_frame")
             new_seed = gr.Button("Another seed", size="sm")
     return {
-        "emotion": emotion, "intensity": intensity, "head_motion": head_motion,
-        "expression": expression, "seed": seed, "full_frame": full_frame, "new_seed": new_seed,
+        "emotion": emotion, "intensity": intensity, **amounts, "seed": seed,
+        "full_frame": full_frame, "new_seed": new_seed,
     }  # fmt: skip
 
 
-def _more_options() -> dict[str, Any]:
-    """What is folded away."""
-    said = words.EXPLANATIONS
-    with gr.Accordion("More options", open=False, elem_id="more"):
-        with gr.Row():
-            size = gr.Slider(64, 2160, 512, step=2, label="Size", info=said["size"], min_width=140)
-            rate = gr.Slider(
-                10, 60, 25, step=1, label="Frames per second", info=said["rate"], min_width=140
-            )
-        style_words = gr.Textbox(
-            label="Style",
-            info=said["style_words"],
-            placeholder="warm, a little tired, nods",
-            max_length=MAX_STYLE_CHARACTERS,
-            elem_id="style",
+def component(name: str) -> Any:
+    """The input of an option, made from its description; empty stands for what is usual."""
+    known = OPTIONS[name]
+    described: dict[str, Any] = {
+        "label": known.label[:1].upper() + known.label[1:],
+        "elem_id": name.replace("_", "-"),
+    }
+    if Path in known.kinds:
+        return gr.File(file_types=["video"], type="filepath", height=110, **described)
+    described |= {"info": known.help, "min_width": 140}
+    if bool in known.kinds:
+        return gr.Checkbox(known.default, **described)
+    if int in known.kinds or float in known.kinds:
+        usual = known.option.usual
+        return gr.Number(
+            known.default,
+            placeholder=usual and f"empty: {usual}",
+            minimum=known.option.low,
+            maximum=known.visitors_high,
+            precision=0 if int in known.kinds else None,
+            **described,
         )
-        with gr.Row():
-            blink = gr.Checkbox(True, label="Blink", info=said["blink"], min_width=140)
-            blink_rate = gr.Number(
-                0, label="Blinks a minute", info=said["blink_rate"], minimum=0,
-                maximum=MAX_BLINK_RATE,
-                min_width=140, elem_id="blink-rate",
-            )  # fmt: skip
-        with gr.Row():
-            gaze = gr.Dropdown(
-                [USUAL_GAZE, *get_args(Gaze)], value=USUAL_GAZE, label="Gaze", info=said["gaze"],
-                min_width=140,
-            )  # fmt: skip
-            lips_only = gr.Checkbox(False, label="Lips only", info=said["lips_only"], min_width=140)
-        driving = gr.File(
-            label="Driving video",
-            file_types=["video"],
-            type="filepath",
-            height=110,
-            elem_id="driving",
-        )
-        gr.Markdown(said["driving"], elem_classes="moda-small")
-        with gr.Row():
-            face = gr.Number(
-                0, label="Face", info=said["face"], precision=0, minimum=0, min_width=140
-            )
-            steps = gr.Number(
-                0, label="Steps", info=said["steps"], precision=0, minimum=0, min_width=140
-            )
-        guidance = gr.Number(
-            0, label="Guidance scale", info=said["guidance_scale"], minimum=0, min_width=140
-        )
-    return {
-        "size": size, "frames_per_second": rate, "face": face, "blink": blink, "steps": steps,
-        "guidance_scale": guidance, "style_words": style_words, "blink_rate": blink_rate,
-        "gaze": gaze, "lips_only": lips_only, "driving": driving,
-    }  # fmt: skip
+    if known.choices:
+        return gr.Dropdown([USUAL, *known.choices], value=USUAL, **described)
+    return gr.Textbox(max_length=MAX_STYLE_CHARACTERS, **described)

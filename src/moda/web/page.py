@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from moda.encoders.style import delivery_of
 from moda.errors import InputError, ModaError
+from moda.jobs import VideoJob, begin_video
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
-from moda.structures import Picture, Style
+from moda.structures import Picture
 from moda.web import words
 from moda.web.comparison import before_and_after
 from moda.web.job import Job
-from moda.web.layout import Choices, lay_out
+from moda.web.layout import input_names, lay_out, read_choices
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
 
@@ -54,7 +57,7 @@ class WebPage:
             title=words.TITLE, analytics_enabled=False, delete_cache=(600, 3600)
         ) as blocks:
             gr.Markdown(words.introduction(self._settings))
-            controls = lay_out(self._speaker)
+            controls = lay_out(self._speaker, self._head.space.name)
             gr.Markdown(words.RESPONSIBLE_USE, elem_classes="moda-small")
             asked = controls.generate.click(
                 lambda: shown(None, words.status(words.WAITING), busy=True, clear=True),
@@ -120,9 +123,11 @@ class WebPage:
 
     async def generate(self, request: gr.Request, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         """Make a video, and say how far it is; yields the values of the outputs."""
-        choices = Choices(*values)
+        names = input_names(self._head.space.name)
+        asked = dict(zip(names, values, strict=True))
+        files = [Path(asked[name]) for name in ("portrait", "speech", "driving") if asked[name]]
         job = Job(
-            lambda folder, progress: self._begin(choices, folder, progress),
+            lambda folder, progress: self._begin(asked, folder, progress),
             parent=self._folder,
             max_seconds=self._settings.max_seconds,
         )
@@ -130,7 +135,7 @@ class WebPage:
         self._jobs[session] = job
         self._streams.pop(session, None)
         try:
-            not_understood = choices.delivery.not_understood
+            not_understood = delivery_of(read_choices(asked)).not_understood
             if not_understood:
                 gr.Warning(f"Not understood in the style: {'; '.join(not_understood)}")
             job.start()
@@ -147,14 +152,12 @@ class WebPage:
             if view.error is not None:
                 raise view.error
             compared = None
-            if view.summary is not None and choices.portrait and choices.full_frame:
-                compared = await asyncio.to_thread(
-                    before_and_after, Path(choices.portrait), view.summary
-                )
+            if view.summary is not None and asked["full_frame"]:
+                compared = await asyncio.to_thread(before_and_after, files[0], view.summary)
             file = None if view.summary is None else view.summary.path
             yield shown(None, status, busy=False, file=file, compared=compared)
         except ModaError as error:
-            message = words.for_readers(str(error), *choices.files())
+            message = words.for_readers(str(error), *files)
             yield shown(None, words.status(None, error=message), busy=False)
             raise gr.Error(message, print_exception=False) from error
         except Exception:
@@ -165,49 +168,31 @@ class WebPage:
                 del self._jobs[session]
             await asyncio.shield(asyncio.to_thread(job.close))
 
-    def _begin(self, choices: Choices, folder: Path, progress: Progress) -> TalkingVideo:
+    def _begin(self, asked: Mapping[str, Any], folder: Path, progress: Progress) -> TalkingVideo:
         """The video that was asked for; nothing of it is made yet.
 
         Raises:
             ModaError: Something is missing, outside its limits, or cannot be read.
         """
-        if not choices.portrait:
+        if not asked["portrait"]:
             raise InputError("there is no portrait yet; add a picture with a face")
-        delivery = choices.delivery
-        speech, style, phones = choices.speech, delivery.style, None
-        text = (choices.text or "").strip()
-        if text:
-            if speech:
+        options = read_choices(asked)
+        if options.text is not None:
+            if asked["speech"]:
                 raise InputError("there is a recording and a text; remove one of them")
             reason = self._speaker.why_not()
             if reason is not None:
                 raise InputError(reason)
-            spoken = self._speaker.speak(text, choices.language or "", folder)
-            speech, phones = str(spoken.path), spoken.phones or None
-            style = Style((*style.schedule, *spoken.style.schedule))
-        if not speech:
+        elif not asked["speech"]:
             raise InputError("there is no speech yet; add a recording")
-        return self._head.generate(
-            choices.portrait,
-            speech,
-            style=style,
-            phones=phones,
-            seed=None if choices.seed is None else int(choices.seed),
-            num_steps=int(choices.steps or 0) or None,
-            guidance_scale=choices.guidance_scale or None,
-            frames_per_second=choices.frames_per_second,
-            size=int(choices.size),
-            full_frame=choices.full_frame,
-            head_motion=delivery.head_motion,
-            expression=delivery.expression,
-            blink=choices.blink,
-            blink_rate=delivery.blink_rate,
-            gaze=delivery.gaze,
-            lips_only=choices.lips_only,
-            driving=choices.driving or None,
-            progress=progress,
-            face=int(choices.face or 0) or None,
-        )
+        speech = Path(asked["speech"]) if asked["speech"] else None
+        job = VideoJob(Path(asked["portrait"]), folder / "talking-head.mp4", speech, options)
+        job.check()
+
+        def stages(name: str) -> AbstractContextManager[Progress | None]:
+            return nullcontext(progress if name == "Tracking" else None)
+
+        return begin_video(job, self._head, folder, stages=stages, tell=lambda message: None)
 
 
 def shown(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moda.errors import InputError
-from moda.system import require_range
+from moda.options import require_range
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGIN_VARIABLE = "MODA_WEB_LOGIN"

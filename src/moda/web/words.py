@@ -15,27 +15,6 @@ RESPONSIBLE_USE = (
     "synthetic. Every video says so in its metadata."
 )
 BUG = "Something went wrong inside the program; where it was started, the terminal says what."
-EXPLANATIONS = {
-    "emotion": "Of the whole video",
-    "intensity": "How much of the emotion shows",
-    "head_motion": "0 holds the head still, 1 is natural",
-    "expression": "Amount of mouth, brows and cheeks, 1 is natural",
-    "seed": "Another number, another performance; empty: one from portrait and speech",
-    "full_frame": "The whole picture; otherwise only the head",
-    "size": "Longer side in pixels",
-    "rate": "Of the video",
-    "blink": "Whether the eyes blink",
-    "text": "Emotions may stand in brackets",
-    "face": "Counted from the left from 1; 0 takes the largest",
-    "steps": "Of the sampler; 0 leaves it to the model",
-    "style_words": "In words; what is set above counts more",
-    "blink_rate": "Up to 60; 0 is as people do",
-    "driving": "Head, brows and eyes are those of the driving video, lips those of the speech.",
-    "gaze": "To the camera, or wandering as it usually does",
-    "lips_only": "The head stays as it is, or as the driving video moves it",
-    "guidance_scale": "How strongly motion follows speech; 0 leaves it to the model",
-}
-
 BEGINNING = JobView("preparing", 0, 0, None, (), None, None)
 WAITING = JobView("waiting", 0, 0, None, (), None, None)
 """Another visitor's video is being made."""
