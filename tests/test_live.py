@@ -12,7 +12,7 @@ from moda.live import LiveFrame, LiveHead, LiveOptions, LiveSession, SoundQueue
 from moda.media import AudioReader
 from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
-from moda.structures import Floats, Picture
+from moda.structures import Floats, MotionSpace, Picture
 from moda.system import Actor
 from paths import SPEECH
 
@@ -242,7 +242,7 @@ def test_a_session_says_what_it_did_not_take(head: TalkingHead, actor: Actor) ->
 
 def test_only_the_embedded_system_speaks_live(photograph: Picture) -> None:
     class Other:
-        renderer = "neural"
+        space = MotionSpace("neural", (), np.zeros(7), np.ones(7), "camera")
 
     with pytest.raises(InputError, match="too slow"):
         LiveHead.of(TalkingHead(Other()), photograph)  # type: ignore[arg-type]
