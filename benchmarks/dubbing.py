@@ -20,14 +20,14 @@ import av
 import numpy as np
 
 from moda import TalkingHead
-from moda.dubbing import dub
-from moda.embedded import EmbeddedSystem
 from moda.encoders.tracking import track_landmarks
-from moda.landmarks import lip_gap
 from moda.media import AudioReader
-from moda.motion.lips import lips_of_motion
+from moda.motion.hearing.lips import lips_of_motion
 from moda.pipeline import TalkingVideo
+from moda.pipeline.dubbing import dub
 from moda.structures import Motion, Picture
+from moda.structures.landmarks import lip_gap
+from moda.systems.embedded import EmbeddedSystem
 
 RATE = 24_000
 CLOSED = 0.006

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from moda import EMOTIONS, EmotionAt, Style, TalkingHead
-from moda.embedded import EmbeddedSystem
 from moda.encoders.tracking import track_landmarks
-from moda.evaluation.emotions import eye_opening, gap_spread, landmark_effects
+from moda.evaluation.rendered.emotions import eye_opening, gap_spread, landmark_effects
+from moda.systems.embedded import EmbeddedSystem
 
 SHOWN = (
     "mouth_width", "corner_height", "corner_slant", "inner_brow_height", "outer_brow_height",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from moda.encoders.face import FaceModels, FaceTracker
-from moda.evaluation.face_embedding import (
+from moda.evaluation.videos.networks.face_embedding import (
     SAME_PERSON_DISTANCE,
     FaceEmbedder,
     embed_chips,

@@ -52,7 +52,7 @@ from live_measures import (
 from PIL import Image
 
 from moda.serving.client import LiveClient
-from moda.serving.protocol import PackedFrame, Start, write_sound
+from moda.serving.live.protocol import PackedFrame, Start, write_sound
 
 PACKET = RATE // 50
 """Samples of 20 ms."""

@@ -20,17 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.data.clips import read_clips
 from moda.encoders.live_speech import LEAD_SAMPLES, LiveFeatures, LiveSpeechEncoder
 from moda.encoders.speech import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
-from moda.evaluation.lips import LipScore, sampled_motion, score, spoken_clips
+from moda.evaluation.model.lips import LipScore, sampled_motion, score, spoken_clips
 from moda.live import LOOK_AHEAD_FRAMES
-from moda.motion.lips import lips_of_motion, mean_identity
-from moda.motion.live_listening import LiveListener
-from moda.motion.live_speaking import LiveSpeaker
+from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.motion.live.listening import LiveListener
+from moda.motion.live.speaking import LiveSpeaker
 from moda.options import SpeakingOptions
 from moda.structures import Floats, Motion
+from moda.weights.checkpoints import Checkpoint, load_checkpoint
 
 
 def live_motion(checkpoint: Checkpoint, samples: Floats, look_ahead: int) -> Motion:

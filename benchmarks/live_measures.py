@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from moda.checkpoints import load_checkpoint
 from moda.encoders.face import FaceModels, FaceTracker
-from moda.evaluation.lips import sampled_motion, whole_speech
-from moda.landmarks import lip_gap
+from moda.evaluation.model.lips import sampled_motion, whole_speech
 from moda.media import AudioReader
-from moda.motion.lips import lips_of_motion, mean_identity
+from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.structures.landmarks import lip_gap
+from moda.weights.checkpoints import load_checkpoint
 
 RATE = 16_000
 IDLE_SECONDS = 4.0

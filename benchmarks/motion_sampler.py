@@ -26,8 +26,8 @@ from torch import Tensor
 from moda.config import preset
 from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
-from moda.motion.official_keys import official_keys
 from moda.motion.sampler import sample_window
+from moda.weights.official_keys import official_keys
 
 EMOTION = 3
 GUIDANCE = 1.2

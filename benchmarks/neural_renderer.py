@@ -30,11 +30,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from moda.keypoints import driving_keypoints
 from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.generator import resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingNetworks
 from moda.structures import ImplicitFace
+from moda.structures.keypoints import driving_keypoints
 
 PARTS = ("torch", "numpy", "numba")
 NUM_KEYPOINT_FRAMES = 25

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.data.clips import read_clips
-from moda.evaluation.lips import SpokenClip, mean_motion, sampled_motion, score, spoken_clips
-from moda.motion.lips import lips_of_motion, mean_identity
+from moda.evaluation.model.lips import SpokenClip, mean_motion, sampled_motion, score, spoken_clips
+from moda.motion.hearing.lips import lips_of_motion, mean_identity
 from moda.structures import Motion
+from moda.weights.checkpoints import Checkpoint, load_checkpoint
 
 HEAD_FRAMES = 200
 NUM_HEADS = 4

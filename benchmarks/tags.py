@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from moda import TalkingHead
-from moda.embedded import EmbeddedSystem
 from moda.encoders.tracking import track_landmarks
-from moda.evaluation.emotions import schedule_effects
+from moda.evaluation.rendered.emotions import schedule_effects
 from moda.media import VideoReader
 from moda.speech_synthesis import Espeak, synthesise
+from moda.systems.embedded import EmbeddedSystem
 
 TEXTS = {
     "en-us": "[happy] What a lovely day it is, and all of you came. [sad] But I have to leave you"

@@ -26,11 +26,11 @@ from moda.config import preset
 from moda.data.clips import NeuralTrack, PreparedClip, write_clips
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
-from moda.published_weights import load_published_space
 from moda.training.loop import Trainer
 from moda.training.processes import OneProcess
 from moda.training.recipe import read_recipe
 from moda.training.stages import neural_data, window_sampler
+from moda.weights.official import load_published_space
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "moda-base.json"
 NUM_CLIPS, NUM_FRAMES = 4, 250

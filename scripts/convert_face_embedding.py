@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moda.checkpoints import ASSETS, save_network_weights
-from moda.evaluation.face_embedding import FILE, KIND, STAGES
+from moda.evaluation.videos.networks.face_embedding import FILE, KIND, STAGES
+from moda.weights.checkpoints import ASSETS, save_network_weights
 
 MODEL = "package/model/face_recognition_model"
 SHA256 = {

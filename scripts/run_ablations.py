@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from moda.checkpoints import Checkpoint, load_checkpoint
 from moda.config import SamplerConfig
 from moda.data.clips import read_clips
 from moda.data.dataset import TrainingClip, build_clips
-from moda.evaluation.ablation import FIGURES, FIGURES_OF_SIZE, AblationTable, Result
-from moda.evaluation.generated_motion import (
+from moda.evaluation.metrics import RunningGaussian, frechet_distance
+from moda.evaluation.variants.ablation import FIGURES, FIGURES_OF_SIZE, AblationTable, Result
+from moda.evaluation.variants.generated_motion import (
     FeatureSpace,
     fit_feature_space,
     measure_denoising,
@@ -33,13 +33,13 @@ from moda.evaluation.generated_motion import (
     measure_reconstruction,
     real_motion,
 )
-from moda.evaluation.metrics import RunningGaussian, frechet_distance
 from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.motion.variants.building import build_model
 from moda.strict_json import to_dict
 from moda.training.recipe import Recipe, read_recipe
 from moda.training.run import load_training_data, train
 from moda.training.stages import TrainingData
+from moda.weights.checkpoints import Checkpoint, load_checkpoint
 
 GROUPS = {
     "Fusion": ("base", "one_stream", "two_stream", "cross_attention"),

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from moda import cli
-from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
-from moda.published_weights import load_published_space
 from moda.structures import MotionSpace, Picture
+from moda.weights.checkpoints import load_motion_space
+from moda.weights.official import load_published_space
 from official_files import write_hubert, write_live_portrait, write_motion_model
 from paths import PORTRAIT
 

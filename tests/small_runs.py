@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from moda.checkpoints import load_motion_space
 from moda.config import ModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.data.clips import NeuralTrack, PreparedClip, write_clips
 from moda.data.dataset import TrainingClip, WindowSampler
@@ -24,6 +23,7 @@ from moda.training.loop import Trainer
 from moda.training.options import TrainingOptions
 from moda.training.processes import Processes, join_processes
 from moda.training.stages import recorder
+from moda.weights.checkpoints import load_motion_space
 
 HUBERT = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.config import (
     BLOCK_COUNTS,
     PRESETS,
@@ -30,6 +29,7 @@ from moda.strict_json import (
     to_dict,
     to_json,
 )
+from moda.weights.checkpoints import load_motion_space
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -13,7 +13,7 @@ from moda.media import AudioReader
 from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
 from moda.structures import Floats, MotionSpace, Picture
-from moda.system import Actor
+from moda.systems.protocol import Actor
 from paths import SPEECH
 
 RATE = 24_000

@@ -20,12 +20,9 @@ import torch
 import typer
 
 from media_files import EXAMPLES, tone, write_wav
-from moda import cli, loading
-from moda.batch import make_row, read_table
-from moda.embedded import EmbeddedSystem, one_torch_thread
+from moda import cli
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
-from moda.jobs import VideoJob, begin_video, job_from_row, speak_text
 from moda.media import read_image
 from moda.options import (
     MAX_SIZE_PX,
@@ -40,15 +37,18 @@ from moda.options import (
     of_head,
     read_options,
 )
-from moda.pipeline import TalkingHead
-from moda.serving import video_worker
+from moda.pipeline import TalkingHead, loading
+from moda.pipeline.batch import make_row, read_table
+from moda.pipeline.jobs import VideoJob, begin_video, job_from_row, speak_text
 from moda.serving.app import create_app
-from moda.serving.jobs import VideoJobs
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
-from moda.serving.video_api import FORM_OPTIONS, VideoForm
+from moda.serving.videos import worker
+from moda.serving.videos.api import FORM_OPTIONS, VideoForm
+from moda.serving.videos.queue import VideoJobs
 from moda.speech_synthesis import SpokenText, espeak_is_installed
 from moda.structures import EmotionAt, Style
+from moda.systems.embedded import EmbeddedSystem, one_torch_thread
 
 PORTRAIT = EXAMPLES / "portrait.jpg"
 ROOT = EXAMPLES.parent
@@ -148,7 +148,7 @@ def by_table(head: TalkingHead, speech: Path, folder: Path, given: dict[str, str
         writer.writerow(row)
     (row_of_table,) = read_table(path, {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moda.batch._head", lambda choice: head)
+        patch.setattr("moda.pipeline.batch._head", lambda choice: head)
         assert make_row(row_of_table).status == "made"
 
 
@@ -205,7 +205,7 @@ def by_form(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     assert answer.status_code == 202, answer.text
     assert job is not None
     ours, theirs = Pipe()
-    video_worker._make(head, replace(job, output=folder / "a.mp4"), theirs)
+    worker._make(head, replace(job, output=folder / "a.mp4"), theirs)
     ours.close()
     theirs.close()
 

@@ -11,12 +11,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from evaluation.made_clips import made_clip
-from moda.checkpoints import load_motion_space, save_checkpoint, save_motion_space
+from made_clips import made_clip
 from moda.config import ModelConfig, preset
 from moda.motion.variants.building import build_model
 from moda.strict_json import changed
 from moda.training.recipe import read_recipe
+from moda.weights.checkpoints import load_motion_space, save_checkpoint, save_motion_space
 from paths import ROOT
 from small_runs import write_prepared
 

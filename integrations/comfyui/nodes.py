@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from moda import EMOTIONS, EmotionAt, InputError, Style, TalkingHead
-from moda.jobs import VideoJob, begin_video
 from moda.options import OPTIONS, for_visitors, of_head, read_options
+from moda.pipeline.jobs import VideoJob, begin_video
 
 if TYPE_CHECKING:
     from moda.structures import Picture

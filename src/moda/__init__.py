@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from moda.version import __version__
+
 if TYPE_CHECKING:
     from moda.errors import (
         CheckpointError,
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from moda.pipeline import TalkingHead, TalkingVideo, VideoSummary
     from moda.structures import EMOTIONS, EmotionAt, Motion, MotionSpace, Portrait, Speech, Style
 
-__version__ = "0.1.0"
 
 __all__ = [
     "EMOTIONS",

@@ -20,15 +20,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from moda.embedded import EmbeddedSystem, one_torch_thread
 from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
 from moda.media import read_image
-from moda.motion.live_speaking import LiveSpeaker
+from moda.motion.live.speaking import LiveSpeaker
 from moda.options import FrameOptions, SpeakingOptions, require_range
 from moda.pipeline import TalkingHead
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Picture, Style
-from moda.system import Actor
+from moda.systems.embedded import EmbeddedSystem, one_torch_thread
+from moda.systems.protocol import Actor
 
 LOOK_AHEAD_FRAMES = 6
 """0.24 s, by which picture and sound are late; with 4 the lips follow a little less well."""

@@ -21,8 +21,8 @@ from moda.data.corpora import (
 )
 from moda.data.prepare import prepare_corpus
 from moda.data.quality import QualityLimits
-from moda.data.workers import run_here
 from moda.errors import InputError
+from moda.workers import run_here
 from talking_videos import Talk
 
 PRETRAIN_TEXT = """Text:  SO THIS IS IT

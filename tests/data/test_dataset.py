@@ -12,7 +12,7 @@ import pytest
 from moda.data.clips import iterate_clips
 from moda.data.dataset import Batch, TrainingClip, WindowSampler, build_neural_clips
 from moda.errors import InputError
-from moda.motion.published import restore_scale, start_motion
+from moda.motion.rules.published import restore_scale, start_motion
 from moda.structures import MotionSpace
 from small_runs import neural_clip, write_prepared
 

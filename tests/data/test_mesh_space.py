@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.data.mesh_space import fit_mesh_space, mirrored_indices, principal_components
 from moda.encoders.tracking import LandmarkTrack, lip_gaps, motion_from_landmarks
-from moda.landmarks import rotation_from_euler
 from moda.structures import MotionSpace
+from moda.structures.landmarks import rotation_from_euler
+from moda.weights.checkpoints import load_motion_space
 
 
 @pytest.fixture(scope="module")

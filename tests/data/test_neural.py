@@ -18,10 +18,15 @@ from moda.data.corpora import CorpusClip, read_corpus
 from moda.data.neural import NeuralEncoders
 from moda.data.prepare import prepare_corpus
 from moda.data.quality import QualityLimits
-from moda.data.workers import run_here
-from moda.encoders.hubert import HubertEncoder, build_hubert, encode_speech_hubert, pre_emphasise
-from moda.encoders.motion_extractor import MotionExtractor, extract_faces
+from moda.encoders.neural.hubert import (
+    HubertEncoder,
+    build_hubert,
+    encode_speech_hubert,
+    pre_emphasise,
+)
+from moda.encoders.neural.motion_extractor import MotionExtractor, extract_faces
 from moda.structures import Floats
+from moda.workers import run_here
 from official_files import Shapes, State, write_hubert, write_live_portrait, zeros
 from published_weights import fill
 from talking_videos import Talk

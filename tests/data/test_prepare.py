@@ -29,10 +29,10 @@ from moda.data.packing import ShardFolder, shard_number
 from moda.data.prepare import Outcome, count_reasons, prepare_corpus
 from moda.data.quality import QualityLimits
 from moda.data.statistics import MotionStatistics
-from moda.data.workers import LocalProcesses, LostJob, run_here
 from moda.encoders.tracking import motion_from_landmarks
 from moda.errors import CheckpointError, OutputError
 from moda.structures import MotionSpace
+from moda.workers import LocalProcesses, LostJob, run_here
 from talking_videos import Talk
 
 LIFTED = QualityLimits(
@@ -276,7 +276,7 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from test_prepare import OPTIONS, run
-from moda.data.workers import LocalProcesses, run_here
+from moda.workers import LocalProcesses, run_here
 
 if __name__ == "__main__":
     workers = int(sys.argv[4])

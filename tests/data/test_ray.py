@@ -15,8 +15,8 @@ from moda.data.clips import ClipEntry
 from moda.data.corpora import read_corpus
 from moda.data.prepare import prepare_corpus
 from moda.data.quality import QualityLimits
-from moda.data.workers import RayCluster, run_here
 from moda.errors import InputError
+from moda.workers import RayCluster, run_here
 from talking_videos import Talk
 
 pytestmark = [

@@ -20,7 +20,8 @@ from moda.encoders.portrait import (
     map_points,
 )
 from moda.errors import ConfigError, FaceError
-from moda.landmarks import (
+from moda.structures import MotionSpace, Picture, Portrait
+from moda.structures.landmarks import (
     FACE_OVAL,
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
@@ -28,7 +29,6 @@ from moda.landmarks import (
     euler_from_rotation,
     rotation_from_euler,
 )
-from moda.structures import MotionSpace, Picture, Portrait
 
 
 def two_faces(photograph: Picture) -> Picture:

@@ -14,7 +14,8 @@ from moda.encoders.tracking import (
     resample_track,
 )
 from moda.errors import FaceError
-from moda.landmarks import (
+from moda.structures import MotionSpace
+from moda.structures.landmarks import (
     NUM_SURFACE,
     euler_from_rotation,
     fit_similarity,
@@ -22,7 +23,6 @@ from moda.landmarks import (
     lip_gaps,
     rotation_from_euler,
 )
-from moda.structures import MotionSpace
 
 
 def faces_of(space: MotionSpace, coefficients: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 
 from moda.errors import InputError
 from moda.evaluation.metrics import RunningGaussian, frechet_distance
-from moda.landmarks import Array
+from moda.structures.landmarks import Array
 
 
 def gaussian(mean: Array, covariance: Array) -> RunningGaussian:

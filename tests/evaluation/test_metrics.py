@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moda.checkpoints import load_motion_space
 from moda.evaluation.metrics import (
     blink_onsets,
     blinks_per_minute,
@@ -19,8 +18,9 @@ from moda.evaluation.metrics import (
     silence_runs,
     weighted_mean,
 )
-from moda.evaluation.silence import trim_runs
+from moda.evaluation.model.silence import trim_runs
 from moda.structures import Motion
+from moda.weights.checkpoints import load_motion_space
 
 
 @pytest.mark.parametrize("lag", [-6, -3, 0, 2, 6])

@@ -11,7 +11,7 @@ import pytest
 from media_files import tone, write_wav
 from moda.errors import InputError
 from moda.media import VideoWriter, check_output_path
-from moda.subtitles import Cue
+from moda.media.subtitles import Cue
 
 SIZE = (96, 64)
 CUES = (Cue("Hällo {b}\nzwei", 0.2, 0.6), Cue("你好", 0.7, 1.1))

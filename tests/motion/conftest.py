@@ -10,10 +10,10 @@ import pytest
 import torch
 from motion_networks import published_shapes
 
-from moda.checkpoints import load_weights
 from moda.config import preset
 from moda.motion.model import MotionTransformer
-from moda.published_weights import convert_published_motion_keys
+from moda.weights.checkpoints import load_weights
+from moda.weights.official import convert_published_motion_keys
 from published_weights import fill
 
 GOLDEN = Path(__file__).parents[1] / "data" / "published"

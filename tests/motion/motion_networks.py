@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 import torch
 
-from moda.checkpoints import load_motion_space
 from moda.config import MotionModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
 from moda.motion.variants.building import build_model
 from moda.phones import Phone
 from moda.structures import MotionSpace
+from moda.weights.checkpoints import load_motion_space
 
 HIDDEN = 768
 

@@ -14,10 +14,8 @@ import pytest
 import torch
 from motion_networks import SPACE, small_config, small_model
 
-from moda.checkpoints import load_motion_space
 from moda.config import SamplerConfig
 from moda.errors import InputError
-from moda.landmarks import INNER_LIP_LOWER, MOUTH_CORNERS
 from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import (
@@ -28,6 +26,8 @@ from moda.motion.sampler import (
     speech_windows,
 )
 from moda.structures import EmotionAt, Floats, Speech, Style
+from moda.structures.landmarks import INNER_LIP_LOWER, MOUTH_CORNERS
+from moda.weights.checkpoints import load_motion_space
 
 IDENTITY = np.linspace(-1, 1, 63, dtype=np.float32)
 POSE = slice(3, 10)

@@ -9,19 +9,19 @@ import pytest
 import torch
 from motion_networks import mesh_config, small_model
 
-from moda.checkpoints import load_motion_space
 from moda.config import SamplerConfig
-from moda.landmarks import lip_gaps
-from moda.motion.controls import shape_motion
-from moda.motion.emotion import EmotionOffsets
-from moda.motion.listening import join_speech, listen, tell_phones
+from moda.motion.hearing.listening import join_speech, listen, tell_phones
 from moda.motion.model import MotionTransformer
 from moda.motion.reading import SpeechReader
+from moda.motion.rules.controls import shape_motion
+from moda.motion.rules.emotion import EmotionOffsets
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.motion.speaking import speak, with_end
 from moda.options import MotionAmounts, SpeakingOptions
 from moda.phones import Phone, PhoneSegment
 from moda.structures import EmotionAt, Floats, Motion, MotionSpace, Speech, Style
+from moda.structures.landmarks import lip_gaps
+from moda.weights.checkpoints import load_motion_space
 
 NUM_FRAMES = 170
 """Three windows."""

@@ -10,7 +10,7 @@ import pytest
 
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
-from moda.rendering.mesh import MeshRenderer
+from moda.rendering.mesh.renderer import MeshRenderer
 from moda.structures import Motion, MotionSpace, Picture, Portrait
 
 MakeMotion = Callable[..., Motion]

@@ -27,7 +27,7 @@ from websockets.uri import parse_uri
 from moda.errors import ModaError
 from moda.media import AudioReader
 from moda.serving.client import LiveClient, ServerError, VideoClient
-from moda.serving.protocol import PackedFrame, Start, write_sound
+from moda.serving.live.protocol import PackedFrame, Start, write_sound
 from moda.speech_synthesis import espeak_is_installed
 from paths import EXAMPLES
 

@@ -15,7 +15,7 @@ from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis import Espeak, Utterance, espeak_is_installed, synthesise
 from moda.speech_synthesis.speaking import PIECE_CHARACTERS, split_sentences
 from moda.structures import EmotionAt
-from moda.subtitles import TimedWord
+from moda.structures.words import TimedWord
 
 needs_espeak = pytest.mark.skipif(not espeak_is_installed(), reason="espeak-ng is not installed")
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from moda import cli
-from moda.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
 from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, write_shard
 from moda.data.corpora import Split
@@ -20,17 +19,18 @@ from moda.data.statistics import MotionStatistics
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import ConfigError, InputError
-from moda.landmarks import rotation_from_euler
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_motion
-from moda.published_weights import load_published_space
 from moda.structures import Speech, Style
+from moda.structures.landmarks import rotation_from_euler
 from moda.training.options import TrainingOptions
 from moda.training.preview import PreviewOptions
 from moda.training.recipe import Recipe, read_recipe
 from moda.training.run import train
 from moda.training.stages import EXPERT_FILE
-from moda.training.sync_expert import ExpertOptions
+from moda.training.sync.expert import ExpertOptions
+from moda.weights.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
+from moda.weights.official import load_published_space
 from small_runs import (
     mesh_config,
     neural_clip,

@@ -12,7 +12,7 @@ import torch
 from moda.config import ModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.data.dataset import Batch, DrawnWindow, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, ConfigError, InputError
-from moda.motion.idle import LipClosure
+from moda.motion.rules.idle import LipClosure
 from moda.strict_json import from_dict, to_dict
 from moda.structures import MotionSpace
 from moda.training.loop import Trainer

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.structures import MotionSpace
+from moda.structures.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.training.losses import (
     CORRELATION_WEIGHT,
     LIP_DISTANCE_WEIGHT,

@@ -10,11 +10,11 @@ import pytest
 
 from moda.config import SamplerConfig
 from moda.errors import CheckpointError, InputError
-from moda.published_weights import load_published_space
 from moda.training.options import TrainingOptions
 from moda.training.preview import PreviewOptions
 from moda.training.recipe import Recipe
 from moda.training.run_folder import RUN_FILE, claim_folder
+from moda.weights.official import load_published_space
 from small_runs import neural_clip, write_prepared
 
 

@@ -13,13 +13,13 @@ from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
 from moda.motion.generation import SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD
 from moda.motion.model import MotionTransformer
-from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns
 from moda.training.losses import SMOOTHNESS_WEIGHT
 from moda.training.options import TrainingOptions
 from moda.training.step_losses import StepLosses
-from moda.training.sync_network import REACH, SyncConfig, SyncExpert, gated_sync_loss
+from moda.training.sync.network import REACH, SyncConfig, SyncExpert, gated_sync_loss
+from moda.weights.official import load_published_space
 from small_runs import neural_config
 
 OPTIONS = TrainingOptions(speech_steps=0, condition_dropout=0.0, token_dropout=0.0)

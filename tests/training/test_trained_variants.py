@@ -11,18 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.made_clips import made_clip
+from made_clips import made_clip
 from media_files import decode_video, tone, write_wav
 from moda import cli
-from moda.checkpoints import (
-    load_checkpoint,
-    load_motion_space,
-    save_checkpoint,
-    save_motion_space,
-)
 from moda.config import AutoencoderConfig, ModelConfig, preset
 from moda.data.dataset import WindowSampler, build_clips
-from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.errors import ConfigError, InputError
 from moda.motion.variants.autoencoder import MotionAutoencoder
@@ -30,11 +23,18 @@ from moda.motion.variants.building import build_model
 from moda.pipeline import TalkingHead
 from moda.strict_json import changed, merged
 from moda.structures import MotionSpace
+from moda.systems.embedded import EmbeddedSystem
 from moda.training.autoencoding import AutoencoderOptions, divergence, train_autoencoder
 from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, latent_loss
 from moda.training.recipe import read_recipe
 from moda.training.run import train
 from moda.training.stages import TrainingData
+from moda.weights.checkpoints import (
+    load_checkpoint,
+    load_motion_space,
+    save_checkpoint,
+    save_motion_space,
+)
 from paths import PORTRAIT
 from small_runs import write_prepared
 

@@ -13,21 +13,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.checkpoints import Checkpoint, load_checkpoint, load_motion_space
 from moda.data.clips import FORMAT, ClipEntry, NeuralTrack, PreparedClip, SpaceName, write_shard
 from moda.data.corpora import CorpusClip
 from moda.data.neural import NeuralEncoders
 from moda.data.quality import PictureWatch, QualityLimits, check_picture, check_sound
 from moda.data.statistics import MotionStatistics
-from moda.data.workers import one_thread
 from moda.encoders.face import FaceModels
-from moda.encoders.implicit_tracking import ImplicitFaces
+from moda.encoders.neural.tracking import ImplicitFaces
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import motion_from_landmarks, track_landmarks
 from moda.errors import FaceError, MediaError
-from moda.keypoints import MOTION_SIZE
 from moda.media import AudioReader, VideoReader
 from moda.structures import MotionSpace, Picture
+from moda.structures.keypoints import MOTION_SIZE
+from moda.weights.checkpoints import Checkpoint, load_checkpoint, load_motion_space
+from moda.workers import one_thread
 
 NO_SOUND = "no sound: there is no track and no file beside it; label it none, or use --no-sound"
 

@@ -18,8 +18,8 @@ from moda.encoders.live_speech import live_features
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack, motion_from_landmarks
 from moda.errors import InputError
-from moda.landmarks import Array, identity_vector, lip_gap, lip_width
 from moda.structures import EMOTIONS, Floats, MotionSpace
+from moda.structures.landmarks import Array, identity_vector, lip_gap, lip_width
 
 NONE_EMOTION = len(EMOTIONS)
 CLIP_WEIGHT_POWER = 0.7

@@ -23,7 +23,9 @@ from moda.encoders.tracking import (
     remove_pose,
     vertex_weights,
 )
-from moda.landmarks import (
+from moda.rendering.mesh.rig import smoothstep
+from moda.structures import MotionSpace
+from moda.structures.landmarks import (
     LEFT_BROW,
     LEFT_EYE_UPPER,
     NUM_SURFACE,
@@ -35,8 +37,6 @@ from moda.landmarks import (
     fit_similarity,
     lip_gaps,
 )
-from moda.rendering.rig import smoothstep
-from moda.structures import MotionSpace
 
 GROUPS = (("mouth", 16), ("brows", 4), ("cheeks", 2), ("blink", 2), ("gaze", 2))
 

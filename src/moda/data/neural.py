@@ -1,6 +1,6 @@
 """Talking videos to the neural space: LivePortrait's motion and HuBERT features.
 
-The sound is heard as the published system hears it, see :mod:`moda.published`.
+The sound is heard as the published system hears it, see :mod:`moda.systems.published`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.encoders.face import FaceModels
-from moda.encoders.hubert import HubertEncoder, encode_speech_hubert, pre_emphasise
-from moda.encoders.implicit_tracking import ImplicitFaces, track_implicit_faces
-from moda.encoders.motion_extractor import MotionExtractor
+from moda.encoders.neural.hubert import HubertEncoder, encode_speech_hubert, pre_emphasise
+from moda.encoders.neural.motion_extractor import MotionExtractor
+from moda.encoders.neural.tracking import ImplicitFaces, track_implicit_faces
 from moda.encoders.speech import SAMPLES_PER_FRAME
-from moda.hub import find_model
-from moda.published_weights import load_hubert, load_live_portrait
 from moda.structures import Floats, Picture
+from moda.weights.catalogue import find_model
+from moda.weights.official import load_hubert, load_live_portrait
 
 LIVE_PORTRAIT, HUBERT = "liveportrait", "hubert"
 
@@ -48,7 +48,7 @@ class NeuralEncoders:
     def follow(
         self, video: Callable[[], Iterable[tuple[float, Picture]]], models: FaceModels
     ) -> ImplicitFaces:
-        """See :func:`moda.encoders.implicit_tracking.track_implicit_faces`."""
+        """See :func:`moda.encoders.neural.tracking.track_implicit_faces`."""
         return track_implicit_faces(video, models, self.extractor)
 
     def hear(self, sound: Floats, num_frames: int) -> NDArray[np.float16]:

@@ -25,8 +25,8 @@ from moda.data.corpora import Corpus
 from moda.data.neural import require_networks
 from moda.data.packing import ShardFolder
 from moda.data.statistics import MotionStatistics
-from moda.data.workers import LostJob, RunJobs
 from moda.errors import CheckpointError, OutputError
+from moda.workers import LostJob, RunJobs
 
 INDEX_FORMAT = "moda-index-1"
 REPORT_NAME, INDEX_NAME = "report.json", "index.json"

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.checkpoints import Checkpoint
 from moda.data.sync import correlation_at_lag
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack
-from moda.landmarks import STABLE, Array, eye_distance, lip_gap
-from moda.motion.lips import lips_of_motion, mean_identity, predicted_mean
-from moda.motion.listening import join_speech
+from moda.motion.hearing.lips import lips_of_motion, mean_identity, predicted_mean
+from moda.motion.hearing.listening import join_speech
 from moda.structures import Floats, Picture
+from moda.structures.landmarks import STABLE, Array, eye_distance, lip_gap
+from moda.weights.checkpoints import Checkpoint
 
 CROWD_STEP_SECONDS = 1.0
 """How often all faces of a picture are counted."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moda.landmarks import Array
+from moda.structures.landmarks import Array
 
 
 @dataclass(frozen=True)

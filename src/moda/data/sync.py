@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.encoders.speech import HOPS_PER_FRAME, NUM_BANDS
-from moda.landmarks import Array
 from moda.structures import Floats
+from moda.structures.landmarks import Array
 
 CONTEXT_FRAMES = 8
 RIDGE = 3000.0

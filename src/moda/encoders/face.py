@@ -22,8 +22,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from moda.landmarks import FACE_OVAL, OUTER_EYE_CORNERS, Array
 from moda.structures import Floats, Picture
+from moda.structures.landmarks import FACE_OVAL, OUTER_EYE_CORNERS, Array
 
 DETECTOR_SIZE_PX = 128
 MESH_SIZE_PX = 192

@@ -8,7 +8,8 @@ from scipy.optimize import lsq_linear
 
 from moda.encoders.face import FaceLandmarks, FaceModels, FaceRegion, resize
 from moda.errors import ConfigError, FaceError
-from moda.landmarks import (
+from moda.structures import MotionSpace, Picture, Portrait
+from moda.structures.landmarks import (
     FACE_OVAL,
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
@@ -19,7 +20,6 @@ from moda.landmarks import (
     euler_from_rotation,
     fit_similarity,
 )
-from moda.structures import MotionSpace, Picture, Portrait
 
 CROP_SIZE_PX = 512
 CROP_SIDE = 2.35

@@ -19,7 +19,8 @@ from scipy.signal import savgol_filter
 
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.errors import FaceError
-from moda.landmarks import (
+from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture
+from moda.structures.landmarks import (
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
     LEFT_EYE_LOWER,
@@ -41,7 +42,6 @@ from moda.landmarks import (
     lip_gaps,
     lip_width,
 )
-from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture
 
 INNER_LIP_WEIGHT, LIP_WEIGHT, GAP_WEIGHT, DEPTH_WEIGHT = 6.0, 3.0, 10.0, 0.3
 """How much more a point of the lips, and the lip gap, counts than a point of the cheek."""

@@ -11,9 +11,9 @@ from scipy.linalg import eigh
 
 from moda.data.sync import correlation_at_lag
 from moda.errors import InputError
-from moda.landmarks import Array
-from moda.motion.listening import true_runs
+from moda.motion.hearing.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
+from moda.structures.landmarks import Array
 
 MIN_FEATURES = 2
 """Of which there is a covariance."""

@@ -10,7 +10,7 @@ import av.container
 from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.subtitle import SubtitleSet
 
-from moda.subtitles import Cue
+from moda.media.subtitles import Cue
 
 _HEADER = """[Script Info]
 ScriptType: v4.00+

@@ -28,8 +28,8 @@ from moda.media.containers import open_media
 from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder
 from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.media.subtitle_track import SubtitleTrack
+from moda.media.subtitles import Cue
 from moda.structures import Floats, Metadata, Picture
-from moda.subtitles import Cue
 
 if TYPE_CHECKING:
     from moda.media.segments import StreamPacket

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
 from moda.errors import InputError
-from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
 from moda.options import SpeakingOptions
@@ -33,6 +32,7 @@ from moda.structures import (
     Speech,
     Style,
 )
+from moda.structures.landmarks import MOUTH_CORNERS, lip_gaps
 
 
 class SpeechWindow(NamedTuple):

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from moda.config import SamplerConfig
-from moda.motion.controls import shape_motion
-from moda.motion.emotion import EmotionOffsets
-from moda.motion.listening import join_speech, listen, tell_phones
+from moda.motion.hearing.listening import join_speech, listen, tell_phones
 from moda.motion.model import MotionTransformer
+from moda.motion.rules.controls import shape_motion
+from moda.motion.rules.emotion import EmotionOffsets
 from moda.motion.sampler import sample_motion, sampling_options
 from moda.options import SpeakingOptions
 from moda.structures import Floats, Motion, MotionSpace, Speech

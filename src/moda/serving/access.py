@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
-from moda.serving.protocol import KEY_SUBPROTOCOL
+from moda.serving.live.protocol import KEY_SUBPROTOCOL
 
 MAX_CLIENTS = 10_000
 """Clients whose rate is remembered; of more, those seen longest ago are forgotten."""

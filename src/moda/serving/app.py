@@ -16,18 +16,18 @@ from pydantic import BaseModel, Field
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from moda import __version__
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import ModaError
 from moda.serving.gate import Gate
-from moda.serving.jobs import VideoJobs
-from moda.serving.live_sessions import RETRY_SECONDS, PeerSessions, SocketSession
+from moda.serving.live.pool import BusyError, SessionPool
+from moda.serving.live.protocol import ProtocolError, read_start
+from moda.serving.live.sessions import RETRY_SECONDS, PeerSessions, SocketSession
 from moda.serving.metrics import CONTENT_TYPE, Metrics
-from moda.serving.pool import BusyError, SessionPool
-from moda.serving.protocol import ProtocolError, read_start
 from moda.serving.settings import ServerSettings
-from moda.serving.video_api import router
+from moda.serving.videos.api import router
+from moda.serving.videos.queue import VideoJobs
 from moda.structures import EMOTIONS
+from moda.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 MAX_SDP_LENGTH = 100_000

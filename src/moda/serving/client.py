@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from moda.errors import ModaError, OutputError
-from moda.serving.protocol import (
+from moda.serving.live.protocol import (
     KEY_SUBPROTOCOL,
     SUBPROTOCOL,
     PackedFrame,

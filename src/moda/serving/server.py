@@ -10,7 +10,7 @@ import uvicorn
 
 from moda.errors import InputError
 from moda.serving.app import create_app
-from moda.serving.protocol import MAX_SOUND_BYTES, MAX_TEXT_BYTES
+from moda.serving.live.protocol import MAX_SOUND_BYTES, MAX_TEXT_BYTES
 from moda.serving.settings import ServerSettings
 
 SHUTDOWN_SECONDS = 5

@@ -24,7 +24,7 @@ from moda.phones import (
 )
 from moda.speech_synthesis.scripts import script_of
 from moda.speech_synthesis.synthesiser import Utterance, run_worker, split_answer
-from moda.subtitles import TimedWord, split_words
+from moda.structures.words import TimedWord, split_words
 
 WORKER = Path(__file__).with_name("workers") / "espeak_worker.py"
 WORDS_PER_MINUTE = 175

@@ -18,7 +18,7 @@ from pathlib import Path
 from moda.errors import InputError, MissingExtraError
 from moda.phones import Classes, Phone, PhoneSegment, ipa_phones
 from moda.speech_synthesis.synthesiser import Utterance, run_worker, split_answer
-from moda.subtitles import TimedWord
+from moda.structures.words import TimedWord
 
 WORKER = Path(__file__).with_name("workers") / "kokoro_worker.py"
 TIMEOUT_SECONDS = 900.0

@@ -19,7 +19,7 @@ from moda.speech_synthesis.markup import TextPart, parse_text
 from moda.speech_synthesis.scripts import ScriptRun, script_runs
 from moda.speech_synthesis.synthesiser import Synthesiser, Utterance
 from moda.structures import EmotionAt, Style
-from moda.subtitles import SENTENCE_ENDS, TimedWord, spread_words
+from moda.structures.words import SENTENCE_ENDS, TimedWord, spread_words
 
 DEFAULT_LANGUAGE = VideoOptions.language
 USUAL_RATE_HZ = 22_050

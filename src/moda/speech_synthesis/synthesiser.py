@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moda.errors import InputError
 from moda.phones import PhoneSegment
-from moda.subtitles import TimedWord
+from moda.structures.words import TimedWord
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from moda.data.clips import iterate_clips
 from moda.errors import InputError
 from moda.structures import FRAMES_PER_SECOND
 from moda.training.adapters import require_adapters
+from moda.training.fits.reading import Say
 from moda.training.options import TrainingOptions
-from moda.training.reading import Say
 from moda.training.recipe import Recipe
 from moda.training.stages import require_sound
 

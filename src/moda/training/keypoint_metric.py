@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from moda.motion.published import LIP_DIMENSIONS
+from moda.motion.rules.published import LIP_DIMENSIONS
 from moda.structures import MotionSpace
 from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from moda.config import ModelConfig
 from moda.data.dataset import Batch, WindowSampler
 from moda.errors import CheckpointError, InputError
-from moda.motion.idle import LipClosure
 from moda.motion.model import MotionTransformer
+from moda.motion.rules.idle import LipClosure
 from moda.motion.variants.building import build_model
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
@@ -30,7 +30,7 @@ from moda.training.processes import OneProcess, Processes
 from moda.training.read_ahead import ReadAhead
 from moda.training.snapshots import Snapshots
 from moda.training.step_losses import StepLosses
-from moda.training.sync_network import SyncExpert
+from moda.training.sync.network import SyncExpert
 
 SPEECH_FRAMES = 80
 """Length of the windows of the first stage."""

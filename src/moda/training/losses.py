@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from moda.errors import InputError
-from moda.landmarks import MOUTH_CORNERS, lip_gaps
 from moda.structures import MotionSpace
+from moda.structures.landmarks import MOUTH_CORNERS, lip_gaps
 
 SMALLEST_WEIGHT = 0.15
 LIP_DISTANCE_WEIGHT = 0.25

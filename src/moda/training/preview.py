@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from moda.checkpoints import Checkpoint
-from moda.embedded import EmbeddedSystem
 from moda.encoders.face import FaceModels
 from moda.errors import InputError
-from moda.hub import find_model
 from moda.media import read_image
 from moda.pipeline import TalkingHead
-from moda.published import load_published_system
 from moda.structures import Picture
+from moda.systems.embedded import EmbeddedSystem
+from moda.systems.published import load_published_system
+from moda.weights.catalogue import find_model
+from moda.weights.checkpoints import Checkpoint
 
 STRIP_FRAMES = 8
 FOLDER = "previews"

@@ -12,10 +12,10 @@ from moda.config import ModelConfig, SamplerConfig, preset
 from moda.errors import ConfigError, InputError
 from moda.strict_json import changed, from_dict, merged
 from moda.training.autoencoding import AutoencoderOptions
+from moda.training.fits.reading import ReaderOptions
 from moda.training.options import TrainingOptions
 from moda.training.preview import PreviewOptions
-from moda.training.reading import ReaderOptions
-from moda.training.sync_expert import ExpertOptions
+from moda.training.sync.expert import ExpertOptions
 
 MAX_EXTENSIONS = 8
 """Recipes that extend each other in a row."""

@@ -8,11 +8,6 @@ from pathlib import Path
 
 import torch
 
-from moda.checkpoints import (
-    load_motion_space,
-    save_checkpoint,
-    save_motion_space,
-)
 from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
@@ -20,19 +15,18 @@ from moda.data.mesh_space import fit_mesh_space
 from moda.motion.reading import SpeechReader
 from moda.motion.speech_embedder import SpeechEmbedder
 from moda.motion.variants.autoencoder import MotionAutoencoder
-from moda.published_weights import load_published_space
 from moda.structures import MotionSpace
 from moda.training.adapters import require_adapters
-from moda.training.adapting import adapt_mouth, with_read_lags
 from moda.training.autoencoding import train_autoencoder
-from moda.training.emotions import emotion_means
-from moda.training.lags import refine_lags
+from moda.training.fits.adapting import adapt_mouth, with_read_lags
+from moda.training.fits.emotions import emotion_means
+from moda.training.fits.lags import refine_lags
+from moda.training.fits.phone_items import SpeechCorpora
+from moda.training.fits.reading import Say, fit_reader
 from moda.training.loop import Trainer
 from moda.training.options import Report
-from moda.training.phone_items import SpeechCorpora
 from moda.training.preview import Preview
 from moda.training.processes import OneProcess, Processes, in_turn
-from moda.training.reading import Say, fit_reader
 from moda.training.recipe import Recipe
 from moda.training.run_folder import claim_folder
 from moda.training.stages import (
@@ -52,6 +46,8 @@ from moda.training.stages import (
     window_sampler,
     without_unreliable,
 )
+from moda.weights.checkpoints import load_motion_space, save_checkpoint, save_motion_space
+from moda.weights.official import load_published_space
 
 ADAPTED = "finetuned"
 READER_FILE = "reader.pt"

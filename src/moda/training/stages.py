@@ -14,13 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from moda.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, iterate_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
 from moda.data.prepare import REPORT_NAME
 from moda.errors import ConfigError, InputError
-from moda.hub import find_model
 from moda.motion.model import MotionTransformer
 from moda.motion.speech_embedder import SpeechEmbedder
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
@@ -30,8 +28,10 @@ from moda.training.options import Report, TrainingOptions
 from moda.training.preview import Preview
 from moda.training.recipe import Recipe
 from moda.training.run_log import RunLog
-from moda.training.sync_expert import ExpertOptions, sync_accuracy, train_expert
-from moda.training.sync_network import SyncExpert, load_expert, save_expert
+from moda.training.sync.expert import ExpertOptions, sync_accuracy, train_expert
+from moda.training.sync.network import SyncExpert, load_expert, save_expert
+from moda.weights.catalogue import find_model
+from moda.weights.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 
 EXPERT_FILE = "sync_expert.safetensors"
 

@@ -26,7 +26,7 @@ from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
 from moda.training.losses import MotionMetric, latent_loss
 from moda.training.options import TrainingOptions
-from moda.training.sync_network import SyncExpert, gated_sync_loss
+from moda.training.sync.network import SyncExpert, gated_sync_loss
 
 MEAN_DROPOUT = 0.2
 """Probability that the mean of the mouth does not see a channel of a token in training."""

@@ -13,9 +13,9 @@ import gradio as gr
 
 from moda.encoders.style import delivery_of
 from moda.errors import InputError, ModaError
-from moda.jobs import VideoJob, begin_video
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
+from moda.pipeline.jobs import VideoJob, begin_video
 from moda.structures import Picture
 from moda.web import words
 from moda.web.comparison import before_and_after

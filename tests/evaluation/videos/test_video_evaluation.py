@@ -17,12 +17,13 @@ import torch
 
 from media_files import tone, write_moving_portrait, write_wav
 from moda import cli
-from moda.checkpoints import load_motion_space
 from moda.errors import InputError
-from moda.evaluation.face_embedding import load_face_embedder
-from moda.evaluation.videos import identity
 from moda.evaluation.videos.generation import Cost, Task, make_video, peak_memory_mb
-from moda.evaluation.videos.learned import (
+from moda.evaluation.videos.measuring import Measured, Placement
+from moda.evaluation.videos.metrics import METRICS
+from moda.evaluation.videos.networks import identity
+from moda.evaluation.videos.networks.face_embedding import load_face_embedder
+from moda.evaluation.videos.networks.learned import (
     Absent,
     FaceScorer,
     FrechetScorer,
@@ -31,18 +32,17 @@ from moda.evaluation.videos.learned import (
     Scorer,
     SyncScorer,
 )
-from moda.evaluation.videos.measuring import Measured, Placement
-from moda.evaluation.videos.metrics import METRICS
+from moda.evaluation.videos.networks.syncnet import SyncNet
 from moda.evaluation.videos.protocol import Crop, read_protocol, seal
 from moda.evaluation.videos.references import frame_box, head_box, read_samples, resized
-from moda.evaluation.videos.report import markdown, page, write_report
+from moda.evaluation.videos.report.files import markdown, page, write_report
+from moda.evaluation.videos.report.tables import Table
 from moda.evaluation.videos.rows import REAL, RENDERED, STILL
 from moda.evaluation.videos.running import Evaluation, evaluate_videos, of_rows
-from moda.evaluation.videos.syncnet import SyncNet
-from moda.evaluation.videos.tables import Table
-from moda.landmarks import Array
 from moda.media import VideoReader, VideoWriter
 from moda.structures import Picture
+from moda.structures.landmarks import Array
+from moda.weights.checkpoints import load_motion_space
 from paths import EXAMPLES
 
 SHIFT_FRAMES = 2

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from moda.checkpoints import load_motion_space
 from moda.evaluation.videos import motion
-from moda.landmarks import Array, eye_distance, lip_gap
 from moda.phones import PhoneSegment, arpabet_phones, label_segments
+from moda.structures.landmarks import Array, eye_distance, lip_gap
+from moda.weights.checkpoints import load_motion_space
 
 
 def made_faces(num_frames: int, unit: float = 100.0) -> Array:

@@ -15,8 +15,8 @@ from moda.encoders.tracking import LandmarkTrack
 from moda.errors import FaceError, InputError
 from moda.evaluation.metrics import silence_runs
 from moda.evaluation.videos import motion, pictures
-from moda.evaluation.videos.identity import similarity_2d
-from moda.evaluation.videos.learned import Scorer
+from moda.evaluation.videos.networks.identity import similarity_2d
+from moda.evaluation.videos.networks.learned import Scorer
 from moda.evaluation.videos.references import (
     SAMPLES_PER_FRAME,
     Reference,
@@ -24,8 +24,8 @@ from moda.evaluation.videos.references import (
     track_at_25,
 )
 from moda.evaluation.videos.rows import RowVideo
-from moda.landmarks import STABLE, Array, lip_gap
 from moda.structures import FRAMES_PER_SECOND, Picture
+from moda.structures.landmarks import STABLE, Array, lip_gap
 
 MAX_ASPECT_DIFFERENCE = 0.02
 """Of width over height, for which a change of size is no distortion worth the name."""

@@ -15,10 +15,12 @@ from scipy.signal import savgol_filter
 
 from moda.data.sync import correlation_at_lag
 from moda.encoders.tracking import blink_from_openness, lid_openness, remove_pose
-from moda.evaluation.articulation import CLOSING, frames_of, random_spans, segments
 from moda.evaluation.metrics import blinks_per_minute, joined_steps, lagged_correlation
-from moda.evaluation.silence import trim_runs
-from moda.landmarks import (
+from moda.evaluation.model.articulation import CLOSING, frames_of, random_spans, segments
+from moda.evaluation.model.silence import trim_runs
+from moda.phones import Labels, Phone
+from moda.structures import FRAMES_PER_SECOND
+from moda.structures.landmarks import (
     LIPS,
     NUM_SURFACE,
     STABLE,
@@ -27,8 +29,6 @@ from moda.landmarks import (
     eye_distance,
     lip_gap,
 )
-from moda.phones import Labels, Phone
-from moda.structures import FRAMES_PER_SECOND
 
 CLOSED_GAP = 0.02
 """Lips nearer than this, in units of the outer-eye distance, count as closed in a video: the inner

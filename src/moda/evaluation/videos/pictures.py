@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.evaluation.metrics import psnr
-from moda.evaluation.reenactment import region_masks
-from moda.landmarks import Array
+from moda.evaluation.rendered.reenactment import region_masks
 from moda.structures import Picture
+from moda.structures.landmarks import Array
 
 Mask = NDArray[np.bool_]
 

@@ -15,11 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from moda import __version__
 from moda.errors import ConfigError, InputError, OutputError
-from moda.hub.transfer import file_sha256
 from moda.strict_json import from_json
 from moda.structures import EMOTIONS
+from moda.version import __version__
+from moda.weights.transfer import file_sha256
 
 FORMAT, DEFINITIONS = 1, 1
 """Version of this file's keys, and of what the metrics mean; either rises when old numbers would

@@ -17,12 +17,12 @@ from moda.encoders.portrait import choose_face
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import LandmarkTrack, follow_face, resample_frames
 from moda.errors import FaceError, InputError, MediaError
-from moda.evaluation.reenactment import calmest_frame
+from moda.evaluation.rendered.reenactment import calmest_frame
 from moda.evaluation.videos.protocol import Clip, Crop, OpenProtocol, SourceFrame
-from moda.landmarks import FACE_OVAL, Array
 from moda.media import AudioReader, VideoReader, VideoWriter, read_image, write_image
 from moda.phones import LABELS_PER_SECOND, Labels, label_segments, read_phone_times
 from moda.structures import FRAMES_PER_SECOND, Floats, Picture
+from moda.structures.landmarks import FACE_OVAL, Array
 
 SAMPLES_PER_FRAME = int(SAMPLE_RATE_HZ / FRAMES_PER_SECOND)
 MIN_FRAMES = 10

@@ -10,13 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from moda.checkpoints import load_checkpoint
 from moda.config import PRESETS
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
 from moda.encoders.tracking import motion_from_landmarks
 from moda.errors import InputError
-from moda.evaluation.reenactment import own_motion
+from moda.evaluation.rendered.reenactment import own_motion
 from moda.evaluation.videos.generation import Cost, Task
 from moda.evaluation.videos.protocol import (
     ROW_NAMES,
@@ -27,8 +26,9 @@ from moda.evaluation.videos.protocol import (
 )
 from moda.evaluation.videos.references import Reference, write_video
 from moda.media import VideoReader
-from moda.rendering.mesh import MeshRenderer
+from moda.rendering.mesh.renderer import MeshRenderer
 from moda.structures import MotionSpace, Picture
+from moda.weights.checkpoints import load_checkpoint
 
 REAL, RENDERED, STILL = ROW_NAMES
 Make = Callable[[Task], Cost]

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moda.checkpoints import load_motion_space
 from moda.encoders.face import FaceModels
 from moda.errors import InputError
-from moda.evaluation.emotions import landmark_effects
+from moda.evaluation.rendered.emotions import landmark_effects
 from moda.evaluation.videos.generation import make_video_apart
-from moda.evaluation.videos.learned import Absent, Scorer, available_scorers
 from moda.evaluation.videos.measuring import Measured, measure_video
 from moda.evaluation.videos.motion import head_diversity
+from moda.evaluation.videos.networks.learned import Absent, Scorer, available_scorers
 from moda.evaluation.videos.protocol import (
     ROW_NAMES,
     OpenProtocol,
@@ -35,12 +34,14 @@ from moda.evaluation.videos.rows import (
     usual_rows,
 )
 from moda.evaluation.videos.side_by_side import write_poster, write_side_by_side
-from moda.landmarks import Array
 from moda.structures import Floats, MotionSpace
+from moda.structures.landmarks import Array
+from moda.weights.checkpoints import load_motion_space
 
 Say = Callable[[str], None]
 Effects = dict[str, dict[str, float]]
-"""By emotion: what it changes on the face, see :func:`moda.evaluation.emotions.landmark_effects`"""
+"""By emotion: what it changes on the face, see
+:func:`moda.evaluation.rendered.emotions.landmark_effects`"""
 
 WORK, CLIPS = "work", "clips"
 """Folders inside the report: inputs and made videos; side-by-side clips."""

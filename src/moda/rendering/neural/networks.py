@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from moda.keypoints import EXPRESSION_SIZE, NUM_KEYPOINTS
 from moda.rendering.neural.appearance import AppearanceExtractor
 from moda.rendering.neural.generator import SpadeGenerator
 from moda.rendering.neural.retargeting import eye_network, lip_network, stitching_network
 from moda.rendering.neural.warping import WarpingNetwork
+from moda.structures.keypoints import EXPRESSION_SIZE, NUM_KEYPOINTS
 
 
 @dataclass(frozen=True)

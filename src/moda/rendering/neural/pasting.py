@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.landmarks import Array
-from moda.rendering.compositing import (
+from moda.rendering.placing import (
     Box,
     clip_box,
     compose_affine,
@@ -18,6 +17,7 @@ from moda.rendering.compositing import (
     transform_points,
 )
 from moda.structures import Floats, Picture
+from moda.structures.landmarks import Array
 
 CROP_SIZE_PX = 512
 FEATHER_PX = 16

@@ -21,18 +21,13 @@ from torch import Tensor
 
 from moda.config import Precision
 from moda.errors import InputError
-from moda.keypoints import MOTION_SIZE, DrivingRules, driving_keypoints, place_keypoints
-from moda.landmarks import Array, eye_openings, lip_opening
-from moda.rendering.compositing import (
-    check_frame_size,
-    compose_affine,
-    invert_affine,
-    scaled_picture,
-)
 from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.pasting import CROP_SIZE_PX, Paster, limited_picture
 from moda.rendering.neural.warping import WarpSource
+from moda.rendering.placing import check_frame_size, compose_affine, invert_affine, scaled_picture
 from moda.structures import Motion, MotionSpace, NeuralPortrait, Picture
+from moda.structures.keypoints import MOTION_SIZE, DrivingRules, driving_keypoints, place_keypoints
+from moda.structures.landmarks import Array, eye_openings, lip_opening
 
 APPEARANCE_SIZE_PX = 256
 WIDEST_OPENING = 0.8

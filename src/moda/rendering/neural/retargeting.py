@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from moda.keypoints import EXPRESSION_SIZE
+from moda.structures.keypoints import EXPRESSION_SIZE
 
 NUM_LIP_RATIOS = 2
 NUM_EYE_RATIOS = 3

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moda.keypoints import NUM_KEYPOINTS
 from moda.rendering.neural.layers import ConvolutionNorm, FoldableModule
+from moda.structures.keypoints import NUM_KEYPOINTS
 
 HEAT_VARIANCE = 0.01
 LEAKY_SLOPE = 0.01

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from moda.rendering.compiled import compiled
 from moda.rendering.neural.cpu.algorithms import Axes, Stage
-from moda.rendering.warp import compiled
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]

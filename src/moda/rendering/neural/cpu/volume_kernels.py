@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from moda.rendering.compiled import compiled
 from moda.rendering.neural.cpu.kernels import F32, I64
-from moda.rendering.warp import compiled
 
 Shifts = tuple[I64, F32]
 """Where the voxels of each axis (x, y, z) come from when everything is shifted, K times: the voxel

@@ -1,0 +1,59 @@
+"""The command that gives footage new lips: ``moda dub``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moda.cli import options, steps
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command(epilog="Example: moda dub interview.mp4 translated.wav -o dubbed.mp4")(dub)
+
+
+@options.takes_video_options("dub")
+def dub(
+    footage: Annotated[
+        Path, typer.Argument(metavar="FOOTAGE", help="Video of one face, seen from the front.")
+    ],
+    speech: Annotated[
+        Path | None, typer.Argument(metavar="[SPEECH]", help="What it shall say instead.")
+    ] = None,
+    output: options.Output = Path("dubbed.mp4"),
+    *,
+    given: options.Given,
+) -> None:
+    """Give the face in a video new lips for other speech.
+
+    Head, eyes and light stay those of FOOTAGE; its sound is replaced by SPEECH.
+    """
+    import tempfile
+
+    from moda.options import read_options
+    from moda.pipeline import loading
+    from moda.pipeline.dubbing import dub as dub_footage
+    from moda.pipeline.jobs import VideoJob, spoken, write_video
+
+    started = time.perf_counter()
+    chosen = read_options(given)
+    job = VideoJob(footage, output, speech, chosen)
+    job.check()
+    head = loading.load_head(*chosen.model_choice)
+    with tempfile.TemporaryDirectory(prefix="moda-") as folder:
+        said = spoken(job, head, Path(folder), stages=steps.progress_bar)
+        with steps.progress_bar("Tracking") as progress:
+            video = dub_footage(
+                head,
+                footage,
+                said,
+                seed=chosen.seed,
+                expression=chosen.amounts.expression,
+                progress=progress,
+            )
+        summary = write_video(video, output, chosen, stages=steps.progress_bar)
+    steps.tell(summary, started)

@@ -1,0 +1,175 @@
+"""The commands of people who compare: ``moda evaluate | evaluate-renderer``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moda.cli.options import takes_fields
+
+if TYPE_CHECKING:
+    from moda.evaluation.model.report import Evidence
+    from moda.structures import Floats
+
+Speakers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--speaker", help="A held-out speaker; may be given again. Default: the recipe's."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(
+        epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
+    )(evaluate)
+    app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")(
+        evaluate_renderer
+    )
+
+
+@dataclass(frozen=True)
+class EvidenceFiles:
+    """What a model is measured on besides clips."""
+
+    compare: Annotated[str | None, typer.Option(help="Another model to compare the lips with.")] = (
+        None
+    )
+    phones: Annotated[
+        list[Path] | None,
+        typer.Option(help="Corpus (.npz) of speech with phone times; may be given again."),
+    ] = None
+    clip_phones: Annotated[
+        Path | None, typer.Option(help="Corpus (.npz) with the phones of the clips' own sound.")
+    ] = None
+    rerender: Annotated[
+        Path | None,
+        typer.Option(
+            help="Portrait on which motion is rendered and tracked again. Default: the example's."
+        ),
+    ] = None
+    other_portrait: Annotated[
+        Path | None,
+        typer.Option(
+            help="A second portrait, for default videos of two. Default: the first, mirrored."
+        ),
+    ] = None
+
+    def read(self) -> Evidence:
+        """Read all of them. Raises :class:`moda.errors.ModaError`."""
+        from moda.data.phone_corpus import read_phone_corpus
+        from moda.evaluation.model.report import Evidence, read_utterances
+        from moda.media import read_image
+        from moda.weights.checkpoints import load_checkpoint
+
+        portrait, other = self.rerender or _example("portrait.jpg"), self.other_portrait
+        speech, compare, phones = _example("speech.wav"), self.compare, self.clip_phones
+        return Evidence(
+            utterances=read_utterances(self.phones or []),
+            clip_phones=read_phone_corpus(phones).labels_by_name() if phones else None,
+            portrait=read_image(portrait) if portrait else None,
+            other_portrait=read_image(other) if other else None,
+            example=_read_sound(speech) if speech else None,
+            compare=(Path(compare).stem, load_checkpoint(compare)) if compare else None,
+        )
+
+
+@takes_fields("files", EvidenceFiles)
+def evaluate(
+    clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
+    model: Annotated[str, typer.Option(help="Built-in model, or a .safetensors file.")] = (
+        "moda-tiny"
+    ),
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe whose held-out speakers are used.")
+    ] = None,
+    speaker: Speakers = None,
+    *,
+    files: EvidenceFiles,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=20)] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, and less of all.")] = False,
+    threads: Annotated[int, typer.Option(help="Processor threads.", min=1)] = 2,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON file; Markdown goes beside it.")
+    ] = None,
+) -> None:
+    """Measure a motion model on held-out speakers.
+
+    Lips against the real ones and against simple methods, in clean and in bad sound; closures and
+    rounding at known phones; lips in silence, music and noise; minutes of motion beside real ones;
+    finished videos, tracked again: what other speech, another portrait and another seed change, and
+    lips beside filmed ones; emotions; speed. What cannot be measured is left out, and the report
+    says why.
+    """
+    import torch
+
+    from moda.data.clips import read_clips
+    from moda.errors import InputError
+    from moda.evaluation.model.report import QUICK, Effort, evaluate_model
+    from moda.training.recipe import read_recipe
+    from moda.weights.checkpoints import load_checkpoint
+
+    torch.set_num_threads(threads)
+    speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
+    if not speakers:
+        raise InputError("no held-out speakers; give --speaker or --recipe")
+    evidence = files.read()
+    result = evaluate_model(
+        load_checkpoint(model),
+        read_clips(clips),
+        speakers,
+        evidence=evidence,
+        effort=QUICK if quick else Effort(seeds=range(seeds)),
+        say=lambda text: typer.echo(text, err=True),
+    )
+    if output is not None:
+        result.write(output)
+    typer.echo(result.markdown(), nl=False)
+
+
+def _example(name: str) -> Path | None:
+    """A file of the repository's examples; None where only the package is installed."""
+    path = Path(__file__).parents[3] / "examples" / name
+    return path if path.exists() else None
+
+
+def _read_sound(path: Path) -> Floats:
+    import numpy as np
+
+    from moda.media import AudioReader
+
+    return np.concatenate(list(AudioReader(path)))
+
+
+def evaluate_renderer(
+    videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG of real frames above rendered ones.")
+    ] = None,
+) -> None:
+    """Measure the renderer: animate one frame of a video with the video's own motion.
+
+    Prints the PSNR of face and mouth against the real frames, and that of the still photograph.
+    """
+    import numpy as np
+
+    from moda.encoders.face import FaceModels
+    from moda.evaluation.rendered.reenactment import self_reenactment
+    from moda.media import write_image
+    from moda.weights.checkpoints import load_motion_space
+
+    models, space = FaceModels(), load_motion_space()
+    typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
+    rows = []
+    for video in videos:
+        score, pairs = self_reenactment(video, models, space)
+        typer.echo(score.row())
+        rows += [np.hstack([pair[side] for pair in pairs]) for side in (0, 1)]
+    if sheet is not None:
+        width = max(row.shape[1] for row in rows)
+        padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+        write_image(sheet, np.vstack(padded))

@@ -1,0 +1,55 @@
+"""The command that measures what the controls change: ``moda evaluate-controls``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moda.cli import options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command(
+        "evaluate-controls",
+        epilog="Example: moda evaluate-controls examples/portrait.jpg --speech examples/speech.wav",
+    )(evaluate_controls)
+
+
+def evaluate_controls(
+    portraits: Annotated[
+        list[Path], typer.Argument(metavar="PORTRAIT...", help="Pictures with a face.")
+    ],
+    speech: Annotated[Path, typer.Option(help="What they say.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Markdown file for the table.")
+    ] = None,
+    model: options.ModelName = None,
+    device: options.Device = "auto",
+) -> None:
+    """Measure on rendered frames what each control of generate changes."""
+    from moda.encoders.face import FaceModels
+    from moda.evaluation.rendered.control_effects import control_effects
+    from moda.pipeline import loading
+    from moda.systems.loading import choose_device
+
+    head = loading.load_head(model, "mesh", device)
+    models = FaceModels(choose_device(device))
+    with tempfile.TemporaryDirectory(prefix="moda-") as folder:
+        effects = control_effects(
+            head,
+            models,
+            portraits,
+            speech,
+            Path(folder),
+            watch=lambda run: typer.echo(run, err=True),
+        )
+    table = effects.markdown()
+    if output is not None:
+        output.write_text(table, encoding="utf-8")
+    typer.echo(
+        f"Means of {effects.num_portraits} portraits, {effects.seconds:.1f} s each.\n\n{table}"
+    )

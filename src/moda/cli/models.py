@@ -1,0 +1,171 @@
+"""The commands around published models: ``moda models list | download | convert | verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from moda.weights.catalogue import PublishedModel
+    from moda.weights.official import ConvertedModel
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="moda-base, liveportrait, hubert. Default: all."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the models. Default: $MODA_HOME, else ~/.cache/moda."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    models = typer.Typer(
+        help="Published models for the neural renderer: get, convert and check them.",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    models.command("list")(list_models)
+    models.command(epilog="Example: moda models download liveportrait hubert --yes")(download)
+    models.command(epilog="Example: moda models convert pretrained_weights/")(convert)
+    models.command()(verify)
+    app.add_typer(models, name="models")
+
+
+def list_models(folder: Folder = None) -> None:
+    """List the published models, their licences, and which of them are here."""
+    from moda.weights.catalogue import CATALOGUE, models_folder
+    from moda.weights.installation import model_state
+
+    folder = folder or models_folder()
+    row = "{:<14}{:>8}  {:<12}{:<12}{}"
+    typer.echo(row.format("name", "size", "licence", "state", "what"))
+    for name, model in CATALOGUE.items():
+        state = model_state(model, folder)
+        typer.echo(row.format(name, megabytes(model.size), model.licence, state, model.what))
+    typer.echo(f"folder: {folder}")
+
+
+def download(
+    names: Names = None,
+    folder: Folder = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Agree to the licences without being asked.")
+    ] = False,
+    keep_originals: Annotated[
+        bool,
+        typer.Option(
+            "--keep-originals/--remove-originals",
+            help="Whether the downloaded files stay after they were converted.",
+        ),
+    ] = True,
+) -> None:
+    """Download published models and convert them.
+
+    Shows the licences first. Files that have arrived are kept when a later one fails. HF_ENDPOINT
+    chooses a mirror of the hub; HF_HUB_OFFLINE=1 uses only what is here.
+    """
+    import os
+    import sys
+
+    from moda.errors import InputError
+    from moda.weights.catalogue import models_folder
+    from moda.weights.installation import install_model
+
+    folder = folder or models_folder()
+    models = _chosen(names)
+    for model in models:
+        typer.echo(
+            f"{model.name}: {model.what}\n"
+            f"  from {model.repository}, {megabytes(model.size)}\n"
+            f"  licence: {model.licence}; {model.licence_note}"
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError("nobody is here to agree to the licences above; add --yes if you do")
+        typer.confirm(f"Download to {folder}?", abort=True)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # before the client is imported
+    for model in models:
+        converted = install_model(
+            model,
+            folder,
+            keep_originals=keep_originals,
+            say=lambda text: typer.echo(text, err=True),
+        )
+        _report(converted)
+
+
+def convert(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE|FOLDER...", help="Official files, or folders with them, of any name."
+        ),
+    ],
+    output_folder: Annotated[
+        Path | None,
+        typer.Option(help="Where to. Default: the folder of the models."),
+    ] = None,
+) -> None:
+    """Convert official files that are on disk already.
+
+    Files are recognised by what is in them. Whatever is missing, too much or of another shape is
+    named, and nothing is written then.
+    """
+    from moda.weights.catalogue import models_folder
+    from moda.weights.official import convert_official_files
+
+    conversion = convert_official_files(sources, output_folder or models_folder())
+    for reason in conversion.skipped:
+        typer.echo(f"not used: {reason}", err=True)
+    for converted in conversion.models:
+        _report(converted)
+
+
+def verify(names: Names = None, folder: Folder = None) -> None:
+    """Read models anew and compare them with their recorded hashes.
+
+    Without names: those that are here.
+    """
+    from moda.errors import CheckpointError
+    from moda.weights.catalogue import models_folder
+    from moda.weights.installation import model_state, verify_model
+
+    folder = folder or models_folder()
+    models = _chosen(names)
+    if not names:
+        models = [model for model in models if model_state(model, folder) != "missing"]
+    bad = []
+    for model in models:
+        try:
+            verify_model(model, folder)
+        except CheckpointError as error:
+            bad.append(model.name)
+            typer.echo(f"PROBLEM  {model.name}: {error}")
+        else:
+            typer.echo(f"ok       {model.name}: {folder / model.converted_name}")
+    if bad:
+        raise CheckpointError(f"not right: {', '.join(bad)}; see above, or download them again")
+    if not models:
+        raise CheckpointError(f"no model is in {folder}; get them with: moda models download")
+
+
+def megabytes(size: int) -> str:
+    """Bytes as a number to read."""
+    return f"{size / 1e6:.0f} MB"
+
+
+def _chosen(names: list[str] | None) -> list[PublishedModel]:
+    from moda.weights.catalogue import CATALOGUE, published_model
+
+    return [published_model(name) for name in dict.fromkeys(names or CATALOGUE)]
+
+
+def _report(converted: ConvertedModel) -> None:
+    typer.echo(f"{converted.name}: {converted.path}")
+    for note in converted.notes:
+        typer.echo(f"  {note}")

@@ -1,0 +1,1 @@
+"""Metrics that need networks of others."""

@@ -1,0 +1,1 @@
+"""The report: files, tables, plots, page."""

@@ -1,0 +1,1 @@
+"""What the model hears in speech: voices, phones, closed lips."""

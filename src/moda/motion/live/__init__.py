@@ -1,0 +1,1 @@
+"""Motion of somebody who is still speaking, frame by frame."""

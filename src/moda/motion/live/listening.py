@@ -1,0 +1,116 @@
+"""Listening while somebody speaks: each frame is judged with a short look-ahead and no more.
+
+Whether somebody speaks is judged over more of the future than there is. The missing future is
+filled with zeros, as after the end of a recording; the voice head was trained on such ends, too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moda.errors import InputError
+from moda.motion.hearing.listening import (
+    SHORTEST_PAUSE_FRAMES,
+    VOICE_THRESHOLD,
+    closures,
+    phone_probabilities,
+)
+from moda.motion.model import MotionTransformer
+from moda.structures import Floats, RecentSpeech, Speech
+
+ONSET_PAST_FRAMES = 2
+"""At the beginning of a voice more is known of the silence before than of the voice. The frame is
+therefore judged a second time, as if the recording had begun this many frames ago."""
+
+
+class JudgedFrame(NamedTuple):
+    """One frame of speech, judged."""
+
+    speech: Speech  # of one frame
+    mouth: Floats
+    """(D,) mean of the normalised motion given the sound"""
+
+
+class LiveListener:
+    """Judges the frame ``look_ahead`` frames before the last that was heard.
+
+    Raises:
+        InputError: the model does not read the mouth from the speech at once.
+    """
+
+    def __init__(self, model: MotionTransformer, look_ahead: int) -> None:
+        reader = model.reader
+        if reader is None:
+            raise InputError(
+                "this model cannot speak live: it does not read the mouth from the sound frame by "
+                "frame; choose the model moda-tiny"
+            )
+        self._reader, self._ahead = reader, look_ahead
+        self._motion_size = model.config.motion_size
+        self.num_frames = reader.config.voice_reach + reader.config.before + 1 + look_ahead
+        """Frames of speech, up to the last that was heard, that a judgement takes."""
+        self._pause: int | None = None
+        """Frames since somebody spoke; None where nobody has."""
+
+    def judge(self, recent: RecentSpeech) -> JudgedFrame:
+        """Judge a frame by the last frames that were heard."""
+        now = len(recent.features) - 1 - self._ahead
+        closure, voice = self._listen(recent, now)
+        activity = recent.activity[now:].copy()
+        activity[: len(voice)] *= voice
+        speech = Speech(
+            recent.features[now : now + 1],
+            np.array([self._without_short_pauses(activity)], np.float32),
+            closure=closure,
+            loudness=recent.loudness[now : now + 1],
+        )
+        return JudgedFrame(speech, self._mouth(recent.features, now))
+
+    def forget(self) -> None:
+        """Nobody has spoken yet."""
+        self._pause = None
+
+    @torch.inference_mode()
+    def _mouth(self, features: Floats, now: int) -> Floats:
+        """(D,) of the frame ``now``."""
+        mouth = self._reader.mouth(self._around(features, now, now))[0, 0].numpy()
+        return np.pad(mouth, (0, self._motion_size - len(mouth)))
+
+    @torch.inference_mode()
+    def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
+        features, reach = recent.features, self._reader.config.voice_reach
+        probabilities = phone_probabilities(self._reader, self._around(features, now - 1, now + 1))
+        known = features[: len(features) - recent.num_pending]
+        last = min(now + reach, len(known) - 1)
+        judged = [
+            self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
+            for past in (reach, ONSET_PAST_FRAMES)
+        ]
+        closure = closures(probabilities.reshape(3, 2, -1))[1:2]
+        return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).numpy()
+
+    def _around(self, features: Floats, first: int, last: int) -> Tensor:
+        """Frames ``first`` to ``last`` with their context, as a batch of one."""
+        context = self._reader.config.context
+        part = features[first - context : last + context + 1]
+        missing = last + context + 1 - len(features)
+        return torch.from_numpy(np.pad(part, ((0, max(0, missing)), (0, 0))))[None]
+
+    def _without_short_pauses(self, activity: Floats) -> float:
+        """Activity of the frame; 1 in a pause that is, or may become, a short one."""
+        quiet: NDArray[np.bool_] = activity < 0.5
+        if not quiet[0]:
+            self._pause = 0
+            return float(activity[0])
+        if self._pause is None:
+            return float(activity[0])
+        self._pause += 1
+        ahead = int(np.argmin(quiet)) if not quiet.all() else len(quiet)
+        decided = self._pause - 1 + ahead >= SHORTEST_PAUSE_FRAMES
+        return float(activity[0]) if decided else 1.0

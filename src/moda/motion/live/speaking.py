@@ -1,0 +1,111 @@
+"""Speech to the motion that is shown while it is spoken, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from moda.config import SamplerConfig
+from moda.motion.live.listening import LiveListener
+from moda.motion.live.planning import HeadPlanner
+from moda.motion.model import MotionTransformer
+from moda.motion.rules.controls import shape_motion
+from moda.motion.rules.emotion import EmotionOffsets
+from moda.motion.sampler import sampling_options
+from moda.options import SpeakingOptions
+from moda.structures import (
+    EmotionAt,
+    Floats,
+    HeardFrame,
+    Motion,
+    MotionSpace,
+    Speech,
+    SpeechMemory,
+    Style,
+)
+
+
+class LiveSpeaker:
+    """Takes frames of sound, and gives the motion of the frame ``look_ahead`` before each.
+
+    The mouth is what the model reads from the sound at once; head, brows and cheeks are planned
+    ahead. Rules of lids, gaze, closures and rest are those of :func:`shape_motion`. Same seed, same
+    frames, same calls: the same motion, bit for bit on a CPU.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        identity: (63,)
+        options: phones are left aside; of the style only what is in force at the beginning.
+        look_ahead: frames, at least 4.
+        remember: makes the memory of so many frames of speech.
+
+    Raises:
+        InputError: the model cannot speak live.
+    """
+
+    def __init__(
+        self,
+        model: MotionTransformer,
+        space: MotionSpace,
+        sampler: SamplerConfig,
+        *,
+        identity: Floats,
+        options: SpeakingOptions,
+        look_ahead: int,
+        remember: Callable[[int], SpeechMemory],
+    ) -> None:
+        sampling = sampling_options(space, sampler, options)
+        self._space = space
+        self._look_ahead = look_ahead
+        self._listener = LiveListener(model, look_ahead)
+        self._planner = HeadPlanner(
+            model,
+            identity=identity,
+            generator=torch.Generator().manual_seed(options.seed or 0),
+            sampling=sampling,
+            pose=space.slice("pose"),
+            look_ahead=look_ahead,
+        )
+        self._memory = remember(max(self._listener.num_frames, self._planner.num_frames))
+        gain = sampling["gain"]
+        self._gain = np.ones(space.size, np.float32) if gain is None else gain
+        self._emotion = EmotionOffsets(model, space, options.style)
+        self._planner.express(options.style.at(0.0))
+        self._pair: tuple[Motion, Speech] | None = None
+        self._shaped = shape_motion(
+            self._pairs(),
+            seed=options.seed or 0,
+            emotion=self._emotion,
+            blink=options.blink,
+            head_motion=options.amounts.head_motion,
+            expression=options.amounts.expression,
+        )
+        self.activity = 0.0
+        """Of the last frame of motion: 1 speaks, 0 rests."""
+
+    def hear(self, frame: HeardFrame) -> Motion:
+        """Take the next frame of sound; the motion (1, D) of the one ``look_ahead`` before."""
+        recent = self._memory.hear(frame)
+        judged = self._listener.judge(recent)
+        values = (judged.mouth + self._planner.next(judged.mouth, recent.features))[None]
+        motion = Motion(self._space.denormalize(values) * self._gain, self._space)
+        self.activity = float(judged.speech.activity[0])
+        self._pair = motion, judged.speech
+        return next(self._shaped)
+
+    def interrupt(self) -> None:
+        """Nobody has said what was heard and has not been shown yet: the lips close now."""
+        self._memory.forget(self._look_ahead)
+        self._listener.forget()
+
+    def express(self, emotion: str | None, intensity: float = 1.0) -> None:
+        """Change the emotion now, over the usual time. Raises :class:`InputError`."""
+        entry = EmotionAt(0.0, emotion, intensity)
+        self._emotion.follow(Style((entry,)))
+        self._planner.express(entry)
+
+    def _pairs(self) -> Iterator[tuple[Motion, Speech, bool]]:
+        while self._pair is not None:
+            yield *self._pair, False

@@ -1,0 +1,1 @@
+"""Rules around the model: rest, blinks, gaze, emotions, amounts, frame rates."""

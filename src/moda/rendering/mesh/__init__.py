@@ -1,0 +1,1 @@
+"""The mesh renderer: a photograph, bent and painted."""

@@ -1,0 +1,238 @@
+"""Motion of the mesh space on the shape of one face, inside what the face can do."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moda.rendering.mesh.eyes import LID_REGION
+from moda.rendering.mesh.geometry import FrameGeometry, Head
+from moda.rendering.mesh.plate import Plate
+from moda.rendering.mesh.rig import UPPER_LID_SHARE, Rig, smoothstep
+from moda.rendering.mesh.warp import keep_edge_lengths
+from moda.structures import Floats, MotionSpace
+from moda.structures.landmarks import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    LEFT_BROW,
+    LIPS,
+    MOUTH_CORNERS,
+    NUM_SURFACE,
+    RIGHT_BROW,
+    Array,
+    eased_gap,
+    euler_from_rotation,
+    lip_width,
+    rotation_from_euler,
+)
+
+UPPER_FACE_SHARE = 0.8
+LID_SHARE = 0.25
+"""Of the expression's own motion of the lids: blinks are a procedure of their own."""
+WIDEST_LIDS = 0.25
+"""How far an eye may open beyond that of the photograph, in blinks."""
+SQUINT_SHARE = 0.75
+"""The lower lid's part in narrowing an eye over a raised cheek; in a blink it does little."""
+CHEEKS, CHEEK_RAISED = [280, 330, 50, 101], 0.02
+"""Where a smile raises the face, and how far for a full squint, canonical units."""
+EXPRESSION_LIMIT = 6.0
+"""Soft limit of each expression parameter, in standard deviations. Those of the mouth are limited
+together, so that lips that meet still meet."""
+MOUTH_WIDENING_LIMIT, LEAST_WIDENING = 1.40, 0.14
+"""Widest mouth, in widths of the mean face's, and how much any mouth may widen, canonical units: a
+smile on top of a smile saturates."""
+CORNER_REACH = 0.30
+"""How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
+SIDEWAYS_GAIN = 1.06
+"""Of the lower face: drawn widths are read smaller than they are."""
+START_DAMPING = 1e-4
+"""Keeps parameters that hardly move the lips small."""
+LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
+"""Lip gaps below the first are closed; the second is where a gap is itself again."""
+GAZE_LIMIT = (0.055, 0.03)
+LID_FOLLOWS_GAZE = 0.6
+YAW_LIMIT, PITCH_LIMIT, ROLL_LIMIT = 8.0, 8.0, 6.0
+FRONTAL_BONUS = 4.0
+TOWARDS_CAMERA_LIMIT = 6.0
+"""Turning a three-quarter face back to the camera stretches its far cheek."""
+TRANSLATION_LIMIT = 0.15
+SCALE_LIMIT = 0.08
+UPPER_LIP, LOWER_LIP = np.array(INNER_LIP_UPPER), np.array(INNER_LIP_LOWER)
+
+
+def soft_limit(value: Array | float, limit: Array | float) -> Array:
+    """Follow ``value`` while it is small and approach ``+-limit`` smoothly: v / (1+|v/l|^4)^1/4."""
+    ratio = np.abs(np.asarray(value, np.float64) / limit)
+    result: Array = np.asarray(value) / (1.0 + ratio**4) ** 0.25
+    return result
+
+
+class Retargeting:
+    """From a row of the motion to this portrait's face, within what a warp can show.
+
+    Mouth offsets scale with the portrait's mouth, those of the upper face are damped, brows move as
+    one piece each, and everything saturates softly, so that a smooth motion stays smooth.
+    """
+
+    def __init__(self, space: MotionSpace, rig: Rig, plate: Plate) -> None:
+        assert space.basis is not None
+        assert space.canonical_face is not None
+        self._space = space
+        self._rig = rig
+        self._plate = plate
+        self._basis = _fit_basis(
+            space.basis.astype(np.float64), space.canonical_face.astype(np.float64), rig.neutral
+        )
+        self._deviation = space.std[: len(space.basis)].astype(np.float64) + 1e-6
+        width = float(lip_width(space.canonical_face.astype(np.float64)))
+        right, left = MOUTH_CORNERS
+        self._own_width = float(rig.neutral[left, 0] - rig.neutral[right, 0])
+        widest = max(MOUTH_WIDENING_LIMIT * width, self._own_width + LEAST_WIDENING)
+        self._widening_room = widest - self._own_width
+        self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
+        self._limits = _pose_limits(plate)
+
+    @property
+    def basis(self) -> Array:
+        """(B, 468, 3) the expression basis fitted to this portrait."""
+        return self._basis
+
+    def photographed_mouth(self) -> Floats:
+        """(M,) the mouth parameters whose lips are those of the photograph, least squares."""
+        lips = list(LIPS)
+        flat = self._basis[self._space.slice("mouth")][:, lips, :2].reshape(-1, 2 * len(lips))
+        target = (self._rig.photographed - self._rig.neutral)[lips, :2].ravel()
+        normal = flat @ flat.T + START_DAMPING * np.eye(len(flat))
+        mouth: Floats = np.linalg.solve(normal, flat @ target).astype(np.float32)
+        return mouth
+
+    def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
+        """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
+        parts = {
+            name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
+        }
+        gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
+        closing = np.clip(parts["blink"], -WIDEST_LIDS, 1.0)
+        opening = np.array([blink.gap for blink in self._rig.blinks])
+        lowered = np.clip(LID_FOLLOWS_GAZE * max(gaze[1], 0.0) / opening, 0.0, 0.4)
+        closing = closing + (1.0 - closing) * lowered
+        shape = self._shape(row[: len(self._basis)].astype(np.float64))
+        lower_share = self._lower_lid_share(shape, closing)
+        for blink, amount, share in zip(self._rig.blinks, closing, lower_share, strict=True):
+            blink.apply(shape, float(amount), float(share))
+        lid = np.maximum(closing, 0.0) * (1.0 - lower_share) / UPPER_LID_SHARE
+        head = self._head(row)
+        return FrameGeometry(shape, self._rig.project(shape, head), head), lid, gaze
+
+    def _lower_lid_share(self, shape: Array, closing: Array) -> Array:
+        """(2,) the lower lids' part of the closing: a smile squints from below, sleep does not."""
+        raised = float((self._rig.neutral[CHEEKS, 1] - shape[CHEEKS, 1]).mean())
+        squint = (1.0 - np.clip(closing, 0.0, 1.0) ** 2) * smoothstep(0.0, CHEEK_RAISED, raised)
+        least = 1.0 - UPPER_LID_SHARE
+        result: Array = least + (SQUINT_SHARE - least) * squint
+        return result
+
+    def _shape(self, parameters: Array) -> Array:
+        """Face (468, 3) with expression, lips never crossing and closed when nearly so."""
+        return self.face_on(self._rig, parameters)
+
+    def face_on(self, rig: Rig, parameters: Array) -> Array:
+        """The same expression on another picture of this person's face.
+
+        Args:
+            rig: of that picture, with the topology of this portrait's.
+            parameters: (B,) of the expression basis.
+        """
+        parameters = self._limited(parameters)
+        offset = np.tensordot(parameters, self._basis, 1)
+        self._saturate_width(offset)
+        shape: Array = rig.neutral + offset
+        keep_edge_lengths(
+            shape,
+            rig.photographed,
+            rig.jaw_edges,
+            rig.jaw_mobility,
+            0.35,
+            6,
+            0.7,
+        )
+        _touch_lips(shape)
+        return shape
+
+    def _limited(self, parameters: Array) -> Array:
+        """Parameters (B,) within :data:`EXPRESSION_LIMIT`."""
+        limited = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
+        mouth = self._space.slice("mouth")
+        largest = float(np.abs(parameters[mouth] / self._deviation[mouth]).max())
+        if largest > 0.0:
+            share = float(soft_limit(largest, EXPRESSION_LIMIT)) / largest
+            limited[mouth] = share * parameters[mouth]
+        return limited
+
+    def _saturate_width(self, offset: Array) -> None:
+        right, left = MOUTH_CORNERS
+        widening = float(offset[left, 0] - offset[right, 0])
+        if widening > 0.0:
+            kept = float(soft_limit(widening, self._widening_room)) / widening
+            offset[:, 0] *= 1.0 - (1.0 - kept) * self._lower_face
+
+    def _head(self, row: Floats) -> Head:
+        pose = row[self._space.slice("pose")].astype(np.float64)
+        limits = np.where(pose[4:7] > 0, self._limits[1], self._limits[0])
+        pitch, yaw, roll = soft_limit(pose[4:7], limits)
+        return Head(
+            rest=self._plate.rest,
+            pivot=self._rig.pivot,
+            rotation=rotation_from_euler(pitch, yaw, roll),
+            translation=soft_limit(pose[1:4], TRANSLATION_LIMIT),
+            scale=1.0 + float(soft_limit(pose[0] - 1.0, SCALE_LIMIT)),
+        )
+
+
+def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
+    """The expression basis (B, 468, 3) for this portrait: all retargeting is linear."""
+    mouth_scale = np.clip(lip_width(neutral) / lip_width(canonical_face), 0.75, 1.2)
+    lower_face = smoothstep(0.25, 0.55, canonical_face[:NUM_SURFACE, 1])
+    share = lower_face * mouth_scale + (1 - lower_face) * UPPER_FACE_SHARE
+    lids = np.zeros(NUM_SURFACE, bool)
+    lids[list(LID_REGION)] = True
+    share = np.where(lids, LID_SHARE, share)
+    fitted = basis.copy()
+    for brow in (list(RIGHT_BROW), list(LEFT_BROW)):
+        places = canonical_face[brow, 0] - canonical_face[brow, 0].mean()
+        tilt = (basis[:, brow] * places[:, None]).sum(1) / (places**2).sum()
+        fitted[:, brow] = basis[:, brow].mean(1)[:, None] + places[:, None] * tilt[:, None]
+    fitted *= share[:, None]
+    skin = np.ones(NUM_SURFACE)
+    skin[list(LIPS)] = 0.0
+    for corner in MOUTH_CORNERS:
+        away = canonical_face[:NUM_SURFACE, :2] - canonical_face[corner, :2]
+        near = skin * np.exp(-((np.linalg.norm(away, axis=1) / CORNER_REACH) ** 2))
+        fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
+    fitted[:, :, 0] *= 1.0 + (SIDEWAYS_GAIN - 1.0) * lower_face
+    return fitted
+
+
+def _touch_lips(shape: Array) -> None:
+    """Keep lips from crossing; close gaps below ``LIP_CONTACT`` exactly, in place."""
+    upper, lower = UPPER_LIP[1:-1], LOWER_LIP[1:-1]
+    gap = shape[lower, 1] - shape[upper, 1]
+    wanted = eased_gap(gap, LIP_CONTACT, LIP_RELEASE)
+    middle = 0.5 * (shape[lower, 1] + shape[upper, 1])
+    shape[upper, 1] = middle - 0.5 * wanted
+    shape[lower, 1] = middle + 0.5 * wanted
+
+
+def _pose_limits(plate: Plate) -> NDArray[np.float64]:
+    """Degrees (2, 3): how far pitch, yaw and roll may go in the negative and positive direction.
+
+    Frontal portraits may turn further; a face that looks aside may come back less.
+    """
+    _, rest_yaw, _ = euler_from_rotation(plate.rest.rotation)
+    frontal = float(1 - smoothstep(5.0, 15.0, abs(rest_yaw)))
+    aside = float(smoothstep(10.0, 25.0, abs(rest_yaw)))
+    away = YAW_LIMIT + FRONTAL_BONUS * frontal
+    towards = away + (TOWARDS_CAMERA_LIMIT - away) * aside
+    negative, positive = (towards, away) if rest_yaw > 0 else (away, towards)
+    pitch = PITCH_LIMIT + FRONTAL_BONUS * frontal
+    return np.array([[pitch, negative, ROLL_LIMIT], [pitch, positive, ROLL_LIMIT]])

@@ -1,0 +1,99 @@
+"""Where pictures lie in each other: boxes and affine maps, for both renderers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from moda.errors import InputError
+from moda.options import MAX_SIZE_PX, MIN_SIZE_PX
+from moda.structures import Picture
+from moda.structures.landmarks import Array
+
+
+class Box(NamedTuple):
+    """Whole pixels ``left <= x < right``, ``top <= y < bottom``."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    def cut(self, picture: Picture) -> Picture:
+        """View of the box in a picture."""
+        return picture[self.top : self.bottom, self.left : self.right]
+
+
+def check_frame_size(size: int) -> None:
+    """Raise InputError unless frames may have this longer side in pixels."""
+    if size % 2 or not MIN_SIZE_PX <= size <= MAX_SIZE_PX:
+        raise InputError(
+            f"frame size {size} must be an even number from {MIN_SIZE_PX} to {MAX_SIZE_PX}"
+        )
+
+
+def _even(length: float) -> int:
+    return max(2, 2 * round(length / 2))
+
+
+def scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
+    """A picture with its longer side ``size`` pixels, and the map (2, 3) from the image to it."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    new_width, new_height = _even(width * scale), _even(height * scale)
+    if (new_height, new_width) == (height, width):
+        return np.ascontiguousarray(image), resize_map(1.0, 1.0)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(image, (new_width, new_height), interpolation=method)
+    return scaled.astype(np.uint8, copy=False), resize_map(new_width / width, new_height / height)
+
+
+def resize_map(scale_x: float, scale_y: float) -> Array:
+    """The map of pixel centres that cv2.resize uses."""
+    return np.array([[scale_x, 0.0, 0.5 * (scale_x - 1)], [0.0, scale_y, 0.5 * (scale_y - 1)]])
+
+
+def compose_affine(outer: Array, inner: Array) -> Array:
+    """``outer(inner(point))`` of affine maps (2, 3)."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def invert_affine(affine: Array) -> Array:
+    """Inverse (2, 3) of an affine map (2, 3)."""
+    return cv2.invertAffineTransform(affine).astype(np.float64, copy=False)
+
+
+def transform_points(affine: Array, points: Array) -> Array:
+    """Points (N, 2) mapped by an affine map (2, 3)."""
+    result: Array = points @ affine[:, :2].T + affine[:, 2]
+    return result
+
+
+def clip_box(square: Array, picture: Array, image: Picture) -> Box:
+    """Whole pixels of a plate inside the corners of a crop (4, 2) and of the photograph (2, 2).
+
+    Raises:
+        InputError: hardly a pixel is left.
+    """
+    low = np.ceil(np.maximum(square.min(0), picture.min(0)))
+    high = np.floor(np.minimum(square.max(0), picture.max(0))) + 1
+    left, top = (int(v) for v in np.maximum(low, 0))
+    right = min(int(high[0]), image.shape[1])
+    bottom = min(int(high[1]), image.shape[0])
+    if right - left < 16 or bottom - top < 16:
+        raise InputError(
+            f"the face covers only {right - left} x {bottom - top} pixels of the frame; "
+            "choose a larger frame size or render the crop instead of the full frame"
+        )
+    return Box(left, top, right, bottom)

@@ -1,0 +1,1 @@
+"""Live sessions, each in a process of its own."""

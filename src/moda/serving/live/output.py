@@ -1,0 +1,73 @@
+"""Both sides of a live session: where its frames go, and what a client does with it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Protocol
+
+from moda.serving.live.protocol import Control, PackedFrame, pack_frame, write_sound
+
+if TYPE_CHECKING:
+    from moda.live import LiveFrame
+
+
+class Parent:
+    """The pipe to the server; threads may share it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, word: str, *values: object) -> None:
+        """Tell the server, unless it is gone; then the worker is about to end as well."""
+        with self._lock, suppress(OSError):
+            self._connection.send((word, *values))
+
+
+class PipeOutput:
+    """Frames as messages, through the server, to a WebSocket."""
+
+    def __init__(self, parent: Parent, quality: int) -> None:
+        self._parent, self._quality = parent, quality
+
+    def show(self, frame: LiveFrame) -> None:
+        """Pack and send a frame."""
+        from moda.media import jpeg_bytes
+
+        jpeg = b"" if frame.picture is None else jpeg_bytes(frame.picture, self._quality)
+        packed = PackedFrame(frame.number, frame.is_speaking, jpeg, write_sound(frame.sound))
+        self._parent.send("frame", pack_frame(packed))
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Send an event."""
+        self._parent.send("event", event)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+if TYPE_CHECKING:
+    from moda.live import LiveFrame
+    from moda.structures import Floats
+
+
+class Output(Protocol):
+    """Where the frames of a session go."""
+
+    def show(self, frame: LiveFrame) -> None: ...
+
+    def tell(self, event: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Session(Protocol):
+    """What a client's sound and messages reach."""
+
+    def push(self, samples: Floats) -> None: ...
+
+    def control(self, message: Control) -> None: ...
+
+    def end(self, reason: str) -> None: ...

@@ -1,0 +1,241 @@
+"""A live session over WebRTC: an audio track comes in, audio and video go out.
+
+Everything runs in the worker's process: encoding one session's video does not disturb another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moda.errors import InputError, MissingExtraError
+from moda.serving.live.output import Session
+from moda.serving.live.protocol import End, ProtocolError, Start, read_control
+
+try:
+    from aiortc import (
+        MediaStreamTrack,
+        RTCConfiguration,
+        RTCIceServer,
+        RTCPeerConnection,
+        RTCSessionDescription,
+    )
+    from aiortc.mediastreams import MediaStreamError
+except ImportError as error:
+    raise MissingExtraError(
+        "WebRTC needs aiortc; install it with: pip install 'moda-talking-head[serve,webrtc]'"
+    ) from error
+
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.video.frame import VideoFrame
+
+if TYPE_CHECKING:
+    from moda.live import LiveFrame
+    from moda.serving.settings import IceServer
+    from moda.structures import Floats
+
+SAMPLE_RATE_HZ = 48_000
+VIDEO_CLOCK_HZ = 90_000
+PACKET_SAMPLES = 960
+"""20 ms, what Opus takes at a time."""
+ANSWER_SECONDS = 10.0
+CONNECT_SECONDS = 20.0
+MAX_PENDING = {"video": 3, "audio": 50}
+"""Frames and packets that may wait to be sent; older ones are dropped."""
+
+
+class OutgoingTrack(MediaStreamTrack):
+    """Frames put in by :meth:`offer`, in the loop's thread, in the order of time."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__()
+        self._pending: asyncio.Queue[AudioFrame | VideoFrame | None] = asyncio.Queue()
+
+    def offer(self, frame: AudioFrame | VideoFrame) -> None:
+        """Take the next frame; the oldest that waits is dropped if there are too many."""
+        if self._pending.qsize() >= MAX_PENDING[self.kind]:
+            self._pending.get_nowait()
+        self._pending.put_nowait(frame)
+
+    async def recv(self) -> AudioFrame | VideoFrame:
+        """The next frame, as aiortc asks for it."""
+        frame = await self._pending.get() if self.readyState == "live" else None
+        if frame is None:
+            raise MediaStreamError
+        return frame
+
+    def stop(self) -> None:
+        """No more frames."""
+        super().stop()
+        self._pending.put_nowait(None)
+
+
+class PeerOutput:
+    """One peer connection with an event loop of its own; see
+    :class:`moda.serving.live.output.Output`.
+
+    Args:
+        sdp: the client's offer.
+        ice_servers: STUN and TURN servers.
+        session: gets the sound and the messages of the client.
+
+    Raises:
+        InputError: the offer cannot be understood.
+    """
+
+    def __init__(self, sdp: str, ice_servers: tuple[IceServer, ...], session: Session) -> None:
+        self._session = session
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="moda-webrtc", daemon=True)
+        self._is_connected = False
+        self._channel: object | None = None
+        self._video, self._audio = OutgoingTrack("video"), OutgoingTrack("audio")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread.start()
+        future = asyncio.run_coroutine_threadsafe(self._connect(sdp, ice_servers), self._loop)
+        try:
+            self.answer = future.result(ANSWER_SECONDS)
+        except TimeoutError:
+            self.close()
+            raise InputError("the WebRTC offer was not answered in time") from None
+        except Exception as error:  # aiortc raises many kinds for what others send
+            self.close()
+            raise InputError(f"the WebRTC offer cannot be used: {error}") from None
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _connect(self, sdp: str, ice_servers: tuple[IceServer, ...]) -> str:
+        configuration = RTCConfiguration([RTCIceServer(*server) for server in ice_servers])
+        self._peer = peer = RTCPeerConnection(configuration)
+
+        @peer.on("connectionstatechange")
+        def state_changed() -> None:
+            self._is_connected = peer.connectionState == "connected"
+            if peer.connectionState in ("failed", "closed"):
+                self._session.end("disconnected")
+
+        @peer.on("track")
+        def track_came(track: MediaStreamTrack) -> None:
+            if track.kind == "audio":
+                self._keep(self._listen(track))
+
+        @peer.on("datachannel")
+        def channel_came(channel: object) -> None:
+            self._channel = channel
+            channel.on("message", self._read)  # type: ignore[attr-defined]
+
+        await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        kinds = {transceiver.kind for transceiver in peer.getTransceivers()}
+        if kinds != {"audio", "video"}:
+            raise InputError("it must have audio both ways and video to be received")
+        peer.addTrack(self._video)
+        peer.addTrack(self._audio)
+        await peer.setLocalDescription(await peer.createAnswer())
+        self._keep(self._give_up())
+        return str(peer.localDescription.sdp)
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _give_up(self) -> None:
+        await asyncio.sleep(CONNECT_SECONDS)
+        if not self._is_connected:
+            self._session.end("not connected in time")
+
+    async def _listen(self, track: MediaStreamTrack) -> None:
+        """Pass the client's sound on."""
+        resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        with suppress(MediaStreamError):
+            while True:
+                frame = await track.recv()
+                assert isinstance(frame, AudioFrame)
+                for part in resampler.resample(frame):
+                    self._session.push(part.to_ndarray()[0].astype(np.float32))
+
+    def _read(self, message: str | bytes) -> None:
+        """A message of the client came over the data channel."""
+        try:
+            if isinstance(message, bytes):
+                raise ProtocolError("the data channel takes text only")
+            control = read_control(message)
+            if isinstance(control, Start):
+                raise ProtocolError("the session has been started already")
+        except ProtocolError as error:
+            self.tell({"type": "error", "message": str(error)})
+            return
+        self._session.control(control)
+        if isinstance(control, End):
+            self.tell({"type": "ending"})
+
+    def tell(self, event: dict[str, object]) -> None:
+        """Say something to the client, if it has opened a data channel; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._tell, event)
+
+    def _tell(self, event: dict[str, object]) -> None:
+        channel = self._channel
+        if channel is not None and channel.readyState == "open":  # type: ignore[attr-defined]
+            channel.send(json.dumps(event))  # type: ignore[attr-defined]
+
+    def show(self, frame: LiveFrame) -> None:
+        """In the session's thread: hand a frame over to the loop."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._send, frame)
+
+    def _send(self, frame: LiveFrame) -> None:
+        if not self._is_connected:
+            return
+        sound = _audio_frames(frame.sound, frame.number * len(frame.sound))
+        for packet in sound:
+            self._audio.offer(packet)
+        if frame.picture is not None:
+            picture = VideoFrame.from_ndarray(frame.picture, "rgb24").reformat(format="yuv420p")
+            picture.pts = frame.number * VIDEO_CLOCK_HZ // 25
+            picture.time_base = Fraction(1, VIDEO_CLOCK_HZ)
+            self._video.offer(picture)
+
+    def close(self) -> None:
+        """Hang up and end the loop."""
+        if self._loop.is_closed():
+            return
+        closed: Future[None] = asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop)
+        with suppress(Exception):
+            closed.result(5.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _hang_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        peer = getattr(self, "_peer", None)
+        if peer is not None:
+            peer.remove_all_listeners()
+            await peer.close()
+
+
+def _audio_frames(sound: Floats, start: int) -> list[AudioFrame]:
+    """Sound (N,) in packets of 20 ms whose time counts from ``start``."""
+    values = np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16)
+    frames = []
+    for begin in range(0, len(values), PACKET_SAMPLES):
+        frame = AudioFrame.from_ndarray(values[None, begin : begin + PACKET_SAMPLES], "s16", "mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        frame.pts, frame.time_base = start + begin, Fraction(1, SAMPLE_RATE_HZ)
+        frames.append(frame)
+    return frames

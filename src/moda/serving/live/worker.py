@@ -1,0 +1,267 @@
+"""A process that shows one live session after the other.
+
+Model and portraits are loaded once. The parent speaks over a pipe, whose end is the end of the
+worker: a server that is killed leaves no process behind. What crosses the pipe are tuples that
+begin with a word; :class:`Worker` is the worker's end, :mod:`moda.serving.live.pool` the other.
+
+    open start             ready names, rejected text
+    sound bytes            frame bytes, statistics dict
+    control Control        event dict
+    offer start sdp ice    answer sdp
+    close                  ended reason, closed
+    quit
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from moda.errors import ModaError
+from moda.serving.live.output import Output, Parent, PipeOutput
+from moda.serving.live.protocol import (
+    Control,
+    End,
+    Express,
+    Interrupt,
+    Start,
+    read_sound,
+)
+from moda.serving.settings import IceServer, ServerSettings, portrait_names
+
+if TYPE_CHECKING:
+    from moda.live import LiveFrame, LiveHead, LiveSession, LiveStatistics
+    from moda.structures import Floats
+    from moda.systems.embedded import EmbeddedSystem
+    from moda.systems.protocol import Actor
+
+STATISTICS_FRAMES = 25
+SMALL_STEP_DOWN = 1
+"""Live sessions come before everything else on the machine but not before the server itself."""
+
+
+def run_worker(connection: Connection, settings: ServerSettings) -> None:
+    """Body of the process: prepare, say so, and serve until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when a worker ends
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(OSError, AttributeError):
+        os.nice(SMALL_STEP_DOWN)
+    parent = Parent(connection)
+    try:
+        worker = Worker(parent, settings)
+    except ModaError as error:
+        parent.send("failed", str(error))
+        return
+    parent.send("ready", list(worker.actors))
+    with suppress(EOFError, OSError):
+        while True:
+            word, *values = connection.recv()
+            if word == "quit":
+                break
+            worker.answer(word, values)
+    worker.close_session()
+
+
+class Worker:
+    """Model, portraits, and at most one session."""
+
+    def __init__(self, parent: Parent, settings: ServerSettings) -> None:
+        self.parent, self.settings = parent, settings
+        self.system, self.actors = prepare_actors(settings)
+        self.session: LiveSession | None = None
+        self.output: Output | None = None
+        self._is_ending = False
+        self._spoke = False
+
+    def answer(self, word: str, values: list[Any]) -> None:
+        """Do what the server says."""
+        if word == "open":
+            self.open(values[0], PipeOutput(self.parent, self.settings.jpeg_quality))
+        elif word == "offer":
+            self.offer(*values)
+        elif word == "close":
+            self.close_session()
+            self.parent.send("closed")
+        elif self.session is not None and word == "sound":
+            self.push(read_sound(values[0]))
+        elif self.session is not None and word == "control":
+            self.control(values[0])
+
+    def open(self, start: Start, output: Output) -> bool:
+        """Begin a session; what cannot be had is said to the server."""
+        from moda.live import LiveSession
+
+        self.close_session()
+        try:
+            head = self.make_head(start)
+        except ModaError as error:
+            self.parent.send("rejected", str(error))
+            output.close()
+            return False
+        width, height = head.frame_size
+        self._is_ending = self._spoke = False
+        self.output = output
+        self.session = LiveSession(head, self._show)
+        self.tell(
+            {
+                "type": "started",
+                "width": width,
+                "height": height,
+                "frames_per_second": 25,
+                "sample_rate": start.sample_rate,
+                "look_ahead_seconds": head.options.look_ahead_frames / 25,
+            }
+        )
+        self.session.start()
+        return True
+
+    def offer(self, start: Start, sdp: str, ice_servers: tuple[IceServer, ...]) -> None:
+        """Begin a session over WebRTC; its answer goes to the server."""
+        from moda.serving.live.webrtc import SAMPLE_RATE_HZ, PeerOutput
+
+        try:
+            output = PeerOutput(sdp, ice_servers, self)
+        except ModaError as error:
+            self.parent.send("rejected", str(error))
+            return
+        start = replace(start, sample_rate=SAMPLE_RATE_HZ, pace="realtime")
+        if self.open(start, output):
+            self.parent.send("answer", output.answer)
+
+    def push(self, samples: Floats) -> None:
+        """Take sound (N,) of the client."""
+        if self.session is not None:
+            self.session.push(samples)
+
+    def control(self, message: Control) -> None:
+        """Do what the client says."""
+        if self.session is None:
+            return
+        if isinstance(message, Interrupt):
+            self.session.interrupt(
+                lambda number: self.tell({"type": "interrupted", "frame": number})
+            )
+        elif isinstance(message, Express):
+            self.session.express(message.emotion, message.intensity)
+        elif isinstance(message, End):
+            self.session.call(self._begin_to_end)
+
+    def _begin_to_end(self) -> None:
+        """In the session's thread, when all sound that was sent before has been taken."""
+        self._is_ending = True
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Say something to the client."""
+        if self.output is not None:
+            self.output.tell(event)
+
+    def end(self, reason: str) -> None:
+        """The session is over from this side; the server closes it."""
+        self.parent.send("ended", reason)
+
+    def close_session(self) -> None:
+        """End the session, if there is one."""
+        session, output = self.session, self.output
+        self.session = self.output = None
+        if session is not None:
+            session.close()
+        if output is not None:
+            output.close()
+
+    def make_head(self, start: Start) -> LiveHead:
+        """A head as the client wants it. Raises :class:`ModaError`."""
+        from moda.errors import InputError
+        from moda.live import LiveHead, LiveOptions
+        from moda.options import SpeakingOptions
+        from moda.structures import EmotionAt, Style
+
+        name = next(iter(self.actors)) if start.portrait is None else start.portrait
+        if name not in self.actors:
+            raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
+        style = Style((EmotionAt(0.0, start.emotion, start.intensity),))
+        options = LiveOptions(
+            sample_rate=start.sample_rate,
+            pace=start.pace,
+            speaking=SpeakingOptions(style=style, seed=start.seed),
+            max_queued_seconds=self.settings.queued_seconds,
+        )
+        return LiveHead(self.system, self.actors[name], options)
+
+    def _show(self, frame: LiveFrame) -> None:
+        """In the session's thread: a frame is there."""
+        session, output = self.session, self.output
+        if session is None or output is None:
+            return
+        output.show(frame)
+        if frame.is_speaking != self._spoke:
+            self._spoke = frame.is_speaking
+            self.tell({"type": "speaking" if self._spoke else "silent", "frame": frame.number})
+        if session.rejected is not None:
+            self.tell({"type": "error", "message": session.rejected})
+            session.rejected = None
+        if frame.number % STATISTICS_FRAMES == STATISTICS_FRAMES - 1:
+            self.parent.send("statistics", session.statistics._asdict())
+            self.tell(_status(session.statistics))
+        if self._is_ending and frame.is_resting:
+            self._is_ending = False
+            self.end("ended")
+
+
+def _status(statistics: LiveStatistics) -> dict[str, Any]:
+    return {
+        "type": "status",
+        "frames": statistics.num_frames,
+        "undrawn_frames": statistics.num_undrawn,
+        "late_seconds": round(statistics.max_late_seconds, 3),
+        "queued_seconds": round(statistics.queued_seconds, 3),
+        "skipped_seconds": round(statistics.skipped_seconds, 3),
+    }
+
+
+def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, Actor]]:
+    """The system with all portraits, warm: everything has run once.
+
+    Raises:
+        ModaError: a portrait or the model cannot be used.
+    """
+    import cv2
+
+    from moda.errors import InputError
+    from moda.media import read_image
+    from moda.options import FrameOptions
+    from moda.pipeline import TalkingHead
+    from moda.systems.embedded import EmbeddedSystem
+
+    cv2.setNumThreads(1)
+    system = TalkingHead.from_pretrained(settings.model, device="cpu").system
+    if not isinstance(system, EmbeddedSystem):
+        raise InputError(f"the model {settings.model} is too slow to speak live; use moda-tiny")
+    frame = FrameOptions(size=settings.size, full_frame=settings.full_frame)
+    actors = {
+        name: system.prepare(read_image(path), frame)
+        for name, path in portrait_names(settings.portraits).items()
+    }
+    for actor in actors.values():
+        _warm_up(system, actor)
+    return system, actors
+
+
+def _warm_up(system: EmbeddedSystem, actor: Actor) -> None:
+    """Run everything once: the first open mouth and the first blink would take seconds."""
+    import numpy as np
+
+    from moda.live import LiveHead
+    from moda.structures import Motion
+
+    head = LiveHead(system, actor)
+    for _ in range(10):
+        head.next_frame()
+    amounts = np.linspace(-1.5, 1.5, 7, dtype=np.float32)[:, None]
+    rows = system.space.rest + amounts * system.space.std
+    rows[:, system.space.slice("blink")] = np.abs(amounts) / 1.5
+    for _ in actor.renderer.render(Motion(rows, system.space)):
+        pass

@@ -1,0 +1,1 @@
+"""Videos on request: a queue, and the process that makes them."""

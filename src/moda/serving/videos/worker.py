@@ -1,0 +1,96 @@
+"""A process that makes one video after the other for :mod:`moda.serving.videos.queue`.
+
+It reads its work from a pipe and tells how far it is. When the pipe ends, whatever it was doing,
+the process ends and takes the folder of all uploads and results with it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import threading
+import time
+import traceback
+from contextlib import AbstractContextManager, nullcontext, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moda.errors import ModaError
+
+if TYPE_CHECKING:
+    from moda.pipeline import Progress, TalkingHead
+    from moda.pipeline.jobs import VideoJob
+
+RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
+"""Files of a job, in a folder of its own."""
+NICENESS = 5
+"""Live sessions come first."""
+PROGRESS_SECONDS = 0.25
+
+
+def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
+    """Body of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(OSError, AttributeError):
+        os.nice(NICENESS)
+    requests: queue.SimpleQueue[VideoJob] = queue.SimpleQueue()
+    threading.Thread(
+        target=_read, args=(connection, requests, folder), name="moda-pipe", daemon=True
+    ).start()
+    head: TalkingHead | None = None
+    while True:
+        request = requests.get()
+        try:
+            head = head or _load(model)
+            connection.send(("done", _make(head, request, connection)))
+        except ModaError as error:
+            connection.send(("failed", _without_paths(str(error), request)))
+        except OSError:
+            return  # the server is gone
+        except Exception:  # a bug must not end the process with the other videos
+            traceback.print_exc()
+            connection.send(("failed", "an internal error; the server's log has it"))
+
+
+def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
+    """Make one video and tell about it on the way; its length in seconds."""
+    from moda.pipeline.jobs import make_video
+
+    told = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > PROGRESS_SECONDS:
+            told = time.monotonic()
+            connection.send(("progress", done / max(total, 1)))
+
+    def stages(name: str) -> AbstractContextManager[Progress | None]:
+        return nullcontext(progress if name == "Rendering" else None)
+
+    return make_video(job, head, stages=stages, tell=lambda message: None).seconds
+
+
+def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder: Path) -> None:
+    with suppress(EOFError, OSError):
+        while (message := connection.recv()) is not None:
+            requests.put(message)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _load(model: str) -> TalkingHead:
+    from moda.pipeline import TalkingHead
+
+    return TalkingHead.from_pretrained(model, device="cpu")
+
+
+def _without_paths(message: str, job: VideoJob) -> str:
+    """An error as the client knows its files."""
+    for name in (PORTRAIT_NAME, SPEECH_NAME, RESULT_NAME):
+        path = job.output.with_name(name)
+        message = message.replace(str(path), f"the {path.stem}")
+    return message

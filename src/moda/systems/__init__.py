@@ -1,0 +1,1 @@
+"""Complete talking faces, and the protocol that the pipeline uses them through."""

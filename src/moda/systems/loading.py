@@ -1,0 +1,60 @@
+"""Complete talking faces by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from moda.encoders.face import FaceModels
+from moda.errors import InputError
+from moda.systems.embedded import EmbeddedSystem
+from moda.systems.protocol import FaceSystem
+from moda.systems.published import load_published_system
+from moda.weights.catalogue import find_model
+from moda.weights.checkpoints import load_checkpoint
+
+DEFAULT_MODELS: Mapping[str, str] = {"mesh": "moda-tiny", "neural": "moda-base"}
+"""The model that goes with each renderer."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str) -> str:
+    """The device to compute on: ``auto`` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: The name is unknown, or there is no such device here.
+    """
+    if name not in DEVICES:
+        raise InputError(f"unknown device {name!r}; choose one of {', '.join(DEVICES)}")
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, is_there in available.items() if is_there)
+    if not available[name]:
+        raise InputError(f"device {name!r} is not available here; choose cpu or auto")
+    return name
+
+
+def load_system(
+    name_or_path: str | Path, device: str, precision: str, compat: str | None
+) -> FaceSystem:
+    """A system by the name of its model or from a file.
+
+    Options and errors are those of :meth:`moda.TalkingHead.from_pretrained`.
+    """
+    device = choose_device(device)
+    path = find_model(name_or_path) if name_or_path == "moda-base" else name_or_path
+    checkpoint = load_checkpoint(path, device)
+    if checkpoint.space.name == "neural":
+        return load_published_system(checkpoint, device, precision, compat)
+    if precision != "float32" or compat is not None:
+        raise InputError(
+            f"precision {precision} and compat {compat} are options of moda-base, not of "
+            f"{checkpoint.config.name}; leave them out, or choose moda-base"
+        )
+    return EmbeddedSystem(checkpoint, FaceModels(device))

@@ -1,0 +1,1 @@
+"""The sync expert: do lips and speech belong together?"""

@@ -1,0 +1,141 @@
+"""New lips on footage: the mouth says something else, everything else stays what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from media_files import decode_video, level_pictures, tone, write_video, write_wav
+from moda.encoders.tracking import track_landmarks
+from moda.errors import FaceError, InputError
+from moda.media import VideoReader
+from moda.motion.hearing.lips import lips_of_motion
+from moda.pipeline import TalkingHead
+from moda.pipeline.dubbing import dub, meet_lips, track_face
+from moda.structures import Motion
+from moda.structures.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER, lip_gap
+from moda.systems.embedded import EmbeddedSystem
+from paths import EXAMPLES
+
+SECONDS = 1.6
+
+
+@pytest.fixture(scope="module")
+def head() -> TalkingHead:
+    return TalkingHead.from_pretrained("moda-tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    samples, rate_hz = soundfile.read(EXAMPLES / "speech.wav", frames=int(SECONDS * 24_000))
+    return write_wav(tmp_path_factory.mktemp("speech") / "a.wav", samples, rate_hz)
+
+
+@pytest.fixture(scope="module")
+def footage(head: TalkingHead, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, speaking, with its head turning."""
+    path = tmp_path_factory.mktemp("footage") / "talk.mp4"
+    head.generate(EXAMPLES / "portrait.jpg", speech, size=256, full_frame=False, seed=2).write(path)
+    return path
+
+
+def landmarks(frames: list[np.ndarray], head: TalkingHead) -> np.ndarray:
+    assert isinstance(head.system, EmbeddedSystem)
+    timed = ((index / 25, frame) for index, frame in enumerate(frames))
+    return track_landmarks(timed, head.system.models).landmarks.astype(float)
+
+
+def test_silence_closes_the_lips_and_leaves_the_rest(
+    head: TalkingHead, footage: Path, tmp_path: Path
+) -> None:
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    counts: list[tuple[int, int]] = []
+    video = dub(head, footage, silence, progress=lambda *count: counts.append(count))
+    frames, filmed = list(video.frames()), list(VideoReader(footage))
+    assert len(frames) == len(filmed) == video.num_frames == 40
+    assert counts[-1] == (40, 40)
+    before, after = landmarks(filmed, head), landmarks(frames, head)
+    assert lip_gap(before).max() > 0.05, "the footage speaks"
+    assert np.percentile(lip_gap(after)[6:], 90) < 0.032, "the dubbed one does not"
+    eyes = [33, 133, 362, 263, 168, 6]
+    assert np.abs(after[:, eyes, :2] - before[:, eyes, :2]).mean() < 0.7
+    for drawn, original, points in zip(frames, filmed, before, strict=True):
+        top = int(points[1, 1] - 0.5 * np.ptp(points[:, 1]))
+        np.testing.assert_array_equal(drawn[:top], original[:top])
+
+
+def test_the_same_speech_gives_nearly_the_same_lips(
+    head: TalkingHead, footage: Path, speech: Path, tmp_path: Path
+) -> None:
+    video = dub(head, footage, speech, seed=2)
+    frames, filmed = list(video.frames()), list(VideoReader(footage))
+    gaps = [lip_gap(landmarks(part, head))[10:] for part in (filmed, frames)]
+    wanted, _ = lips_of_motion(
+        Motion(np.concatenate([part.values for part in video.motion()]), head.space)
+    )
+    assert np.corrcoef(*gaps)[0, 1] > 0.7
+    assert np.corrcoef(gaps[1], wanted[10:])[0, 1] > 0.6
+    again = list(video.frames())
+    np.testing.assert_array_equal(again, frames)
+    steps = [
+        np.abs(np.diff(np.stack(part).astype(float), axis=0)).mean() for part in (filmed, frames)
+    ]
+    assert steps[1] < 1.4 * steps[0], "no flicker"
+    summary = video.write(tmp_path / "dubbed.mp4")
+    written = decode_video(summary.path)
+    assert len(written.frames) == 40
+    assert written.sound_seconds == pytest.approx(1.6, abs=0.05)
+
+
+def test_frames_without_a_face_stay(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
+    filmed = decode_video(footage).frames
+    black = np.zeros_like(filmed[0])
+    pictures = [*filmed[:12], *[black] * 12, *filmed[24:]]
+    path = write_video(tmp_path / "in.mkv", pictures, [40 * n for n in range(len(pictures))])
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    video = dub(head, path, silence)
+    assert isinstance(head.system, EmbeddedSystem)
+    shares = track_face(VideoReader(path, video.frames_per_second), head.system).share
+    hidden = np.flatnonzero(shares == 0.0)
+    assert 0.2 < len(hidden) / len(shares) < 0.4
+    assert len(np.unique(shares)) > 3, "new lips fade in and out"
+    frames = list(video.frames())
+    assert max(frames[index].mean() for index in hidden) < 2.0
+    assert min(frames[index].mean() for index in np.flatnonzero(shares == 1.0)) > 50.0
+
+
+def test_lips_meet_where_the_tracker_leaves_a_gap() -> None:
+    """Gaps of 0.02 (closed), 0.03 and 0.1 of the eye distance, 200 px, in a trembling mouth."""
+    gaps = np.array([0.02] * 8 + [0.03, 0.1])
+    tracked = np.zeros((10, 478, 3))
+    tracked[:, 263, 0] = 200.0
+    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
+    tracked[:, upper, 1] = 300.0 - 100.0 * gaps[:, None]
+    tracked[:, lower, 1] = 300.0 + 100.0 * gaps[:, None]
+    smooth = tracked.copy()
+    smooth[:, [*upper, *lower], 1] = 305.0
+    met = meet_lips(smooth, tracked, np.ones(10, bool))
+    found = (met[:, lower, 1] - met[:, upper, 1]) / 200.0
+    np.testing.assert_allclose(found[:8], 0.0, atol=1e-9)
+    np.testing.assert_allclose(found[8], 0.01 / 0.6)
+    np.testing.assert_allclose(found[9], 0.1)
+    np.testing.assert_allclose((met[:, lower, 1] + met[:, upper, 1]) / 2, 305.0)
+    untouched = [point for point in range(478) if point not in {*upper, *lower}]
+    np.testing.assert_array_equal(met[:, untouched], smooth[:, untouched])
+    never_closed = tracked.copy()
+    never_closed[:, lower, 1] += 20.0
+    met = meet_lips(never_closed, never_closed, np.ones(10, bool))
+    np.testing.assert_allclose(met, never_closed)
+
+
+def test_what_cannot_be_dubbed(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
+    long = write_wav(tmp_path / "long.wav", tone(4.0, 16_000), 16_000)
+    with pytest.raises(InputError, match=r"speech lasts 4\.0 s, the footage only 1\.6 s"):
+        dub(head, footage, long)
+    short = write_wav(tmp_path / "short.wav", tone(0.1, 16_000), 16_000)
+    empty = write_video(tmp_path / "in.mkv", level_pictures([10, 20, 30, 40]), [0, 40, 80, 120])
+    with pytest.raises(FaceError, match="only 0 pictures"):
+        dub(head, empty, short)
