@@ -59,8 +59,7 @@ def measured(reader: SpeechReader, clips: Sequence[TrainingClip], space: MotionS
         read = stacked_frames(reader, clip.features[0]) @ weights
         both = [correlation_at_lag(read[:, k], clip.lips[:, k], 0) for k in (0, 1)]
         rows.append([*both, *(read.std(0) / clip.lips.std(0))])
-    found: Array = np.average(rows, axis=0, weights=[len(clip) for clip in clips])
-    return found
+    return np.average(rows, axis=0, weights=[len(clip) for clip in clips])
 
 
 def main() -> None:

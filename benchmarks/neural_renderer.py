@@ -236,8 +236,7 @@ def run(task: str, folder: Path, arguments: argparse.Namespace) -> dict[str, obj
     if arguments.threads:
         command += ["--threads", str(arguments.threads)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    result: dict[str, object] = json.loads(done.stdout)
-    return result
+    return json.loads(done.stdout)
 
 
 def do(task: str, folder: Path, rounds: int) -> object:

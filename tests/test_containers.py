@@ -104,8 +104,7 @@ class TestDockerfile:
 def service() -> dict[str, object]:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     assert list(compose["services"]) == ["web"]
-    service: dict[str, object] = compose["services"]["web"]
-    return service
+    return compose["services"]["web"]
 
 
 class TestCompose:

@@ -218,8 +218,7 @@ def _block_levels(samples: NDArray[np.generic], sample_rate_hz: int) -> NDArray[
     """Mean amplitude of blocks of 5 ms."""
     block = round(_BLOCK_SECONDS * sample_rate_hz)
     whole = samples[: len(samples) // block * block].astype(np.float64)
-    levels: NDArray[np.float64] = np.abs(whole).reshape(-1, block).mean(1)
-    return levels
+    return np.abs(whole).reshape(-1, block).mean(1)
 
 
 def _quiet_since(quiet: NDArray[np.bool_], seconds: float) -> float:

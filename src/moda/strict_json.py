@@ -36,8 +36,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON values (tuples become lists)."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
+    return json.loads(json.dumps(asdict(config)))
 
 
 def from_dict(kind: type[C], values: object, *, where: str = "") -> C:

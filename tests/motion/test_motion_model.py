@@ -34,8 +34,7 @@ def velocity(model: MotionTransformer, given: dict[str, Tensor]) -> Tensor:
     given = dict(given)
     names = ("speech", "emotion", "identity")
     conditions = model.encode_conditions(*(given.pop(name) for name in names))
-    result: Tensor = model(**given, conditions=conditions)
-    return result
+    return model(**given, conditions=conditions)
 
 
 @pytest.fixture(params=["conv", "mlp", "reader"])

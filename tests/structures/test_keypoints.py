@@ -36,8 +36,7 @@ def golden() -> dict[str, Floats]:
 
 
 def numbers(name: str, *shape: int) -> Floats:
-    values: Floats = noise(name, *shape).numpy()
-    return values
+    return noise(name, *shape).numpy()
 
 
 def angles(record: str, batch: int) -> list[Floats]:

@@ -128,7 +128,7 @@ def test_upload_generate_watch_play_download(
 
 def frame_at(tab: Any, seconds: float) -> list[int]:
     """What the player shows at a time: green of every second pixel in the middle of the picture."""
-    values: list[int] = tab.evaluate(
+    return tab.evaluate(
         """async seconds => {
             const video = document.querySelector('#result video');
             await new Promise(done => {
@@ -144,7 +144,6 @@ def frame_at(tab: Any, seconds: float) -> list[int]:
         }""",
         seconds,
     )
-    return values
 
 
 def test_it_plays_while_it_is_made_and_stops_when_asked(visit: Any, page: Served) -> None:

@@ -79,8 +79,7 @@ def original_files(folder: Path) -> list[str]:
 
 
 def records(folder: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((folder / "models.json").read_text())["originals"]
-    return values
+    return json.loads((folder / "models.json").read_text())["originals"]
 
 
 def test_files_arrive_and_are_written_down(hub: FakeHub, folder: Path) -> None:

@@ -41,8 +41,7 @@ def augment_waveform(samples: Floats, generator: np.random.Generator) -> Floats:
         limit = np.abs(sound).max() * generator.uniform(0.3, 0.9)
         sound = np.clip(sound, -limit, limit)
     level = np.sqrt((sound**2).mean()) + 1e-9
-    scaled: Floats = (sound / level * 10.0 ** generator.uniform(-2.0, -0.7)).astype(np.float32)
-    return scaled
+    return (sound / level * 10.0 ** generator.uniform(-2.0, -0.7)).astype(np.float32)
 
 
 def add_room(sound: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -99,5 +98,4 @@ def augment_features(features: Floats, generator: np.random.Generator) -> Floats
     if generator.random() < 0.3:
         start = generator.integers(0, len(bands))
         bands[start : start + generator.integers(4, 14)] = bands.mean(0)
-    masked: Floats = bands.reshape(-1, FEATURE_SIZE)
-    return masked
+    return bands.reshape(-1, FEATURE_SIZE)

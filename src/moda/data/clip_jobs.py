@@ -201,5 +201,4 @@ def _mesh_space() -> MotionSpace:
 def _read_samples(path: Path) -> NDArray[np.int16]:
     sound = np.concatenate(list(AudioReader(path, SAMPLE_RATE_HZ)))
     peak = max(1.0, float(np.abs(sound).max()))
-    samples: NDArray[np.int16] = np.round(sound / peak * 32767.0).astype(np.int16)
-    return samples
+    return np.round(sound / peak * 32767.0).astype(np.int16)

@@ -277,8 +277,7 @@ class WindowSampler:
     @property
     def mean_identity(self) -> Floats:
         """(63,) what stands for an unknown face."""
-        mean: Floats = self._mean_identity.astype(np.float32)
-        return mean
+        return self._mean_identity.astype(np.float32)
 
     def num_silent(self, size: int) -> int:
         """How many windows of a batch have no sound; they are its first ones."""

@@ -137,8 +137,7 @@ def fit_canonical_face(tracks: Sequence[LandmarkTrack]) -> Array:
     symmetric = 0.5 * (upright + fit.apply(flipped))
     symmetric = symmetric - symmetric[stable].mean(0)
     symmetric[:, 0] -= 0.5 * (symmetric[right_eye, 0] + symmetric[left_eye, 0])
-    result: Array = symmetric / np.linalg.norm(symmetric[right_eye] - symmetric[left_eye])
-    return result
+    return symmetric / np.linalg.norm(symmetric[right_eye] - symmetric[left_eye])
 
 
 def mirrored_indices(face: Array) -> NDArray[np.int64]:
@@ -196,5 +195,4 @@ def principal_components(offsets: Array, gaps: Array | None, count: int) -> Arra
     order = np.argsort(variances)[::-1][:count]
     scale = np.sqrt(variances[order])
     directions = vectors[:, order].T[:, : NUM_SURFACE * 3].reshape(count, NUM_SURFACE, 3)
-    components: Array = directions / weights * scale[:, None, None]
-    return components
+    return directions / weights * scale[:, None, None]

@@ -35,8 +35,7 @@ class MotionStatistics:
     @property
     def std(self) -> Array:
         """(D,)"""
-        result: Array = np.sqrt(self.squares / max(self.num_frames, 1))
-        return result
+        return np.sqrt(self.squares / max(self.num_frames, 1))
 
     def __add__(self, other: MotionStatistics) -> MotionStatistics:
         count = self.num_frames + other.num_frames

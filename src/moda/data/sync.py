@@ -125,8 +125,7 @@ class LinearMap:
         self._weights = np.linalg.solve(normal, centred.T @ targets)
 
     def __call__(self, inputs: Array) -> Array:
-        result: Array = (inputs - self._mean) @ self._weights
-        return result
+        return (inputs - self._mean) @ self._weights
 
 
 def stack_context(features: Floats, context: int = CONTEXT_FRAMES) -> NDArray[np.float64]:
@@ -149,5 +148,4 @@ def rows_at(values: NDArray[np.floating], times: NDArray[np.floating]) -> Array:
     below = np.minimum(position.astype(int), max(len(values) - 2, 0))
     share = (position - below)[:, None]
     above = np.minimum(below + 1, len(values) - 1)
-    result: Array = values[below] * (1.0 - share) + values[above] * share
-    return result
+    return values[below] * (1.0 - share) + values[above] * share

@@ -429,8 +429,7 @@ def _overlap(box: Floats, others: Floats) -> Floats:
     shared = np.maximum(high - low, 0).prod(1)
     areas = (others[:, 2:] - others[:, :2]).prod(1)
     union = areas + (box[2:] - box[:2]).prod() - shared
-    result: Floats = shared / np.maximum(union, np.float32(1e-6))
-    return result
+    return shared / np.maximum(union, np.float32(1e-6))
 
 
 def _distance(region: FaceRegion, other: FaceRegion) -> float:
@@ -454,5 +453,4 @@ def _follow(region: FaceRegion, target: FaceRegion) -> FaceRegion:
 
 
 def _sigmoid(logits: NDArray[Any]) -> Floats:
-    result: Floats = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
-    return result
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))

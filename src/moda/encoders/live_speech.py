@@ -280,5 +280,4 @@ class RateChange:
 def _low_pass(half: int, cutoff: float, gain: float) -> Floats:
     """Taps (2 half + 1,) of a windowed sinc; ``cutoff`` as a share of half the sample rate."""
     taps = np.sinc(cutoff * np.arange(-half, half + 1)) * np.hamming(2 * half + 1)
-    result: Floats = (gain * taps / taps.sum()).astype(np.float32)
-    return result
+    return (gain * taps / taps.sum()).astype(np.float32)

@@ -183,8 +183,7 @@ def close_mouth(keypoints: Array, space: MotionSpace) -> Array:
     def lip_distances(vertices: Array) -> Array:
         """In-plane vectors between facing points of the inner lips, (..., 468, 3) -> (..., 22)."""
         difference = vertices[..., INNER_LIP_UPPER, :] - vertices[..., INNER_LIP_LOWER, :]
-        result: Array = difference[..., :2].reshape(*vertices.shape[:-2], -1)
-        return result
+        return difference[..., :2].reshape(*vertices.shape[:-2], -1)
 
     # in units of the deviations
     system = (lip_distances(basis) * deviation[:, None]).T
@@ -214,5 +213,4 @@ def _refine(crop: Picture, landmarks: Array, models: FaceModels) -> Array:
         face = models.landmarks(crop, look)
         if face is not None:
             points.append(face.points)
-    mean: Array = np.mean(points, axis=0) if points else landmarks
-    return mean
+    return np.mean(points, axis=0) if points else landmarks

@@ -62,8 +62,7 @@ def log_mel(samples: Floats) -> Floats:
     starts = np.arange((len(samples) - WINDOW) // HOP + 1) * HOP
     windows = samples[starts[:, None] + np.arange(WINDOW)] * _TAPER
     power = np.abs(np.fft.rfft(windows, FFT_SIZE)).astype(np.float32) ** 2
-    energies: Floats = np.log(power @ _FILTERS + np.float32(1e-8))
-    return energies
+    return np.log(power @ _FILTERS + np.float32(1e-8))
 
 
 MEAN_SPECTRUM_NATS = np.array(
@@ -290,19 +289,14 @@ def spread_activity(active: NDArray[np.bool_]) -> Floats:
     wide = np.zeros(count, np.bool_)
     for shift in range(HANGOVER_HOPS + ONSET_HOPS + 1):
         wide |= padded[shift : shift + count]
-    activity: Floats = wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32)
-    return activity
+    return wide.reshape(-1, HOPS_PER_FRAME).mean(1).astype(np.float32)
 
 
 def _energies(block: Floats) -> Floats:
     """Log of the mean band energy per hop, (n, 40) -> (n,); low hum below 200 Hz left out."""
-    energies: Floats = np.log(np.exp(block[:, 4:]).mean(1))
-    return energies
+    return np.log(np.exp(block[:, 4:]).mean(1))
 
 
 def _moving_mean(values: Floats, width: int) -> Floats:
     width = min(width, len(values))
-    means: Floats = np.convolve(values, np.full(width, 1.0 / width), mode="valid").astype(
-        np.float32
-    )
-    return means
+    return np.convolve(values, np.full(width, 1.0 / width), mode="valid").astype(np.float32)

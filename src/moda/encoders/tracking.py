@@ -201,8 +201,7 @@ def estimate_neutral(faces: Array, openness: Array) -> Array:
         + np.abs(width - np.median(width)) / 0.05
     )
     chosen = np.argsort(distance, kind="stable")[: max(3, len(faces) // 20)]
-    neutral: Array = faces[chosen].mean(0)
-    return neutral
+    return faces[chosen].mean(0)
 
 
 def lid_openness(faces: Array) -> Array:
@@ -210,8 +209,7 @@ def lid_openness(faces: Array) -> Array:
 
     def ratio(upper: tuple[int, ...], lower: tuple[int, ...]) -> Array:
         height = np.linalg.norm(faces[:, upper[3:6]] - faces[:, lower[3:6]], axis=-1).mean(1)
-        result: Array = height / np.linalg.norm(faces[:, upper[0]] - faces[:, upper[-1]], axis=-1)
-        return result
+        return height / np.linalg.norm(faces[:, upper[0]] - faces[:, upper[-1]], axis=-1)
 
     return np.stack(
         [ratio(RIGHT_EYE_UPPER, RIGHT_EYE_LOWER), ratio(LEFT_EYE_UPPER, LEFT_EYE_LOWER)], axis=1
@@ -222,12 +220,10 @@ def gaze_offsets(faces: Array) -> Array:
     """Iris centre against the middle of the eye corners, mean of both eyes, (T, 2) canonical."""
 
     def offset(iris: int, outer: int, inner: int) -> Array:
-        result: Array = faces[:, iris] - 0.5 * (faces[:, outer] + faces[:, inner])
-        return result
+        return faces[:, iris] - 0.5 * (faces[:, outer] + faces[:, inner])
 
     both = offset(RIGHT_IRIS[0], 33, 133) + offset(LEFT_IRIS[0], 263, 362)
-    result: Array = 0.5 * both[:, :2]
-    return result
+    return 0.5 * both[:, :2]
 
 
 def vertex_weights() -> Array:
@@ -235,8 +231,7 @@ def vertex_weights() -> Array:
     weights = np.ones(NUM_SURFACE)
     weights[list(LIPS)] = LIP_WEIGHT
     weights[list(INNER_LIP_UPPER + INNER_LIP_LOWER)] = INNER_LIP_WEIGHT
-    result: Array = weights[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
-    return result
+    return weights[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
 
 
 class ExpressionFit:
@@ -259,8 +254,7 @@ class ExpressionFit:
         targets = np.concatenate(
             [(offsets * self._weights).reshape(len(offsets), -1), GAP_WEIGHT * gaps], axis=1
         )
-        result: Array = targets @ self._solve.T
-        return result
+        return targets @ self._solve.T
 
 
 def mouth_width_ratio(neutral: Array, canonical_face: Array) -> float:
@@ -329,8 +323,7 @@ def blink_from_openness(openness: Array) -> Floats:
     closed = EYE_CLOSED_SHARE * opened
     share = np.clip((opened - openness) / (opened - closed), 0.0, 1.0)
     ramp = np.clip((share - BLINK_BEGINS) / (BLINK_IS_FULL - BLINK_BEGINS), 0.0, 1.0)
-    blink: Floats = (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
-    return blink
+    return (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
 
 
 def relative_pose(
@@ -356,15 +349,13 @@ def relative_pose(
 def _mean_rotation(rotations: Array) -> Array:
     """Rotation nearest to the elementwise median of rotations (T, 3, 3)."""
     left, _, right = np.linalg.svd(np.median(rotations, axis=0))
-    mean: Array = (left * np.array([1.0, 1.0, np.linalg.det(left @ right)])) @ right
-    return mean
+    return (left * np.array([1.0, 1.0, np.linalg.det(left @ right)])) @ right
 
 
 def _smoother(values: Array, window: int) -> Array:
     if len(values) < window:
         return values
-    smooth: Array = savgol_filter(values, window, 2, axis=0)
-    return smooth
+    return savgol_filter(values, window, 2, axis=0)
 
 
 def _unchanged(values: Array, window: int) -> Array:

@@ -67,8 +67,7 @@ class EncoderBlock(nn.Module):
         merged = rearrange(attended, "batch head token channel -> batch token (head channel)")
         tokens = tokens + self.attention_out(merged)
         inner = F.gelu(self.mlp_in(self.mlp_norm(tokens)))
-        result: Tensor = tokens + self.mlp_out(inner)
-        return result
+        return tokens + self.mlp_out(inner)
 
 
 class WhisperEncoder(nn.Module):
@@ -101,8 +100,7 @@ class WhisperEncoder(nn.Module):
         padded[: len(samples)] = samples
         device = self.conv1.weight.device
         mel = log_mel_spectrogram(torch.from_numpy(padded).to(device))
-        tokens: Floats = self(mel[None])[0, :count].cpu().numpy()
-        return tokens
+        return self(mel[None])[0, :count].cpu().numpy()
 
 
 def load_speech_encoder(path: Path = ENCODER_FILE) -> WhisperEncoder:

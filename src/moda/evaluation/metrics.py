@@ -121,8 +121,7 @@ def blinks_per_minute(blink: NDArray[np.floating]) -> float:
 def pose_steps(motion: Motion) -> Array:
     """(T - 1,) change of the head's angles from frame to frame in degrees."""
     angles = np.concatenate([motion.part(name) for name in ("pitch", "yaw", "roll")], axis=1)
-    steps: Array = np.linalg.norm(np.diff(angles.astype(np.float64), axis=0), axis=1)
-    return steps
+    return np.linalg.norm(np.diff(angles.astype(np.float64), axis=0), axis=1)
 
 
 def joined_steps(num_steps: int, stride: int, overlap: int) -> NDArray[np.bool_]:

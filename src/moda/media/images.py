@@ -99,8 +99,7 @@ def _grey_from_deep(values: np.ndarray, mode: str) -> Picture:
         white = 255.0
     else:
         white = max(65535.0, brightest)
-    grey: Picture = np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8)
-    return grey
+    return np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -80,8 +80,7 @@ class ModulationHead(nn.Module):
         self.linear = nn.Linear(hidden, 3 * num_branches * hidden)
 
     def forward(self, condition: Tensor) -> Tensor:
-        modulations: Tensor = self.linear(condition)
-        return modulations
+        return self.linear(condition)
 
     def split(self, modulations: Tensor) -> list[Modulation]:
         """One :class:`Modulation` per branch from what this head gives (B, 3C * branches)."""
@@ -141,8 +140,7 @@ class MLP(nn.Module):
         self.second = nn.Linear(inner, hidden)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        result: Tensor = self.second(gelu_(self.first(tokens)))
-        return result
+        return self.second(gelu_(self.first(tokens)))
 
 
 class Stream(nn.Module):
@@ -231,8 +229,7 @@ class OneStreamBlock(nn.Module):
 
     def modulations(self, condition: Tensor) -> Tensor:
         """Conditioning vectors (..., C) -> (..., 3C)."""
-        modulations: Tensor = self.modulation(condition)
-        return modulations
+        return self.modulation(condition)
 
     def forward(
         self, tokens: Tensor, modulations: Tensor, rope: Tensor, num_outputs: int | None = None
@@ -265,13 +262,11 @@ class FinalLayer(nn.Module):
 
     def modulations(self, condition: Tensor) -> Tensor:
         """Conditioning vectors (..., C) -> (..., 2C)."""
-        modulations: Tensor = self.modulation(condition)
-        return modulations
+        return self.modulation(condition)
 
     def forward(self, tokens: Tensor, modulations: Tensor) -> Tensor:
         shift, scale = modulations.unsqueeze(1).chunk(2, dim=-1)
-        velocity: Tensor = self.linear(torch.addcmul(shift, block_norm(tokens), 1 + scale))
-        return velocity
+        return self.linear(torch.addcmul(shift, block_norm(tokens), 1 + scale))
 
 
 class Embedder(nn.Module):
@@ -283,8 +278,7 @@ class Embedder(nn.Module):
         self.second = nn.Linear(hidden, hidden)
 
     def forward(self, values: Tensor) -> Tensor:
-        embedding: Tensor = self.second(F.silu(self.first(values)))
-        return embedding
+        return self.second(F.silu(self.first(values)))
 
 
 def time_frequencies(timestep: Tensor) -> Tensor:

@@ -212,14 +212,12 @@ class MotionTransformer(nn.Module):
             is_last = index == len(self.one_stream_blocks)
             tokens = block(tokens, next(following), rope, num_outputs if is_last else None)
 
-        velocity: Tensor = self.final_layer(tokens[:, :num_frames], next(following))
-        return velocity
+        return self.final_layer(tokens[:, :num_frames], next(following))
 
     def embed_motion(self, noisy_motion: Tensor, previous_motion: Tensor) -> Tensor:
         """Motion tokens (B, T, C), each of its noisy frame and the frame before the window."""
         previous = previous_motion.expand(-1, noisy_motion.shape[1], -1)
-        tokens: Tensor = self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
-        return tokens
+        return self.motion_embedder(torch.cat((previous, noisy_motion), dim=-1))
 
     def _positions(
         self, num_frames: int, copies: int, device: torch.device
@@ -244,8 +242,7 @@ class MotionTransformer(nn.Module):
         """(B, T, M) the mean of the mouth, from features with context or their tokens (B, T, C)."""
         if self.reader is not None:
             return self.reader.mouth(speech)
-        mouth: Tensor = self.mouth_head(tokens)
-        return mouth
+        return self.mouth_head(tokens)
 
     def _mean(self, speech: Tensor, tokens: Tensor) -> Tensor:
         config = self.config

@@ -80,23 +80,20 @@ class SpeechReader(nn.Module):
         )
         is_known = (tokens != 0.0).any(-1, keepdim=True)
         standard = (tokens - self.token_mean) / self.token_scale * is_known
-        halves: Tensor = rearrange(standard, "batch time channel -> batch channel time")
-        return halves
+        return rearrange(standard, "batch time channel -> batch channel time")
 
     def mouth(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) -> (B, T, M), the mean of the normalised mouth."""
         frames = self._inside(_frames(self.halves(features)), (MOUTH_FRAMES - 1) // 2)
         count = frames.shape[2] - MOUTH_FRAMES + 1
         stacked = torch.cat([frames[:, :, k : k + count] for k in range(MOUTH_FRAMES)], dim=1)
-        mouth: Tensor = self.mouth_head(stacked.transpose(1, 2))
-        return mouth
+        return self.mouth_head(stacked.transpose(1, 2))
 
     def phone_logits(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) at 25 Hz -> (B, P, 2 T) at 50 Hz."""
         margin = 2 * self.config.context - (PHONE_TOKENS - 1) // 2
         halves = self.halves(features)
-        logits: Tensor = self.phone_head(halves[:, :, margin : halves.shape[2] - margin])
-        return logits
+        return self.phone_head(halves[:, :, margin : halves.shape[2] - margin])
 
     def voice_inputs(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) -> (B, T, N) what the voice head judges by.
@@ -115,8 +112,7 @@ class SpeechReader(nn.Module):
 
     def voice_logits(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) -> (B, T), above 0 where somebody speaks."""
-        logits: Tensor = self.voice_head(self.voice_inputs(features))[..., 0]
-        return logits
+        return self.voice_head(self.voice_inputs(features))[..., 0]
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, T + 2 * context, F) at 25 Hz -> (B, T, hidden): the speech of the transformer."""
@@ -124,8 +120,7 @@ class SpeechReader(nn.Module):
         heard = torch.cat((self._compressed(features), prosody), dim=1)
         sound = self.hear(self._inside(heard, (HEARD_FRAMES - 1) // 2))
         frames = self.dropout(F.gelu(rearrange(sound, "batch band time -> batch time band")))
-        tokens: Tensor = self.norm(self.linear(frames).float())
-        return tokens
+        return self.norm(self.linear(frames).float())
 
     def null_token(self) -> Tensor:
         """(hidden,) learned token that stands for an unknown sound."""
@@ -160,5 +155,4 @@ def moving_mean(values: Tensor, span: int) -> Tensor:
 def _frames(halves: Tensor) -> Tensor:
     """Means of the pairs of (B, n, 2 L) -> (B, n, L)."""
     pairs = rearrange(halves, "batch band (time half) -> batch band time half", half=2)
-    frames: Tensor = pairs.mean(dim=-1)
-    return frames
+    return pairs.mean(dim=-1)

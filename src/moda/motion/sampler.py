@@ -98,8 +98,7 @@ def opening_parts(space: MotionSpace) -> Floats:
     right, left = MOUTH_CORNERS
     gap = (lip_gaps(basis)[:, 4] * scale) ** 2
     width = ((basis[:, left, 0] - basis[:, right, 0]) * scale) ** 2
-    parts: Floats = (gap / (gap + width + 1e-12)).astype(np.float32)
-    return parts
+    return (gap / (gap + width + 1e-12)).astype(np.float32)
 
 
 def sample_motion(

@@ -34,8 +34,7 @@ class SpeechMLP(nn.Module):
         """(B, T, ...) features of F numbers per frame -> (B, T, C)."""
         first, second, third = self.layers
         inner = F.relu(second(F.relu(first(features.flatten(2)))))
-        tokens: Tensor = self.norm(third(inner).float())
-        return tokens
+        return self.norm(third(inner).float())
 
     def projection_parameters(self) -> Iterator[nn.Parameter]:
         """The last layer, whose size is the transformer's."""
@@ -95,8 +94,7 @@ class SpeechConv(nn.Module):
         context = 2 * self.config.context
         sound = sound[:, :, context - 1 : 2 * features.shape[1] - context + 1]
         frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
-        tokens: Tensor = self.norm(self.linear(frames).float())
-        return tokens
+        return self.norm(self.linear(frames).float())
 
     def projection_parameters(self) -> Iterator[nn.Parameter]:
         """The last layer, whose size is the transformer's."""

@@ -280,8 +280,7 @@ def _smooth(landmarks: Array, frames_per_second: float) -> Array:
     window = round(SMOOTHING_SECONDS * frames_per_second) | 1
     if window < 5 or len(landmarks) < window:
         return landmarks
-    smooth: Array = savgol_filter(landmarks, window, 2, axis=0)
-    return smooth
+    return savgol_filter(landmarks, window, 2, axis=0)
 
 
 def meet_lips(smooth: Array, tracked: Array, seen: NDArray[np.bool_]) -> Array:
@@ -315,8 +314,7 @@ def _shares(seen: NDArray[np.bool_]) -> Floats:
         return np.ones(len(seen), np.float32)
     frames = np.arange(len(seen))
     distance = np.abs(frames[:, None] - unseen[None]).min(1)
-    shares: Floats = np.clip(distance / FADE_FRAMES, 0.0, 1.0).astype(np.float32)
-    return shares
+    return np.clip(distance / FADE_FRAMES, 0.0, 1.0).astype(np.float32)
 
 
 def _padded(sound: AudioReader, length: Fraction) -> Iterator[Floats]:

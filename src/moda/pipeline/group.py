@@ -108,8 +108,7 @@ def ownership(centres: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[Flo
 def _face_centre(head: TalkingHead, image: Picture, face: int) -> np.ndarray:
     """(x, y) in pixels of the picture."""
     points = head.system.find_face(image, face)
-    centre: np.ndarray = points[:, :2].mean(0)
-    return centre
+    return points[:, :2].mean(0)
 
 
 def _arrange(

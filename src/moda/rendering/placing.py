@@ -76,8 +76,7 @@ def invert_affine(affine: Array) -> Array:
 
 def transform_points(affine: Array, points: Array) -> Array:
     """Points (N, 2) mapped by an affine map (2, 3)."""
-    result: Array = points @ affine[:, :2].T + affine[:, 2]
-    return result
+    return points @ affine[:, :2].T + affine[:, 2]
 
 
 def clip_box(square: Array, picture: Array, image: Picture) -> Box:

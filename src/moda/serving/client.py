@@ -101,8 +101,7 @@ class VideoClient:
 
     def status(self, identifier: str) -> Event:
         """How far a video is: state, progress, place, error."""
-        status: Event = self._ask("GET", f"/v1/videos/{identifier}").json()
-        return status
+        return self._ask("GET", f"/v1/videos/{identifier}").json()
 
     def wait(self, identifier: str, *, progress: Progress | None = None) -> None:
         """Return when a video is done. Raises :class:`ServerError` when it has failed."""
@@ -257,8 +256,7 @@ class LiveClient:
             raise ServerError(reason or f"closed with code {code}", code) from None
         if isinstance(message, bytes):
             return unpack_frame(message)
-        event: Event = json.loads(message)
-        return event
+        return json.loads(message)
 
     async def _say(self, message: Event) -> None:
         await self._send(json.dumps(message))

@@ -272,5 +272,4 @@ def _at_rate(spoken: Utterance, rate_hz: int) -> NDArray[np.int16]:
     if spoken.rate_hz == rate_hz:
         return spoken.samples
     resampled = soxr.resample(spoken.samples.astype(np.float32), spoken.rate_hz, rate_hz)
-    limited: NDArray[np.int16] = np.round(np.clip(resampled, -32768, 32767)).astype(np.int16)
-    return limited
+    return np.round(np.clip(resampled, -32768, 32767)).astype(np.int16)

@@ -106,8 +106,7 @@ def angles_from_logits(logits: Floats) -> Floats:
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     bins = np.arange(NUM_ANGLE_BINS, dtype=np.float32)
     expected_bin = (weights * bins).sum(axis=-1) / weights.sum(axis=-1)
-    degrees: Floats = expected_bin * np.float32(DEGREES_PER_BIN) + np.float32(FIRST_BIN_DEGREES)
-    return degrees
+    return expected_bin * np.float32(DEGREES_PER_BIN) + np.float32(FIRST_BIN_DEGREES)
 
 
 def rotation_from_angles(pitch: Floats, yaw: Floats, roll: Floats) -> Floats:

@@ -106,8 +106,7 @@ def rotation_from_euler(pitch: float, yaw: float, roll: float) -> Array:
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    result: Array = about_z @ about_y @ about_x
-    return result
+    return about_z @ about_y @ about_x
 
 
 def euler_from_rotation(rotation: Array) -> tuple[float, float, float]:
@@ -128,15 +127,13 @@ def lip_gap(landmarks: Array) -> Array:
 def lip_gaps(faces: Array) -> Array:
     """Vertical inner-lip gaps at the nine columns between the corners, (..., 9)."""
     upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
-    result: Array = faces[..., lower, 1] - faces[..., upper, 1]
-    return result
+    return faces[..., lower, 1] - faces[..., upper, 1]
 
 
 def eased_gap(gap: Array, contact: Array | float, release: Array | float) -> Array:
     """Gaps between lips: none up to ``contact``, themselves from ``release`` on, a line between."""
     eased = np.maximum(0.0, gap - contact) * release / (release - contact)
-    result: Array = np.where(gap < release, eased, gap)
-    return result
+    return np.where(gap < release, eased, gap)
 
 
 def identity_vector(face: Array) -> NDArray[np.float32]:
@@ -162,20 +159,17 @@ def eye_openings(landmarks: Array) -> Array:
     def ratio(upper: int, lower: int, outer: int, inner: int) -> Array:
         height = np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1)
         width = np.linalg.norm(landmarks[..., outer, :] - landmarks[..., inner, :], axis=-1)
-        result: Array = height / width
-        return result
+        return height / width
 
     return np.stack([ratio(159, 145, 33, 133), ratio(386, 374, 263, 362)], axis=-1)
 
 
 def eye_opening(landmarks: Array) -> Array:
     """Lid distance over eye width, mean of both eyes; (..., 478, 3) -> (...)."""
-    mean: Array = eye_openings(landmarks).mean(-1)
-    return mean
+    return eye_openings(landmarks).mean(-1)
 
 
 def eye_distance(landmarks: Array) -> Array:
     """Distance of the outer eye corners, in the unit of the landmarks; (..., 478, 3) -> (...)."""
     right, left = OUTER_EYE_CORNERS
-    distance: Array = np.linalg.norm(landmarks[..., right, :] - landmarks[..., left, :], axis=-1)
-    return distance
+    return np.linalg.norm(landmarks[..., right, :] - landmarks[..., left, :], axis=-1)

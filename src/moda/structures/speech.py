@@ -6,7 +6,7 @@ Axis letters in shape comments: T frames, F speech features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +49,25 @@ class HeardFrame(NamedTuple):
     """nats above silence, relative to the level of the voice"""
     active: NDArray[np.bool_]
     """(H,) whether each hop of the frame is loud enough for speech"""
+
+
+class RecentSpeech(NamedTuple):
+    """The last N frames that were heard, each as well as it is known by now."""
+
+    features: Floats  # (N, F), zeros before the first frame
+    loudness: Floats  # (N,) nats
+    activity: Floats  # (N,) in 0..1
+    num_pending: int
+    """Frames at the end whose tokens are not known yet, and 0 in the features"""
+
+
+class SpeechMemory(Protocol):
+    """Hears sound frame by frame and remembers the last frames."""
+
+    def hear(self, frame: HeardFrame) -> RecentSpeech:
+        """Take the next frame."""
+        ...
+
+    def forget(self, num_frames: int) -> None:
+        """The last frames were silence."""
+        ...

@@ -85,5 +85,4 @@ def _peft() -> ModuleType:
         raise MissingExtraError(
             "low-rank adapters need the package peft; in MoDA's folder run: pip install '.[train]'"
         ) from error
-    module: ModuleType = peft
-    return module
+    return peft

@@ -109,26 +109,21 @@ class AcceleratedProcesses:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self._accelerator.device
-        return device
+        return self._accelerator.device
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        wrapped: nn.Module = self._accelerator.prepare_model(module)
-        return wrapped
+        return self._accelerator.prepare_model(module)
 
     def without_averaging(self, wrapped: nn.Module) -> AbstractContextManager[object]:
-        context: AbstractContextManager[object] = self._accelerator.no_sync(wrapped)
-        return context
+        return self._accelerator.no_sync(wrapped)
 
     def mean(self, values: Tensor) -> Tensor:
-        reduced: Tensor = self._accelerator.reduce(values, "mean")
-        return reduced
+        return self._accelerator.reduce(values, "mean")
 
     def same(self, values: Tensor) -> Tensor:
         from accelerate.utils import broadcast
 
-        shared: Tensor = broadcast(values.to(self.device)).to(values.device)
-        return shared
+        return broadcast(values.to(self.device)).to(values.device)
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
@@ -175,5 +170,4 @@ def _accelerate() -> Callable[..., Accelerator]:
             "training in several processes needs the package accelerate; in MoDA's folder run: "
             "pip install '.[train]'"
         ) from error
-    make: Callable[..., Accelerator] = Accelerator
-    return make
+    return Accelerator

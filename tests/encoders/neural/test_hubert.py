@@ -233,8 +233,7 @@ class TestStream:
 
         def steps(found: Floats) -> Floats:
             """How much the distance from the whole changes from frame to frame."""
-            change: Floats = np.abs(np.diff(found - whole, axis=0)).mean(1)
-            return change
+            return np.abs(np.diff(found - whole, axis=0)).mean(1)
 
         borders = np.array([STEP, 2 * STEP, 3 * STEP]) + CONTEXT
         fades = (borders[:, None] + np.arange(-1, FADE_FRAMES)).ravel()

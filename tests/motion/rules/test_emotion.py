@@ -35,8 +35,7 @@ def model() -> MotionTransformer:
 def table(model: MotionTransformer, space: MotionSpace) -> Floats:
     """(9, D) raw offsets: a difference of raw motions that are normalised numbers apart."""
     rows = model.emotion_mean.numpy()
-    difference: Floats = space.denormalize(rows) - space.denormalize(np.zeros_like(rows))
-    return difference
+    return space.denormalize(rows) - space.denormalize(np.zeros_like(rows))
 
 
 def offsets(
@@ -48,8 +47,7 @@ def offsets(
 
 def smoothstep(share: np.ndarray) -> np.ndarray:
     share = np.clip(share, 0.0, 1.0)
-    result: np.ndarray = share**2 * (3.0 - 2.0 * share)
-    return result
+    return share**2 * (3.0 - 2.0 * share)
 
 
 def test_an_emotion_from_the_beginning_eases_in_from_the_photograph(
@@ -114,8 +112,7 @@ def mouth_gaps(space: MotionSpace, rows: Floats) -> np.ndarray:
     mouth = space.slice("mouth")
     basis = space.basis[mouth].astype(np.float64)
     faces = np.tensordot(rows[:, mouth].astype(np.float64), basis, 1)
-    gaps: np.ndarray = lip_gaps(faces)
-    return gaps
+    return lip_gaps(faces)
 
 
 def speaking(space: MotionSpace, gaps: np.ndarray) -> Floats:

@@ -186,8 +186,7 @@ def expected_shift(rest: Similarity, landmark: np.ndarray, yaw: float) -> np.nda
             0.60 - np.sin(angle) * x + np.cos(angle) * z,
         ]
     )
-    shift: np.ndarray = (rest.rotation @ (moved - point))[:2] * rest.scale
-    return shift
+    return (rest.rotation @ (moved - point))[:2] * rest.scale
 
 
 def test_blink_hides_the_eyes(renderer: MeshRenderer, make_motion: MakeMotion) -> None:
@@ -353,8 +352,7 @@ def test_useless_requests_are_refused(
 
 def mouth_parts(space: MotionSpace, deviations: np.ndarray) -> np.ndarray:
     mouth = space.slice("mouth")
-    parts: np.ndarray = deviations * (space.std[mouth].astype(np.float64) + 1e-6)
-    return parts
+    return deviations * (space.std[mouth].astype(np.float64) + 1e-6)
 
 
 @pytest.mark.parametrize("largest", [0.5, 3.0, 7.0, 30.0])

@@ -149,8 +149,7 @@ def test_grey_stays_grey(portrait: Portrait) -> None:
 
 
 def luma(picture: Array) -> Array:
-    result: Array = picture.astype(np.float64).mean(-1)
-    return result
+    return picture.astype(np.float64).mean(-1)
 
 
 def test_teeth_are_darker_than_the_eyes(scene: Scene) -> None:

@@ -160,8 +160,7 @@ class HubertEncoder:
     @property
     def feature_size(self) -> int:
         """Length F of one frame's vector: layer-major, 12 x 768 for HuBERT base."""
-        size: int = self.model.config.num_hidden_layers * self.model.config.hidden_size
-        return size
+        return self.model.config.num_hidden_layers * self.model.config.hidden_size
 
     @torch.inference_mode()
     def encode(self, samples: Floats, num_frames: int, timing: Timing = "stretched") -> Floats:
@@ -181,15 +180,13 @@ class HubertEncoder:
         for index, layer in enumerate(model.encoder.layers):
             hidden = layer(hidden)
             layers[:, index] = hidden[0]
-        features: Floats = layers.flatten(1).float().cpu().numpy()
-        return features
+        return layers.flatten(1).float().cpu().numpy()
 
 
 def normalise_sound(samples: Floats) -> Floats:
     """(N,) samples to zero mean and unit variance; silence stays silence."""
     mean, variance = samples.mean(dtype=np.float64), samples.var(dtype=np.float64)
-    normalised: Floats = ((samples - mean) / np.sqrt(variance + 1e-7)).astype(np.float32)
-    return normalised
+    return ((samples - mean) / np.sqrt(variance + 1e-7)).astype(np.float32)
 
 
 def pad_for_convolutions(sound: Tensor) -> Tensor:

@@ -59,8 +59,7 @@ class GlobalResponseNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         response = torch.linalg.vector_norm(features, dim=(1, 2), keepdim=True)
         divisive = response / (response.mean(dim=-1, keepdim=True) + NORM_EPS)
-        normalised: Tensor = self.gamma * (features * divisive) + self.beta + features
-        return normalised
+        return self.gamma * (features * divisive) + self.beta + features
 
 
 class Block(nn.Module):
@@ -77,8 +76,7 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         tokens = self.norm(self.dwconv(features).movedim(1, -1))
         change = self.pwconv2(self.grn(F.gelu(self.pwconv1(tokens))))
-        changed: Tensor = features + change.movedim(-1, 1)
-        return changed
+        return features + change.movedim(-1, 1)
 
 
 class Backbone(nn.Module):
@@ -135,8 +133,7 @@ class MotionExtractor(nn.Module):
         self.detector = Backbone(depths, channels)
 
     def forward(self, pictures: Tensor) -> ExtractedMotion:
-        extracted: ExtractedMotion = self.detector(pictures)
-        return extracted
+        return self.detector(pictures)
 
 
 @torch.inference_mode()

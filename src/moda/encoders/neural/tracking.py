@@ -186,8 +186,7 @@ def relative_motion(driving: ImplicitTrack, rest: Floats) -> Floats:
     translation = own.translation + (moving.translation - calm.translation)
     angles = angles_from_rotation((turn @ calm_turn.T @ own_turn).astype(np.float32))
     parts = [expression.reshape(-1, EXPRESSION_SIZE), scale[:, None], translation]
-    result: Floats = np.concatenate([*parts, np.stack(angles, axis=1)], axis=1, dtype=np.float32)
-    return result
+    return np.concatenate([*parts, np.stack(angles, axis=1)], axis=1, dtype=np.float32)
 
 
 def _extract(

@@ -216,16 +216,14 @@ def add_at_ratio(samples: Floats, noise: Array, ratio_db: float) -> Floats:
     """Samples and noise (N,) whose powers differ by a ratio in dB."""
     power = float((samples.astype(np.float64) ** 2).mean())
     gain = np.sqrt(power / (noise**2).mean()) * 10.0 ** (-ratio_db / 20.0)
-    mixed: Floats = (samples + gain * noise).astype(np.float32)
-    return mixed
+    return (samples + gain * noise).astype(np.float32)
 
 
 def narrow_band(samples: Floats) -> Floats:
     """The sound after it was sampled at 8 kHz, (N,) at 16 kHz as before."""
     narrow = soxr.resample(samples, SAMPLE_RATE_HZ, NARROW_RATE_HZ)
     wide = soxr.resample(narrow, NARROW_RATE_HZ, SAMPLE_RATE_HZ)
-    result: Floats = np.asarray(np.resize(wide, len(samples)), np.float32)
-    return result
+    return np.asarray(np.resize(wide, len(samples)), np.float32)
 
 
 def exchanged_speech(clips: Sequence[SpokenClip]) -> list[SpokenClip]:

@@ -139,10 +139,7 @@ def sound_spectra(samples: Floats) -> Floats:
 
     What a model hears is another matter, and may be anything.
     """
-    spectra: Floats = np.concatenate(
-        [part.features for part in encode_speech([samples], "log_mel")]
-    )
-    return spectra
+    return np.concatenate([part.features for part in encode_speech([samples], "log_mel")])
 
 
 def known_phones(labels: NDArray[np.int8], num_frames: int) -> NDArray[np.int8]:

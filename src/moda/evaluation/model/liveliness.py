@@ -214,8 +214,7 @@ def brow_heights(motion: Motion) -> Array:
     """(T,) how high the brows are, canonical units."""
     assert motion.space.basis is not None
     brows = motion.space.basis[motion.space.slice("brows")][:, list(BROW_POINTS), 1].mean(1)
-    heights: Array = -(motion.part("brows").astype(np.float64) @ brows)
-    return heights
+    return -(motion.part("brows").astype(np.float64) @ brows)
 
 
 def head_angles(motion: Motion) -> Array:

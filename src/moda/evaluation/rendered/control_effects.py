@@ -166,8 +166,7 @@ def measure_control(track: Array, default: Array, guide: Array) -> dict[str, flo
 
 def _track(frames: Iterable[Picture], models: FaceModels) -> Array:
     timed = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-    track: Array = track_landmarks(timed, models).landmarks.astype(np.float64)
-    return track
+    return track_landmarks(timed, models).landmarks.astype(np.float64)
 
 
 def _angles(rotations: Array) -> Array:

@@ -139,8 +139,7 @@ def _corner_course(plain: Array, tagged: Array) -> Array:
             for index in frames
         ]
     )
-    course: Array = uniform_filter1d(raw, SMOOTH_FRAMES, mode="nearest")
-    return course
+    return uniform_filter1d(raw, SMOOTH_FRAMES, mode="nearest")
 
 
 def _first_crossing(course: Array, level: float, is_rising: bool) -> int | None:

@@ -134,8 +134,7 @@ def region_masks(
     def mask(outline: tuple[int, ...]) -> NDArray[np.bool_]:
         picture = np.zeros(tuple(shape[:2]), np.uint8)
         cv2.fillPoly(picture, [np.round(points[list(outline)]).astype(np.int32)], (1,))
-        inside: NDArray[np.bool_] = picture.astype(bool)
-        return inside
+        return picture.astype(bool)
 
     return mask(FACE_OVAL), mask(MOUTH_REGION)
 
@@ -146,5 +145,4 @@ def match_gain(
     """Scale the channels of ``picture`` to the means of ``real`` inside the mask."""
     values = picture.astype(np.float64)
     gain = real[where].astype(np.float64).mean(0) / values[where].mean(0)
-    result: Picture = np.clip(values * gain, 0, 255).round().astype(np.uint8)
-    return result
+    return np.clip(values * gain, 0, 255).round().astype(np.uint8)

@@ -144,8 +144,7 @@ def head_angles(landmarks: Array, rest: Array) -> Array:
     angles = np.array([euler_from_rotation(rotation) for rotation in rotations])
     if len(angles) < POSE_WINDOW:
         return angles
-    smooth: Array = savgol_filter(angles, POSE_WINDOW, 2, axis=0)
-    return smooth
+    return savgol_filter(angles, POSE_WINDOW, 2, axis=0)
 
 
 def head_amplitude(angles: Array) -> float:
@@ -217,5 +216,4 @@ def _closed(gap: Array, spans: Sequence[tuple[int, int]]) -> float:
 
 def _in_eye_units(face: Array) -> Array:
     centred = face - face[list(STABLE)].mean(0)
-    scaled: Array = centred / eye_distance(face)
-    return scaled
+    return centred / eye_distance(face)

@@ -73,8 +73,7 @@ def compare_pictures(picture: Picture, real: Picture, where: Regions) -> Picture
 
 def luma(picture: Picture) -> Array:
     """(H, W) brightness in 0..255."""
-    result: Array = picture.astype(np.float64) @ np.array(LUMA_WEIGHTS)
-    return result
+    return picture.astype(np.float64) @ np.array(LUMA_WEIGHTS)
 
 
 def ssim_map(first: Array, second: Array) -> Array:
@@ -89,10 +88,9 @@ def ssim_map(first: Array, second: Array) -> Array:
 
     def blur(values: Array) -> Array:
         window = (SSIM_WINDOW_PX, SSIM_WINDOW_PX)
-        blurred: Array = cv2.GaussianBlur(
+        return cv2.GaussianBlur(
             values, window, SSIM_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101
         ).astype(np.float64)
-        return blurred
 
     c1, c2 = SSIM_CONSTANTS
     mean1, mean2 = blur(first), blur(second)

@@ -34,8 +34,7 @@ class EmotionOffsets:
         self._amounts += np.clip(self._wanted() - self._amounts, -step, step)
         self._frame += 1
         smooth = self._amounts**2 * (3.0 - 2.0 * self._amounts)
-        offset: Floats = (smooth @ self._table[:-1]).astype(np.float32)
-        return offset
+        return (smooth @ self._table[:-1]).astype(np.float32)
 
     def follow(self, style: Style) -> None:
         """From the next frame on another schedule; its times still count from the first frame."""

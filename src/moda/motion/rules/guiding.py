@@ -33,8 +33,7 @@ class Guide:
         last = len(self._values) - 1
         place = self._index % (2 * last) if last else 0
         self._index += 1
-        row: Floats = self._values[min(place, 2 * last - place)]
-        return row
+        return self._values[min(place, 2 * last - place)]
 
 
 def keep_mouth_only(

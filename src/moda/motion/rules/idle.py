@@ -231,8 +231,7 @@ class Centred:
         if self._mean is None:
             self._mean = row.copy()
         self._mean += self._rate * (row - self._mean)
-        deviation: Floats = (row - self._mean).astype(np.float32)
-        return deviation
+        return (row - self._mean).astype(np.float32)
 
 
 class EasedStart:
@@ -269,18 +268,15 @@ class LipClosure:
 
     def closed(self, mouth: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mouth parameters (M,) with every lip gap moved to :data:`RESTING_GAP`."""
-        result: NDArray[np.float64] = mouth + self._close @ (RESTING_GAP - self._gaps @ mouth)
-        return result
+        return mouth + self._close @ (RESTING_GAP - self._gaps @ mouth)
 
     def narrowing(self, gaps: NDArray[np.float64]) -> NDArray[np.float64]:
         """Change of the mouth (M,) that makes the nine gaps smaller by ``gaps`` (9,)."""
-        change: NDArray[np.float64] = -self._close @ gaps
-        return change
+        return -self._close @ gaps
 
     def gaps(self, mouth: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 9) lip gaps of mouth parameters (..., M)."""
-        gaps: NDArray[np.float64] = mouth @ self._gaps.T
-        return gaps
+        return mouth @ self._gaps.T
 
     def __call__(self, values: Floats, amount: float) -> None:
         """Close the lips of one motion row (D,) in place by an amount of 0 to 1.

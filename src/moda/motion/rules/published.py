@@ -94,8 +94,7 @@ def _growth(energy: Floats, largest: Floats | np.float32) -> Floats:
     """Factors (n, 1) for the lips' distance from silence."""
     sigmoid = 1 / (1 + np.exp(-np.float32(GAIN_SLOPE) * energy))
     gain = (sigmoid - 0.5) / (GAIN_SHARE * largest + GAIN_FLOOR)
-    factors: Floats = (1 + gain)[:, None].astype(np.float32)
-    return factors
+    return (1 + gain)[:, None].astype(np.float32)
 
 
 def _with_lips(values: Floats, lips: Floats) -> Floats:

@@ -51,8 +51,7 @@ def person_matte(plate: Plate, whole_mask: Floats) -> NDArray[np.uint8]:
     matte = np.clip((matte - EMPTY_BELOW) / (SOLID_FROM - EMPTY_BELOW), 0.0, 1.0)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     matte = np.clip(matte, cv2.erode(coarse, around), cv2.dilate(coarse, around))
-    result: NDArray[np.uint8] = np.round(matte * 255).astype(np.uint8)
-    return result
+    return np.round(matte * 255).astype(np.uint8)
 
 
 def guided_filter(guide: Picture, values: Floats, radius: int) -> Floats:
@@ -61,16 +60,14 @@ def guided_filter(guide: Picture, values: Floats, radius: int) -> Floats:
 
     def mean(image: Floats) -> Floats:
         size = (2 * radius + 1, 2 * radius + 1)
-        smooth: Floats = cv2.blur(image, size, borderType=cv2.BORDER_REFLECT_101).astype(np.float32)
-        return smooth
+        return cv2.blur(image, size, borderType=cv2.BORDER_REFLECT_101).astype(np.float32)
 
     mean_grey, mean_values = mean(grey), mean(values)
     slope = (mean(grey * values) - mean_grey * mean_values) / (
         mean(grey * grey) - mean_grey**2 + FILTER_EPSILON
     )
     offset = mean_values - slope * mean_grey
-    result: Floats = mean(slope) * grey + mean(offset)
-    return result
+    return mean(slope) * grey + mean(offset)
 
 
 def clean_plate(plate: Plate, matte: NDArray[np.uint8]) -> Plate:
@@ -94,5 +91,4 @@ def put_behind(
         return np.dstack([frame, matte])
     cover = matte.astype(np.uint16)[:, :, None]
     mixed = frame.astype(np.uint16) * cover + np.array(colour, np.uint16) * (255 - cover)
-    result: Picture = ((mixed + 127) // 255).astype(np.uint8)
-    return result
+    return ((mixed + 127) // 255).astype(np.uint8)

@@ -129,13 +129,11 @@ def grain_of(plate: Picture, landmarks: Array) -> Floats:
         strength = min(4.0, 1.4826 * float(np.median(np.abs(rough))))
     tile = np.random.default_rng(7).normal(0.0, 1.0, (GRAIN_SIZE, GRAIN_SIZE))
     tile = scipy.ndimage.gaussian_filter(tile, 0.6, mode="wrap")
-    result: Floats = (0.8 * strength / tile.std() * tile).astype(np.float32)
-    return result
+    return (0.8 * strength / tile.std() * tile).astype(np.float32)
 
 
 def _tint(colour: Array) -> Array:
-    result: Array = colour / max(float(colour.mean()), 1.0)
-    return result
+    return colour / max(float(colour.mean()), 1.0)
 
 
 def _box(plate: Picture, points: Array, margin: float) -> Floats:
@@ -148,16 +146,14 @@ def _box(plate: Picture, points: Array, margin: float) -> Floats:
 def _mask(plate: Picture, outline: Array) -> NDArray[np.bool_]:
     mask = np.zeros(plate.shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], (1,), cv2.LINE_8, 4)
-    result: NDArray[np.bool_] = mask > 0
-    return result
+    return mask > 0
 
 
 def _median(plate: Picture, outline: Array) -> Array:
     pixels = plate[_mask(plate, outline)].astype(np.float32)
     if not len(pixels):
         pixels = _box(plate, outline, 0.0).reshape(-1, 3)
-    result: Array = np.median(pixels, axis=0).astype(np.float64)
-    return result
+    return np.median(pixels, axis=0).astype(np.float64)
 
 
 def _around_mouth(plate: Picture, landmarks: Array) -> Array:
@@ -168,8 +164,7 @@ def _around_mouth(plate: Picture, landmarks: Array) -> Array:
     if len(pixels) < 8:
         return _median(plate, landmarks[list(LEFT_CHEEK), :2])
     luma = pixels.mean(1)
-    result: Array = np.median(pixels[luma >= np.median(luma)], axis=0)
-    return result
+    return np.median(pixels[luma >= np.median(luma)], axis=0)
 
 
 def _lip_colour(plate: Picture, landmarks: Array) -> Array:
@@ -179,8 +174,7 @@ def _lip_colour(plate: Picture, landmarks: Array) -> Array:
     pixels = plate[mask].astype(np.float64)
     if len(pixels) < 4:
         return _median(plate, landmarks[list(OUTER_LIP), :2])
-    result: Array = np.median(pixels, axis=0)
-    return result
+    return np.median(pixels, axis=0)
 
 
 def _sclera_colour(plate: Picture, landmarks: Array, skin: Array) -> Array:
@@ -205,5 +199,4 @@ def _sclera_colour(plate: Picture, landmarks: Array, skin: Array) -> Array:
         return 1.05 * skin
     colour = max(found, key=lambda c: float(c.mean()))
     luma = float(np.clip(colour.mean(), 0.85 * skin.mean(), min(1.9 * skin.mean(), 245.0)))
-    result: Array = colour * (luma / max(float(colour.mean()), 1.0))
-    return result
+    return colour * (luma / max(float(colour.mean()), 1.0))

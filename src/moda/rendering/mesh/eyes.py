@@ -180,8 +180,7 @@ class _Eye:
         moved = head.project(self.frame_points)[:, :2] - self.plate_corner
         linear = (still[1:] - still[0]).T @ np.linalg.inv((moved[1:] - moved[0]).T)
         shift = still[0] - linear @ moved[0]
-        result: Array = np.column_stack([linear, shift]) * TEXTURE_ZOOM
-        return result
+        return np.column_stack([linear, shift]) * TEXTURE_ZOOM
 
 
 # ---------------------------------------------------------------------------- cutting the layers
@@ -257,8 +256,7 @@ def _sclera(photo: F32, hole: F32, outside_iris: NDArray[np.bool_], width: float
     filled = weighted / (blur(seen, sigma) + np.float32(0.02))[..., None]
     keep = np.maximum(hole, 0) * outside_iris
     keep = np.minimum(blur(keep.astype(np.float32), 1.6), keep)[..., None]
-    result: F32 = (photo * keep + filled * (1 - keep)).astype(np.float32)
-    return result
+    return (photo * keep + filled * (1 - keep)).astype(np.float32)
 
 
 def _outside_iris(luma: F32, hole: F32, distance: F32, radius: float) -> NDArray[np.bool_]:
@@ -339,8 +337,7 @@ def _lid_skin(photo: F32, hole: F32, outline: _Outline) -> F32:
     near = 1 - smoothstep(0.5 * LASH_LENGTH * unit, LASH_LENGTH * unit, outline.above)
     amount = height * inside * beside * np.maximum(near, 0.45 + 0.3 * dark)
     soft = blur(amount.astype(np.float32), max(1.0, 0.012 * unit))[..., None]
-    result: F32 = np.clip(photo * (1 - soft) + skin * soft, 0, 255).astype(np.float32)
-    return result
+    return np.clip(photo * (1 - soft) + skin * soft, 0, 255).astype(np.float32)
 
 
 def _clear_skin(luma: F32, outline: _Outline, band: float) -> F32:
@@ -364,8 +361,7 @@ def _grain(photo: F32, unit: float) -> F32:
     rows = np.arange(len(photo)) + shift
     rows = np.where(rows < len(photo), rows, 2 * (len(photo) - 1) - rows)
     limit = 2.0 * float(np.median(np.abs(fine))) + 1.0
-    result: F32 = np.clip(fine[np.clip(rows, 0, len(photo) - 1)], -limit, limit)
-    return result
+    return np.clip(fine[np.clip(rows, 0, len(photo) - 1)], -limit, limit)
 
 
 def _lashes(photo: F32, lid: F32, outline: _Outline) -> tuple[F32, F32]:

@@ -159,8 +159,7 @@ class FootageRenderer:
         height = (columns * down[0] + rows * down[1]) / pose.scale
         share = smoothstep(0.1, 0.25, height)[..., None]
         mixed = box.cut(picture) * (1.0 - share) + drawn * share
-        result: Picture = np.round(mixed).astype(np.uint8)
-        return result
+        return np.round(mixed).astype(np.uint8)
 
     def _scaled_head(self, pose: Similarity) -> Head:
         """The same projection with the size of the reference, by which the mouth's is known."""

@@ -47,18 +47,16 @@ class Plate:
     def mask_on_plate(self) -> Floats:
         """Person mask (H, W) in 0..1; its border continued outside of the crop."""
         height, width = self.image.shape[:2]
-        mask: Floats = cv2.warpAffine(
+        return cv2.warpAffine(
             self.person_mask, self.plate_from_crop, (width, height), borderMode=cv2.BORDER_REPLICATE
         ).astype(np.float32)
-        return mask
 
     def person_at(self, points: Array) -> Array:
         """Person mask (N,) in 0..1 at points (N, 2) of the plate; the nearest inside the crop."""
         crop_from_plate = invert_affine(self.plate_from_crop)
         x, y = (points @ crop_from_plate[:, :2].T + crop_from_plate[:, 2]).T.astype(np.float32)
         found = cv2.remap(self.person_mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        result: Array = found.ravel().astype(np.float64)
-        return result
+        return found.ravel().astype(np.float64)
 
 
 def make_plate(portrait: Portrait, *, size: int, full_frame: bool) -> Plate:

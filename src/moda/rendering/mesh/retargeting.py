@@ -63,8 +63,7 @@ UPPER_LIP, LOWER_LIP = np.array(INNER_LIP_UPPER), np.array(INNER_LIP_LOWER)
 def soft_limit(value: Array | float, limit: Array | float) -> Array:
     """Follow ``value`` while it is small and approach ``+-limit`` smoothly: v / (1+|v/l|^4)^1/4."""
     ratio = np.abs(np.asarray(value, np.float64) / limit)
-    result: Array = np.asarray(value) / (1.0 + ratio**4) ** 0.25
-    return result
+    return np.asarray(value) / (1.0 + ratio**4) ** 0.25
 
 
 class Retargeting:
@@ -103,8 +102,7 @@ class Retargeting:
         flat = self._basis[self._space.slice("mouth")][:, lips, :2].reshape(-1, 2 * len(lips))
         target = (self._rig.photographed - self._rig.neutral)[lips, :2].ravel()
         normal = flat @ flat.T + START_DAMPING * np.eye(len(flat))
-        mouth: Floats = np.linalg.solve(normal, flat @ target).astype(np.float32)
-        return mouth
+        return np.linalg.solve(normal, flat @ target).astype(np.float32)
 
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
         """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
@@ -129,8 +127,7 @@ class Retargeting:
         raised = float((self._rig.neutral[CHEEKS, 1] - shape[CHEEKS, 1]).mean())
         squint = (1.0 - np.clip(closing, 0.0, 1.0) ** 2) * smoothstep(0.0, CHEEK_RAISED, raised)
         least = 1.0 - UPPER_LID_SHARE
-        result: Array = least + (SQUINT_SHARE - least) * squint
-        return result
+        return least + (SQUINT_SHARE - least) * squint
 
     def _shape(self, parameters: Array) -> Array:
         """Face (468, 3) with expression, lips never crossing and closed when nearly so."""

@@ -184,8 +184,7 @@ def build_rig(
 def smoothstep(low: float, high: float, value: NDArray[np.floating[Any]] | float) -> Array:
     """0 below ``low``, 1 above ``high``, smooth in between."""
     t = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
-    result: Array = t * t * (3.0 - 2.0 * t)
-    return result
+    return t * t * (3.0 - 2.0 * t)
 
 
 # ---------------------------------------------------------------------------- outer mesh
@@ -257,8 +256,7 @@ def _outer_triangles(oval: Array, points: Array) -> NDArray[np.int32]:
     outside = _distance_outside(oval, corners.mean(1)) > 0
     found = found[(outside | ~only_oval) & (area > 1e-6)]
     index = np.concatenate([OVAL, NUM_SURFACE + np.arange(len(points))])
-    triangles: NDArray[np.int32] = index[found].astype(np.int32)
-    return triangles
+    return index[found].astype(np.int32)
 
 
 def _hole_triangles() -> NDArray[np.int32]:
@@ -285,8 +283,7 @@ def _lift(plate: Plate, points: Array, depth: Array) -> Array:
     rotation, scale = plate.rest.rotation, plate.rest.scale
     shift = points - plate.rest.translation[:2]
     screen_depth = (depth * scale - shift @ rotation[:2, 2]) / rotation[2, 2]
-    lifted: Array = np.column_stack([shift, screen_depth]) @ rotation / scale
-    return lifted
+    return np.column_stack([shift, screen_depth]) @ rotation / scale
 
 
 # ---------------------------------------------------------------------------- fields
@@ -330,10 +327,7 @@ class _Fields:
         """(M,) canonical depth: the outline's (36,), fading to the head's centre."""
         fixed = np.concatenate([OVAL, self._pinned])
         values = np.append(outline - HEAD_CENTRE_DEPTH, np.zeros(len(self._pinned)))
-        result: Array = (
-            HEAD_CENTRE_DEPTH + self._solve(fixed, values[:, None], 2 * self._screening)[:, 0]
-        )
-        return result
+        return HEAD_CENTRE_DEPTH + self._solve(fixed, values[:, None], 2 * self._screening)[:, 0]
 
     def rigid(self) -> Array:
         """(M,) share of the head's rigid motion."""

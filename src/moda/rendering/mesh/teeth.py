@@ -120,8 +120,7 @@ def _enamel(across: Array, height: Array) -> Array:
     glint = 0.035 * np.exp(-(((across + 0.15) / 0.45) ** 2) - ((height - 0.42) / 0.22) ** 2)
     contact = 0.13 * np.exp(-(((1.0 - np.abs(across)) / 0.10) ** 2))
     embrasure = 0.20 * np.exp(-(((1.0 - np.abs(across)) / 0.16) ** 2)) * np.exp(-height / 0.12)
-    result: Array = (body * neck * translucent_edge + glint) * (1.0 - contact - embrasure)
-    return result
+    return (body * neck * translucent_edge + glint) * (1.0 - contact - embrasure)
 
 
 class _Hole(NamedTuple):
@@ -173,8 +172,7 @@ def seen_tooth_colour(
     if len(enamel) < max(6, 0.06 * len(pixels)):
         return None
     brightest = enamel[enamel.mean(1) >= np.percentile(enamel.mean(1), 50)]
-    colour: Floats = np.median(brightest, axis=0).astype(np.float32)
-    return colour
+    return np.median(brightest, axis=0).astype(np.float32)
 
 
 def find_real_teeth(
@@ -227,8 +225,7 @@ def _smooth_line(ends: Array, unit: float) -> Array:
     """Biting edge without the stray steps of single columns (columns,)."""
     size = 2 * max(1, round(0.03 * unit)) + 1
     median: Array = scipy.ndimage.median_filter(ends, size, mode="nearest")
-    result: Array = scipy.ndimage.gaussian_filter1d(median, 0.016 * unit, mode="nearest")
-    return result
+    return scipy.ndimage.gaussian_filter1d(median, 0.016 * unit, mode="nearest")
 
 
 def _coverage(
@@ -247,8 +244,7 @@ def _coverage(
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     fade = np.clip(distance / max(1.5, 0.035 * unit), 0.0, 1.0)
     edge = np.clip(0.5 + (ends - y) / max(1.0, 0.010 * unit), 0.0, 1.0)
-    result: Floats = (fade * fade * (3.0 - 2.0 * fade) * edge).astype(np.float32)
-    return result
+    return (fade * fade * (3.0 - 2.0 * fade) * edge).astype(np.float32)
 
 
 def _extend(region: Floats, coverage: Floats) -> Floats:

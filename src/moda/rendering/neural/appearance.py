@@ -24,8 +24,7 @@ class DownBlock(FoldableModule):
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, features: Tensor) -> Tensor:
-        halved: Tensor = self.pool(self.norm(self.conv(features)).relu())
-        return halved
+        return self.pool(self.norm(self.conv(features)).relu())
 
 
 class ResidualBlock(FoldableModule):
@@ -42,8 +41,7 @@ class ResidualBlock(FoldableModule):
 
     def forward(self, volume: Tensor) -> Tensor:
         change = self.conv1(self.norm1(volume).relu())
-        changed: Tensor = volume + self.conv2(self.norm2(change).relu())
-        return changed
+        return volume + self.conv2(self.norm2(change).relu())
 
 
 class AppearanceExtractor(nn.Module):
@@ -73,5 +71,4 @@ class AppearanceExtractor(nn.Module):
         for block in self.down_blocks:
             features = block(features)
         volume = self.second(features).unflatten(1, (-1, self.volume_depth))
-        appearance: Tensor = self.resblocks_3d(volume)
-        return appearance
+        return self.resblocks_3d(volume)

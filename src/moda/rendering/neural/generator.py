@@ -49,8 +49,7 @@ class SpadeNorm(nn.Module):
         """Features (B, C, H, W) and the map at the same size."""
         activated = self.mlp_shared(enlarged_map)
         gamma, beta = self.mlp_gamma(activated), self.mlp_beta(activated)
-        modulated: Tensor = F.instance_norm(features) * (1 + gamma) + beta
-        return modulated
+        return F.instance_norm(features) * (1 + gamma) + beta
 
 
 class SpadeBlock(nn.Module):
@@ -83,8 +82,7 @@ class SpadeBlock(nn.Module):
         change = self.conv_1(leaky_relu(self.norm_1(change, large)))
         if self.learned_shortcut:
             features = self.conv_s(self.norm_s(features, large))
-        changed: Tensor = features + change
-        return changed
+        return features + change
 
 
 class SpadeGenerator(nn.Module):
@@ -118,8 +116,7 @@ class SpadeGenerator(nn.Module):
             features = self.get_submodule(f"G_middle_{index}")(features, feature_map)
         features = self.up_0(features, feature_map)
         features = self.up_1(features, feature_map)
-        picture: Tensor = self.conv_img(leaky_relu(features)).sigmoid()
-        return picture
+        return self.conv_img(leaky_relu(features)).sigmoid()
 
 
 def resolve_spectral_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -31,8 +31,7 @@ class ConvolutionNorm(FoldableModule):
         self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:
-        activated: Tensor = self.activation(self.norm(self.conv(features)))
-        return activated
+        return self.activation(self.norm(self.conv(features)))
 
 
 def fold_batch_norms(module: nn.Module) -> None:

@@ -100,8 +100,7 @@ class MergedSpadeBlock(nn.Module):
         if self.learned_shortcut:
             scaled = self.scale_s(shortcut[0]).mul_(normalised)
             features = self.shift_s(shortcut[0]).add_(self.conv_s(scaled))
-        changed: Tensor = change.add_(features)
-        return changed
+        return change.add_(features)
 
 
 def merge_generator(generator: SpadeGenerator) -> None:

@@ -62,8 +62,7 @@ class RenderingNetworks(nn.Module):
         correction = self.stitching(source_keypoints, driving_keypoints)
         offset = correction[:, :EXPRESSION_SIZE].reshape(-1, NUM_KEYPOINTS, 3)
         shift = nn.functional.pad(correction[:, EXPRESSION_SIZE:], (0, 1))
-        stitched: Tensor = driving_keypoints + offset + shift[:, None]
-        return stitched
+        return driving_keypoints + offset + shift[:, None]
 
     def lip_offset(self, source_keypoints: Tensor, ratios: Tensor) -> Tensor:
         """Offsets (B, 21, 3) that take lips of one openness to another: ratios (B, 2)."""

@@ -35,8 +35,7 @@ def feathered_square(
     place = np.arange(size_px)
     outside = np.maximum(0.0, 1.0 - np.minimum(place, size_px - place) / feather_px)
     distance = np.hypot(outside[:, None], outside[None, :])
-    mask: NDArray[np.uint8] = np.clip(np.floor(256 * (1 - distance)) - 1, 0, 255).astype(np.uint8)
-    return mask
+    return np.clip(np.floor(256 * (1 - distance)) - 1, 0, 255).astype(np.uint8)
 
 
 def limited_picture(image: Picture) -> tuple[Picture, Array]:

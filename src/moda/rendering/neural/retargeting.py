@@ -34,8 +34,7 @@ class KeypointMLP(nn.Module):
     def forward(self, source_keypoints: Tensor, condition: Tensor) -> Tensor:
         """Key points (1 or B, 21, 3) and what belongs to each row (B, ...) -> (B, outputs)."""
         keypoints = source_keypoints.flatten(1).expand(len(condition), -1)
-        result: Tensor = self.mlp(torch.cat((keypoints, condition.flatten(1)), dim=1))
-        return result
+        return self.mlp(torch.cat((keypoints, condition.flatten(1)), dim=1))
 
 
 def stitching_network(hidden: Sequence[int] = (128, 128, 64)) -> KeypointMLP:

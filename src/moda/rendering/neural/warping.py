@@ -120,8 +120,7 @@ class DownBlock(FoldableModule):
         self.pool = nn.AvgPool3d((1, 2, 2))
 
     def forward(self, volume: Tensor) -> Tensor:
-        halved: Tensor = self.pool(self.norm(self.conv(volume)).relu_())
-        return halved
+        return self.pool(self.norm(self.conv(volume)).relu_())
 
 
 class UpBlock(FoldableModule):
@@ -134,8 +133,7 @@ class UpBlock(FoldableModule):
         self.norm = nn.BatchNorm3d(channels_out)
 
     def forward(self, volume: Tensor) -> Tensor:
-        doubled: Tensor = self.norm(self.conv(self.enlarge(volume))).relu_()
-        return doubled
+        return self.norm(self.conv(self.enlarge(volume))).relu_()
 
 
 class Encoder(nn.Module):
@@ -169,8 +167,7 @@ class Decoder(FoldableModule):
         *skipped, volume = volumes
         for block, beside in zip(self.up_blocks, reversed(skipped), strict=True):
             volume = torch.cat((block(volume), beside), dim=1)
-        decoded: Tensor = self.norm(self.conv(volume)).relu_()
-        return decoded
+        return self.norm(self.conv(volume)).relu_()
 
 
 class Hourglass(nn.Module):
@@ -182,8 +179,7 @@ class Hourglass(nn.Module):
         self.decoder = Decoder(channels[::-1], skipped=channels_in)
 
     def forward(self, volume: Tensor) -> Tensor:
-        decoded: Tensor = self.decoder(self.encoder(volume))
-        return decoded
+        return self.decoder(self.encoder(volume))
 
 
 class SingleChannelConvolution(nn.Conv2d):

@@ -124,14 +124,12 @@ def read_sound(data: bytes) -> Floats:
         raise ProtocolError(f"a sound message is longer than {MAX_SOUND_BYTES} bytes")
     if len(data) % 2:
         raise ProtocolError("a sound message has an odd number of bytes; send 16-bit PCM")
-    samples: Floats = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768.0)
-    return samples
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768.0)
 
 
 def write_sound(samples: Floats) -> bytes:
     """Inverse of :func:`read_sound`; what is louder is clipped."""
-    packed: bytes = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
-    return packed
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
 
 
 class PackedFrame(NamedTuple):

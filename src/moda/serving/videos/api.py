@@ -245,10 +245,8 @@ def _job(request: Request, identifier: str) -> Job:
 
 
 def _jobs(request: Request) -> VideoJobs:
-    jobs: VideoJobs = request.app.state.jobs
-    return jobs
+    return request.app.state.jobs
 
 
 def _settings(request: Request) -> ServerSettings:
-    settings: ServerSettings = request.app.state.settings
-    return settings
+    return request.app.state.settings

@@ -285,8 +285,7 @@ class _Person:
 
 def _head(reader: SpeechReader) -> Array:
     """(3 C, M) weights of the mouth head."""
-    weights: Array = reader.mouth_head.weight.detach().double().numpy().T
-    return weights
+    return reader.mouth_head.weight.detach().double().numpy().T
 
 
 def lip_rows(space: MotionSpace) -> Array:
@@ -315,5 +314,4 @@ def _ridges(products: Array, missed: Array) -> list[Array]:
 
 
 def _limited(sizes: Array) -> Array:
-    limited: Array = np.clip(sizes, SMALLEST_SIZE, LARGEST_SIZE)
-    return limited
+    return np.clip(sizes, SMALLEST_SIZE, LARGEST_SIZE)

@@ -172,8 +172,7 @@ def shrunk_mean(offsets: Array) -> Array:
     if len(offsets) < 2:
         return 0.5 * mean
     error = offsets.var(0, ddof=1).sum() / len(offsets)
-    shrunk: Array = mean * max(0.0, 1.0 - error / max(float(mean @ mean), 1e-12))
-    return shrunk
+    return mean * max(0.0, 1.0 - error / max(float(mean @ mean), 1e-12))
 
 
 def solve_expression(anatomy: Anatomy, acted: Array | None, space: MotionSpace) -> Floats:
@@ -212,8 +211,7 @@ def solve_expression(anatomy: Anatomy, acted: Array | None, space: MotionSpace) 
 def lip_parting(anatomy: Anatomy) -> Array:
     """What an emotion adds to the nine gaps of speaking lips (9,), canonical: an arc."""
     across = np.linspace(-1.0, 1.0, NUM_GAPS + 2)[1:-1]
-    result: Array = _total(LIP_PARTING, anatomy.units) * (1.0 - across**2)
-    return result
+    return _total(LIP_PARTING, anatomy.units) * (1.0 - across**2)
 
 
 def point_targets(anatomy: Anatomy, space: MotionSpace) -> tuple[list[int], Array]:

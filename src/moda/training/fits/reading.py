@@ -161,8 +161,7 @@ def _centre(clips: Sequence[TrainingClip], space: MotionSpace) -> Array:
     """(M,) mean mouth, each clip counting by its length."""
     part = space.slice("mouth")
     mouths = [clip.motion[side][: len(clip), part] for clip in clips for side in (0, 1)]
-    centre: Array = np.concatenate(mouths).astype(np.float64).mean(0)
-    return centre
+    return np.concatenate(mouths).astype(np.float64).mean(0)
 
 
 def mouth_products(
@@ -187,8 +186,7 @@ def mouth_products(
 def solve_mouth(sums: Sequence[tuple[Array, Array]], ridge: float) -> Array:
     products = np.sum([part for part, _ in sums], axis=0)
     covariances = np.sum([part for _, part in sums], axis=0)
-    weights: Array = np.linalg.solve(products + ridge * np.eye(len(products)), covariances)
-    return weights
+    return np.linalg.solve(products + ridge * np.eye(len(products)), covariances)
 
 
 def _tokens(features: NDArray[np.floating]) -> Floats:
@@ -200,8 +198,7 @@ def _frames(reader: SpeechReader, features: NDArray[np.floating]) -> Array:
     """(T, F) -> standardised tokens (T, C) of frames."""
     mean, scale = reader.token_mean.numpy(), reader.token_scale.numpy()
     tokens = (_tokens(features) - mean) / scale
-    frames: Array = tokens.reshape(len(features), 2, -1).mean(1).astype(np.float64)
-    return frames
+    return tokens.reshape(len(features), 2, -1).mean(1).astype(np.float64)
 
 
 def stacked_frames(reader: SpeechReader, features: NDArray[np.floating]) -> Array:

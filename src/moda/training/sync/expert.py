@@ -158,12 +158,11 @@ def _batch_loss(expert: SyncExpert, batch: Batch, columns: list[int], pairs: int
     clip, frame = clip.flatten(), frame.flatten()
     near = (frame[:, None] - frame).abs() <= CLOSE_FRAMES
     close = (clip[:, None] == clip) & near
-    loss: Tensor = expert.contrastive_loss(
+    return expert.contrastive_loss(
         embedded_lips[rows, chosen].flatten(0, 1),
         embedded_speech[rows, chosen].flatten(0, 1),
         close.to(device),
     )
-    return loss
 
 
 @torch.inference_mode()
@@ -218,8 +217,7 @@ def sync_accuracy(
 
 def _is_found(scores: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Whether the best of the shifts, in order, is at most a frame off; of scores (n, 31)."""
-    found: NDArray[np.bool_] = np.abs(scores.argmax(1) - SHIFTS) <= RIGHT_FRAMES
-    return found
+    return np.abs(scores.argmax(1) - SHIFTS) <= RIGHT_FRAMES
 
 
 def _embed(expert: SyncExpert, clip: TrainingClip, space: MotionSpace) -> tuple[Floats, Floats]:

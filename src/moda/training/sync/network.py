@@ -85,8 +85,7 @@ class SyncExpert(nn.Module):
 
     def agreement(self, lips: Tensor, speech: Tensor) -> Tensor:
         """Cosines (B, P) of normalised lips (B, T, M) and speech features (B, T, F)."""
-        cosines: Tensor = (self.lips(lips) * self.speech(speech)).sum(-1)
-        return cosines
+        return (self.lips(lips) * self.speech(speech)).sum(-1)
 
     def contrastive_loss(self, lips: Tensor, speech: Tensor, close: Tensor) -> Tensor:
         """Cross entropy of finding the partner of each of N embedded pairs (N, E), both ways.
@@ -122,8 +121,7 @@ def gated_sync_loss(
         passes = ((expert.lips(true) * heard).sum(-1) >= gate).float()
     cosine = (expert.lips(estimated) * heard).sum(-1)
     counts = weight[:, REACH : weight.shape[1] - REACH] * passes
-    loss: Tensor = (counts * (1.0 - cosine)).mean()
-    return loss
+    return (counts * (1.0 - cosine)).mean()
 
 
 def save_expert(path: Path, expert: SyncExpert, metadata: dict[str, str]) -> None:

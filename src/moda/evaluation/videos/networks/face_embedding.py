@@ -71,8 +71,7 @@ class FaceEmbedder(nn.Module):
     def forward(self, chips: Tensor) -> Tensor:
         pictures = ((chips.float() - self.mean) / LEVELS).permute(0, 3, 1, 2)
         features = functional.max_pool2d(functional.relu(self.stem(pictures)), 3, stride=2)
-        embedding: Tensor = self.head(self.blocks(features).mean((2, 3)))
-        return embedding
+        return self.head(self.blocks(features).mean((2, 3)))
 
 
 class Block(nn.Module):

@@ -83,8 +83,7 @@ def arcface(network: FaceNetwork) -> Embed:
     @torch.inference_mode()
     def embed(face: Picture) -> Floats:
         values = torch.from_numpy(face.astype(np.float32) / 127.5 - 1.0)
-        embedding: Floats = network(values.permute(2, 0, 1)[None])[0].numpy()
-        return embedding
+        return network(values.permute(2, 0, 1)[None])[0].numpy()
 
     return embed
 
@@ -113,8 +112,7 @@ class FaceNetwork(nn.Module):
         features = self.prelu(self.bn1(self.conv1(faces)))
         for stage in range(1, 5):
             features = self.get_submodule(f"layer{stage}")(features)
-        embedding: Tensor = self.features(self.fc(self.bn2(features).flatten(1)))
-        return embedding
+        return self.features(self.fc(self.bn2(features).flatten(1)))
 
 
 class ResidualBlock(nn.Module):
@@ -136,5 +134,4 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         shortcut = features if self.downsample is None else self.downsample(features)
         middle = self.prelu(self.bn2(self.conv1(self.bn1(features))))
-        result: Tensor = self.bn3(self.conv2(middle)) + shortcut
-        return result
+        return self.bn3(self.conv2(middle)) + shortcut

@@ -307,8 +307,7 @@ def _inflated() -> Scorer:
     @torch.inference_mode()
     def features(frames: NDArray[np.uint8]) -> Array:
         video = torch.from_numpy(frames.astype(np.float32) / 127.5 - 1.0)
-        logits: Array = network(video.permute(3, 0, 1, 2)[None]).double().numpy()
-        return logits
+        return network(video.permute(3, 0, 1, 2)[None]).double().numpy()
 
     return FrechetScorer("fvd", features, piece=i3d.CLIP_FRAMES, size_px=i3d.INPUT_SIZE_PX)
 
@@ -333,8 +332,7 @@ def _inception() -> Scorer:
     @torch.inference_mode()
     def features(frames: NDArray[np.uint8]) -> Array:
         pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
-        pooled: Array = network(pictures)[0].double().numpy()
-        return pooled
+        return network(pictures)[0].double().numpy()
 
     return FrechetScorer("fid", features, piece=1, size_px=299)
 

@@ -81,13 +81,11 @@ class SyncNet(nn.Module):
 
     def embed_speech(self, cepstra: Tensor) -> Tensor:
         """(B, 1, 13, 20) cepstra -> (B, 1024)."""
-        embedding: Tensor = self.netfcaud(self.netcnnaud(cepstra).flatten(1))
-        return embedding
+        return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
 
     def embed_lips(self, faces: Tensor) -> Tensor:
         """(B, 3, 5, 224, 224) faces, blue-green-red, 0..255 -> (B, 1024)."""
-        embedding: Tensor = self.netfclip(self.netcnnlip(faces).flatten(1))
-        return embedding
+        return self.netfclip(self.netcnnlip(faces).flatten(1))
 
 
 def _block2d(
@@ -140,8 +138,7 @@ def cepstra(samples: Floats) -> Array:
     order = np.arange(NUM_CEPSTRA)
     coefficients = coefficients * (1.0 + LIFTER / 2.0 * np.sin(np.pi * order / LIFTER))
     coefficients[:, 0] = np.log(np.where(energy == 0.0, tiny, energy))
-    result: Array = coefficients
-    return result
+    return coefficients
 
 
 def mel_filters() -> Array:

@@ -30,5 +30,4 @@ def channels_last(volume: Tensor) -> F32:
             f"these networks compute on the CPU, the features are on {volume.device}; "
             "move them there, or load the networks without the acceleration for CPUs"
         )
-    array: F32 = volume.detach().float().movedim(1, -1).contiguous().numpy()
-    return array
+    return volume.detach().float().movedim(1, -1).contiguous().numpy()

@@ -271,8 +271,7 @@ class CpuOcclusion:
 
             self.workers.each(range(0, len(taps), POSITIONS_PER_TASK), multiply)
             add_taps(taps.reshape(height, width, -1), self.size, self.bias, sums)
-        occlusion: F32 = torch.from_numpy(summed).sigmoid().numpy()
-        return occlusion
+        return torch.from_numpy(summed).sigmoid().numpy()
 
 
 def _parts(size: Sequence[int]) -> Iterable[tuple[int, int]]:
