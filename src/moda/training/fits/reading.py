@@ -53,11 +53,12 @@ class ReaderOptions:
 
     ridge: float = 16_000.0
     """of the mouth; of standardised tokens, so that it compares with the number of frames"""
-    gap_gain: float = 1.45
+    gap_gain: float = 1.6
     width_gain: float = 1.7
     """A mean moves less than the mouth that it is the mean of: lip distances are made larger"""
-    opening: float = 0.0
-    """by which the lips are further apart while somebody speaks, canonical units"""
+    opening: float = -0.025
+    """by which the lips are further apart while somebody speaks, canonical units: a mean never
+    closes, and lips do"""
     phone_steps: int = 2000
 
 
