@@ -280,7 +280,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from moda.errors import OutputError
-from moda.weights import download_originals
+from moda.weights.installation import download_originals
 from test_hub import MODEL, HubFile
 small = replace(MODEL, files=(replace(MODEL.files[0], size=0),))
 try:

@@ -31,7 +31,7 @@ from moda.weights.checkpoints import load_motion_space
 from small_runs import reader_config
 
 CHANNELS, COMPRESSED, NUM_FRAMES = 6, 4, 500
-PLAIN = ReaderOptions(ridge=1e-3, gap_gain=1.0, width_gain=1.0)
+PLAIN = ReaderOptions(ridge=1e-3, gap_gain=1.0, width_gain=1.0, opening=0.0)
 """Of a mouth that is read as it is."""
 
 
@@ -235,7 +235,7 @@ class TestLipGains:
     def test_gap_and_width_change_by_their_factors(
         self, space: MotionSpace, gains: tuple[float, float]
     ) -> None:
-        options = ReaderOptions(gap_gain=gains[0], width_gain=gains[1])
+        options = ReaderOptions(gap_gain=gains[0], width_gain=gains[1], opening=0.0)
         larger, added = lip_gains(space, options)
         assert not added.any()
         mouths = np.random.default_rng(0).normal(size=(20, 16))

@@ -85,8 +85,10 @@ def shape_motion(
             expression=expression,
         )
         if speech.closure is not None:
-            for row, amount in zip(shown.values, speech.closure, strict=True):
-                face.closure(motion.space)(row, float(amount))
+            closure = face.closure(motion.space)
+            amounts = closure.completed(motion.values, speech.closure)
+            for row, amount in zip(shown.values, amounts, strict=True):
+                closure(row, float(amount))
         yield shown
 
 

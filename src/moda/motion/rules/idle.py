@@ -281,14 +281,17 @@ class LipClosure:
     def __call__(self, values: Floats, amount: float) -> None:
         """Close the lips of one motion row (D,) in place by an amount of 0 to 1.
 
-        Lips that touch everywhere stay as they are; those that nearly do are closed by a hint.
+        Lips that touch everywhere stay as they are.
         """
         mouth = values[self.mouth].astype(np.float64)
-        gaps = self.gaps(mouth)
-        if amount > 0.0 and gaps.max() > 0.0:
-            if amount >= HINTED_CLOSURE and gaps[len(gaps) // 2] < NEARLY_CLOSED_GAP:
-                amount = 1.0
+        if amount > 0.0 and self.gaps(mouth).max() > 0.0:
             values[self.mouth] = mouth + amount * (self.closed(mouth) - mouth)
+
+    def completed(self, values: Floats, amounts: Floats) -> Floats:
+        """Amounts of closing (T,) of which hints are 1 where the lips of (T, D) nearly touch."""
+        mouth = values[:, self.mouth].astype(np.float64)
+        is_near = self.gaps(mouth)[:, len(self._gaps) // 2] < NEARLY_CLOSED_GAP
+        return np.where(is_near & (amounts >= HINTED_CLOSURE), np.float32(1.0), amounts)
 
 
 class LipRest:

@@ -77,7 +77,7 @@ def test_without_matplotlib_the_report_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in ("plots", "report"):
-        monkeypatch.delitem(sys.modules, f"moda.evaluation.videos.{name}", raising=False)
+    for name in ("plots", "files"):
+        monkeypatch.delitem(sys.modules, f"moda.evaluation.videos.report.{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r"matplotlib.*pip install '\.\[evaluate\]'"):
         import moda.evaluation.videos.report.files  # noqa: F401
