@@ -97,9 +97,9 @@ def video_options() -> str:
 
 def commands(command: Any, name: str) -> list[tuple[str, Any]]:
     """All commands below one, with their full names; groups themselves are left out."""
-    inner = getattr(command, "commands", None)
-    if inner is None:
+    if not hasattr(command, "commands"):
         return [(name, command)]
+    inner = {key: command.load(key) for key in command.commands}
     return [pair for key, one in inner.items() for pair in commands(one, f"{name} {key}")]
 
 

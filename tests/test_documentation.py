@@ -96,8 +96,8 @@ def test_commands_in_pages_exist(page: Path) -> None:
         call = re.match(r"(?:\.venv/bin/)?moda ([a-z-]+)(.*)", line)
         if call is None:
             continue
-        command = top.commands.get(call[1])  # type: ignore[attr-defined]
-        assert command is not None, line
+        assert call[1] in top.commands, line  # type: ignore[attr-defined]
+        command = top.load(call[1])  # type: ignore[attr-defined]
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
         used = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", call[2].split("#")[0]))
         if not hasattr(command, "commands"):

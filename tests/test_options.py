@@ -267,7 +267,7 @@ class TestEveryOptionIsThere:
     @pytest.mark.parametrize("command", ["generate", "dub", "reenact"])
     def test_in_the_help(self, command: Command) -> None:
         top: Any = typer.main.get_command(cli.app)
-        params = {flag: p for p in top.commands[command].params for flag in p.opts}
+        params = {flag: p for p in top.load(command).params for flag in p.opts}
         for name in of_command(command):
             if (command, name) != ("reenact", "face"):
                 assert params[OPTIONS[name].flag.split("/")[0]].help == OPTIONS[name].help

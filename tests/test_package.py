@@ -245,7 +245,7 @@ class TestReadme:
     def test_documented_options_are_those_of_the_command(self, readme: str) -> None:
         from moda.cli import app
 
-        command = typer.main.get_command(app).commands["generate"]  # type: ignore[attr-defined]
+        command = typer.main.get_command(app).load("generate")  # type: ignore[attr-defined]
         existing = {
             option
             for parameter in command.params

@@ -12,7 +12,7 @@ import pytest
 
 from moda.errors import InputError, MissingExtraError
 from moda.media import VideoWriter
-from moda.media.provenance import DIGITAL_SOURCE_TYPE, ManifestSigner, SigningIdentity, _certificate
+from moda.media.provenance import DIGITAL_SOURCE_TYPE, ManifestSigner, SigningIdentity
 
 c2pa = pytest.importorskip("c2pa")
 KINDS = {".mp4": "video/mp4", ".mov": "video/quicktime", ".gif": "image/gif"}
@@ -91,6 +91,8 @@ def identity_files(folder: Path, *, days: int = 30) -> SigningIdentity:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from moda.media.certificates import _certificate
+
     root_key, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
 
     def name(common: str) -> x509.Name:
@@ -136,7 +138,7 @@ class TestOwnCertificate:
             ManifestSigner(identity, ".mp4")
 
     def test_an_old_certificate(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from moda.media import provenance
+        from moda.media import certificates
 
         class Later(datetime.datetime):
             @classmethod
@@ -144,7 +146,7 @@ class TestOwnCertificate:
                 return datetime.datetime(2100, 1, 1, tzinfo=tz)
 
         identity = identity_files(tmp_path)
-        monkeypatch.setattr(provenance.datetime, "datetime", Later)
+        monkeypatch.setattr(certificates.datetime, "datetime", Later)
         with pytest.raises(InputError, match="ended on 20"):
             ManifestSigner(identity, ".mp4")
 

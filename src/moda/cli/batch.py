@@ -10,14 +10,13 @@ from typing import Any
 import typer
 
 from moda.cli import steps
+from moda.pipeline.batch import Outcome, choose_workers, make_batch, read_table
 
 
 def run_batch(
     table: Path, defaults: Mapping[str, Any], num_workers: int, ray_address: str | None
 ) -> None:
     """Make the videos of a table, say how each went, and exit with 2 if one failed."""
-    from moda.pipeline.batch import Outcome, choose_workers, make_batch, read_table
-
     started = time.perf_counter()
     rows = read_table(table, defaults)
     run_jobs = choose_workers(num_workers, ray_address)

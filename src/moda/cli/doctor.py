@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import time
+from importlib.metadata import version
 
 import typer
 
 from moda.errors import InputError
 from moda.version import __version__
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(doctor)
+app = typer.Typer()
 
 
+@app.command()
 def doctor() -> None:
     """Check the installation: versions, devices, models, and one rendered frame."""
     healthy = True
@@ -29,9 +30,6 @@ def doctor() -> None:
 
 
 def _versions() -> str:
-    import platform
-    from importlib.metadata import version
-
     parts = ("torch", "numpy", "numba", "onnxruntime", "opencv-python-headless", "av", "pillow")
     system = f"moda {__version__}, Python {platform.python_version()} on {platform.platform()}"
     return ", ".join((system, *(f"{part} {version(part)}" for part in parts)))
@@ -47,8 +45,6 @@ def _devices() -> str:
 
 
 def _model_files() -> str:
-    import hashlib
-
     from moda.weights.checkpoints import ASSETS
 
     files = sorted(path for path in ASSETS.iterdir() if path.suffix in (".onnx", ".safetensors"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,14 @@ from typing import Annotated
 import typer
 
 from moda.cli import options, steps
+from moda.options import read_options
+from moda.pipeline import dubbing, loading
+from moda.pipeline.jobs import VideoJob, spoken, write_video
+
+app = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: moda dub interview.mp4 translated.wav -o dubbed.mp4")(dub)
-
-
+@app.command(epilog="Example: moda dub interview.mp4 translated.wav -o dubbed.mp4")
 @options.takes_video_options("dub")
 def dub(
     footage: Annotated[
@@ -32,13 +34,6 @@ def dub(
 
     Head, eyes and light stay those of FOOTAGE; its sound is replaced by SPEECH.
     """
-    import tempfile
-
-    from moda.options import read_options
-    from moda.pipeline import loading
-    from moda.pipeline.dubbing import dub as dub_footage
-    from moda.pipeline.jobs import VideoJob, spoken, write_video
-
     started = time.perf_counter()
     chosen = read_options(given)
     job = VideoJob(footage, output, speech, chosen)
@@ -47,7 +42,7 @@ def dub(
     with tempfile.TemporaryDirectory(prefix="moda-") as folder:
         said = spoken(job, head, Path(folder), stages=steps.progress_bar)
         with steps.progress_bar("Tracking") as progress:
-            video = dub_footage(
+            video = dubbing.dub(
                 head,
                 footage,
                 said,

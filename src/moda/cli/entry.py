@@ -1,44 +1,114 @@
-"""The command line: the commands of the modules beside it, and how errors leave it.
+"""The command line: which commands there are, and how errors leave it.
 
 Exit codes: 0 done, 2 something the user can put right (one line on standard error), 1 a bug (with
-a traceback), 130 interrupted. Heavy imports are inside the commands, so that help is quick.
+a traceback), 130 interrupted. The module of a command is imported when the command is asked for.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
-from moda.cli import (
-    doctor,
-    dub,
-    evaluate,
-    evaluate_controls,
-    evaluate_videos,
-    generate,
-    models,
-    prepare,
-    serve,
-    train,
-    web,
-)
 from moda.errors import ModaError
 from moda.version import __version__
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 
+
+class LazyGroup(TyperGroup):
+    """Lists commands by their first sentences; imports the module of one that is asked for."""
+
+    lines: ClassVar[dict[str, str]]
+    """The first sentence of each command."""
+    modules: ClassVar[dict[str, str]]
+    """Where commands are that are not in a module of their own name."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        listed = {name: TyperCommand(name, help=line) for name, line in self.lines.items()}
+        self.commands = {**listed, **self.commands}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments begin with, before it runs or shows its help."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and self.load(args[0]), rest
+
+    def load(self, name: str) -> Any:
+        """A command with its parameters, or a group of them."""
+        if name not in self.lines:
+            return self.commands[name]
+        module = self.modules.get(name, name).replace("-", "_")
+        return get_group(import_module(f"moda.cli.{module}").app).commands[name]
+
+
+class Commands(LazyGroup):
+    """``moda``."""
+
+    lines: ClassVar = {
+        "generate": "Make a portrait speak.",
+        "reenact": "Make a portrait move like the face in a video.",
+        "dub": "Give the face in a video new lips for other speech.",
+        "doctor": "Check the installation: versions, devices, models, and one rendered frame.",
+        "prepare": "Follow the faces of talking videos for training.",
+        "evaluate": "Measure a motion model on held-out speakers.",
+        "evaluate-renderer": "Measure the renderer: animate one frame of a video with the video's "
+        "own motion.",
+        "evaluate-controls": "Measure on rendered frames what each control of generate changes.",
+        "serve": "Serve talking heads: live over WebSocket and WebRTC, and videos on request.",
+        "train": "Train a motion model.",
+        "finetune": "Teach a model the way one person speaks and moves.",
+        "train-expert": "Train the network that tells whether lips and speech belong together.",
+        "evaluate-videos": "Compare talking videos of any method with real ones.",
+        "web": "Serve a web page that makes talking videos.",
+    }
+    modules: ClassVar = {
+        "reenact": "generate",
+        "evaluate-renderer": "evaluate",
+        "finetune": "train",
+        "train-expert": "train",
+    }
+
+
+class ModelCommands(LazyGroup):
+    """Published models for the neural renderer: get, convert and check them."""
+
+    lines: ClassVar = {
+        "list": "List the published models, their licences, and which of them are here.",
+        "download": "Download published models and convert them.",
+        "convert": "Convert official files that are on disk already.",
+        "verify": "Read models anew and compare them with their recorded hashes.",
+    }
+    modules: ClassVar = dict.fromkeys(lines, "models")
+
+
+class WeightCommands(LazyGroup):
+    """Networks of others that some metrics need."""
+
+    lines: ClassVar = {
+        "list": "List the networks, what they are for, their licences, and which of them are here.",
+        "convert": "Check and convert files that were downloaded.",
+    }
+    modules: ClassVar = dict.fromkeys(lines, "evaluate_weights")
+
+
 app = typer.Typer(
     name="moda",
+    cls=Commands,
     help="A portrait and a speech recording become a talking-head video.",
     epilog="Example: moda generate portrait.jpg speech.wav -o talk.mp4",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for name, kind in {"models": ModelCommands, "evaluate-weights": WeightCommands}.items():
+    app.add_typer(typer.Typer(cls=kind, help=kind.__doc__, no_args_is_help=True), name=name)
 
 
 @app.callback(invoke_without_command=True)
@@ -50,19 +120,6 @@ def _moda(
         typer.echo(f"moda {__version__}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-generate.register(app)
-dub.register(app)
-doctor.register(app)
-models.register(app)
-prepare.register(app)
-evaluate.register(app)
-evaluate_controls.register(app)
-serve.register(app)
-train.register(app)
-evaluate_videos.register(app)
-web.register(app)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
+import torch
 import typer
 
 from moda.cli.options import takes_fields
+from moda.data.clips import read_clips
+from moda.data.phone_corpus import read_phone_corpus
+from moda.encoders.face import FaceModels
+from moda.errors import InputError
+from moda.evaluation.model.report import (
+    QUICK,
+    Effort,
+    Evidence,
+    evaluate_model,
+    read_utterances,
+)
+from moda.evaluation.rendered.reenactment import self_reenactment
+from moda.media import AudioReader, read_image, write_image
+from moda.structures import Floats
+from moda.training.recipe import read_recipe
+from moda.weights.checkpoints import load_checkpoint, load_motion_space
 
-if TYPE_CHECKING:
-    from moda.evaluation.model.report import Evidence
-    from moda.structures import Floats
+app = typer.Typer()
 
 Speakers = Annotated[
     list[str] | None,
@@ -20,16 +36,6 @@ Speakers = Annotated[
         "--speaker", help="A held-out speaker; may be given again. Default: the recipe's."
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command(
-        epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
-    )(evaluate)
-    app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")(
-        evaluate_renderer
-    )
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,6 @@ class EvidenceFiles:
 
     def read(self) -> Evidence:
         """Read all of them. Raises :class:`moda.errors.ModaError`."""
-        from moda.data.phone_corpus import read_phone_corpus
-        from moda.evaluation.model.report import Evidence, read_utterances
-        from moda.media import read_image
-        from moda.weights.checkpoints import load_checkpoint
-
         portrait, other = self.rerender or _example("portrait.jpg"), self.other_portrait
         speech, compare, phones = _example("speech.wav"), self.compare, self.clip_phones
         return Evidence(
@@ -78,6 +79,9 @@ class EvidenceFiles:
         )
 
 
+@app.command(
+    epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
+)
 @takes_fields("files", EvidenceFiles)
 def evaluate(
     clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
@@ -105,14 +109,6 @@ def evaluate(
     lips beside filmed ones; emotions; speed. What cannot be measured is left out, and the report
     says why.
     """
-    import torch
-
-    from moda.data.clips import read_clips
-    from moda.errors import InputError
-    from moda.evaluation.model.report import QUICK, Effort, evaluate_model
-    from moda.training.recipe import read_recipe
-    from moda.weights.checkpoints import load_checkpoint
-
     torch.set_num_threads(threads)
     speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
     if not speakers:
@@ -138,13 +134,10 @@ def _example(name: str) -> Path | None:
 
 
 def _read_sound(path: Path) -> Floats:
-    import numpy as np
-
-    from moda.media import AudioReader
-
     return np.concatenate(list(AudioReader(path)))
 
 
+@app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")
 def evaluate_renderer(
     videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")],
     sheet: Annotated[
@@ -155,13 +148,6 @@ def evaluate_renderer(
 
     Prints the PSNR of face and mouth against the real frames, and that of the still photograph.
     """
-    import numpy as np
-
-    from moda.encoders.face import FaceModels
-    from moda.evaluation.rendered.reenactment import self_reenactment
-    from moda.media import write_image
-    from moda.weights.checkpoints import load_motion_space
-
     models, space = FaceModels(), load_motion_space()
     typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
     rows = []

@@ -9,16 +9,18 @@ from typing import Annotated
 import typer
 
 from moda.cli import options
+from moda.encoders.face import FaceModels
+from moda.evaluation.rendered.control_effects import control_effects
+from moda.pipeline import loading
+from moda.systems.loading import choose_device
+
+app = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(
-        "evaluate-controls",
-        epilog="Example: moda evaluate-controls examples/portrait.jpg --speech examples/speech.wav",
-    )(evaluate_controls)
-
-
+@app.command(
+    "evaluate-controls",
+    epilog="Example: moda evaluate-controls examples/portrait.jpg --speech examples/speech.wav",
+)
 def evaluate_controls(
     portraits: Annotated[
         list[Path], typer.Argument(metavar="PORTRAIT...", help="Pictures with a face.")
@@ -31,11 +33,6 @@ def evaluate_controls(
     device: options.Device = "auto",
 ) -> None:
     """Measure on rendered frames what each control of generate changes."""
-    from moda.encoders.face import FaceModels
-    from moda.evaluation.rendered.control_effects import control_effects
-    from moda.pipeline import loading
-    from moda.systems.loading import choose_device
-
     head = loading.load_head(model, "mesh", device)
     models = FaceModels(choose_device(device))
     with tempfile.TemporaryDirectory(prefix="moda-") as folder:

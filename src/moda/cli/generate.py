@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 
 from moda.cli import options, steps
+from moda.cli.batch import run_batch
 from moda.errors import InputError
+from moda.media import check_output_path
+from moda.options import read_options
+from moda.pipeline import loading
+from moda.pipeline.jobs import job_from_row, make_video, write_video
+
+app = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command(
-        epilog="Example: moda generate portrait.jpg speech.wav -o talk.mp4 --emotion happy:0.7"
-    )(generate)
-    app.command(
-        epilog="Example: moda reenact portrait.jpg driving.mp4 -o talk.mp4 --head-motion 0.5"
-    )(reenact)
-
-
+@app.command(
+    epilog="Example: moda generate portrait.jpg speech.wav -o talk.mp4 --emotion happy:0.7"
+)
 @options.takes_video_options("generate")
 def generate(
     context: typer.Context,
@@ -48,17 +48,12 @@ def generate(
     started = time.perf_counter()
     row = {"portrait": portrait, "speech": speech, "output": output, **given}
     if batch is not None:
-        from moda.cli.batch import run_batch
-
         run_batch(batch, {n: row[n] for n in row if _was_typed(context, n)}, workers, ray)
         return
     if ray is not None or workers != 1:
         raise InputError("--workers and --ray are for a batch; give its table with --batch")
     if portrait is None:
         raise typer.BadParameter("Missing argument 'PORTRAIT'")
-    from moda.pipeline import loading
-    from moda.pipeline.jobs import job_from_row, make_video
-
     job = job_from_row(row, Path())
     job.check()
     head = loading.load_head(*job.options.model_choice)
@@ -71,6 +66,7 @@ def _was_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
 
 
+@app.command(epilog="Example: moda reenact portrait.jpg driving.mp4 -o talk.mp4 --head-motion 0.5")
 @options.takes_video_options("reenact")
 def reenact(
     portrait: options.PortraitFile,
@@ -90,11 +86,6 @@ def reenact(
     The sound of DRIVING, if it has any, becomes that of the written video.
     """
     started = time.perf_counter()
-    from moda.media import check_output_path
-    from moda.options import read_options
-    from moda.pipeline import loading
-    from moda.pipeline.jobs import write_video
-
     chosen = read_options({**given, "face": face})
     transparent = chosen.is_transparent
     check_output_path(output, transparent=transparent, inputs=(portrait, driving))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from moda.weights.catalogue import PublishedModel
-    from moda.weights.official import ConvertedModel
+from moda.errors import CheckpointError, InputError
+from moda.weights.catalogue import CATALOGUE, PublishedModel, models_folder, published_model
+from moda.weights.installation import install_model, model_state, verify_model
+from moda.weights.official import ConvertedModel, convert_official_files
+
+app = typer.Typer()
 
 Names = Annotated[
     list[str] | None,
@@ -21,25 +26,9 @@ Folder = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    models = typer.Typer(
-        help="Published models for the neural renderer: get, convert and check them.",
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    models.command("list")(list_models)
-    models.command(epilog="Example: moda models download liveportrait hubert --yes")(download)
-    models.command(epilog="Example: moda models convert pretrained_weights/")(convert)
-    models.command()(verify)
-    app.add_typer(models, name="models")
-
-
+@app.command("list")
 def list_models(folder: Folder = None) -> None:
     """List the published models, their licences, and which of them are here."""
-    from moda.weights.catalogue import CATALOGUE, models_folder
-    from moda.weights.installation import model_state
-
     folder = folder or models_folder()
     row = "{:<14}{:>8}  {:<12}{:<12}{}"
     typer.echo(row.format("name", "size", "licence", "state", "what"))
@@ -49,6 +38,7 @@ def list_models(folder: Folder = None) -> None:
     typer.echo(f"folder: {folder}")
 
 
+@app.command(epilog="Example: moda models download liveportrait hubert --yes")
 def download(
     names: Names = None,
     folder: Folder = None,
@@ -68,13 +58,6 @@ def download(
     Shows the licences first. Files that have arrived are kept when a later one fails. HF_ENDPOINT
     chooses a mirror of the hub; HF_HUB_OFFLINE=1 uses only what is here.
     """
-    import os
-    import sys
-
-    from moda.errors import InputError
-    from moda.weights.catalogue import models_folder
-    from moda.weights.installation import install_model
-
     folder = folder or models_folder()
     models = _chosen(names)
     for model in models:
@@ -99,6 +82,7 @@ def download(
         _report(converted)
 
 
+@app.command(epilog="Example: moda models convert pretrained_weights/")
 def convert(
     sources: Annotated[
         list[Path],
@@ -116,9 +100,6 @@ def convert(
     Files are recognised by what is in them. Whatever is missing, too much or of another shape is
     named, and nothing is written then.
     """
-    from moda.weights.catalogue import models_folder
-    from moda.weights.official import convert_official_files
-
     conversion = convert_official_files(sources, output_folder or models_folder())
     for reason in conversion.skipped:
         typer.echo(f"not used: {reason}", err=True)
@@ -126,15 +107,12 @@ def convert(
         _report(converted)
 
 
+@app.command()
 def verify(names: Names = None, folder: Folder = None) -> None:
     """Read models anew and compare them with their recorded hashes.
 
     Without names: those that are here.
     """
-    from moda.errors import CheckpointError
-    from moda.weights.catalogue import models_folder
-    from moda.weights.installation import model_state, verify_model
-
     folder = folder or models_folder()
     models = _chosen(names)
     if not names:
@@ -160,8 +138,6 @@ def megabytes(size: int) -> str:
 
 
 def _chosen(names: list[str] | None) -> list[PublishedModel]:
-    from moda.weights.catalogue import CATALOGUE, published_model
-
     return [published_model(name) for name in dict.fromkeys(names or CATALOGUE)]
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from moda.data.prepare import Outcome
-    from moda.workers import RunJobs
+from moda.data.clip_jobs import PrepareOptions
+from moda.data.corpora import VALIDATION_SHARE, read_corpus
+from moda.data.prepare import REPORT_NAME, Outcome, count_reasons, prepare_corpus
+from moda.errors import InputError
+from moda.systems.loading import choose_device
+from moda.workers import LocalProcesses, RayCluster, RunJobs, run_here
+
+app = typer.Typer()
 
 
 class Space(StrEnum):
@@ -23,13 +29,7 @@ class Space(StrEnum):
     NEURAL = "neural"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: moda prepare talking/ prepared/ --labels labels.csv --workers 4")(
-        prepare
-    )
-
-
+@app.command(epilog="Example: moda prepare talking/ prepared/ --labels labels.csv --workers 4")
 def prepare(
     corpus: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
     output: Annotated[Path, typer.Argument(help="Folder for the prepared clips.")],
@@ -80,14 +80,6 @@ def prepare(
     motion, identity and speech features. What is already there is kept; what cannot be used is left
     out, and the report says why.
     """
-    from dataclasses import replace
-
-    from moda.data.clip_jobs import PrepareOptions
-    from moda.data.corpora import VALIDATION_SHARE, read_corpus
-    from moda.data.prepare import prepare_corpus
-    from moda.errors import InputError
-    from moda.systems.loading import choose_device
-
     started = time.perf_counter()
     if validation_share is None:
         validation_share = 0.0 if layout == "folder" else VALIDATION_SHARE
@@ -110,9 +102,6 @@ def prepare(
 
 def _say(outcomes: Sequence[Outcome], took_seconds: float, output: Path) -> None:
     """What has become of the clips; if none can be used, that is an error."""
-    from moda.data.prepare import REPORT_NAME, count_reasons
-    from moda.errors import InputError
-
     minutes = sum(outcome.seconds for outcome in outcomes) / 60.0
     statuses = Counter(outcome.status for outcome in outcomes)
     counts = ", ".join(f"{statuses[name]} {name}" for name in ("prepared", "kept", "skipped"))
@@ -126,8 +115,6 @@ def _say(outcomes: Sequence[Outcome], took_seconds: float, output: Path) -> None
 
 
 def _runner(ray: str | None, workers: int | None) -> RunJobs:
-    from moda.workers import LocalProcesses, RayCluster, run_here
-
     if ray is not None:
         return RayCluster(ray, workers)
     return run_here if workers in (None, 1) else LocalProcesses(workers or 1)

@@ -10,15 +10,14 @@ from typing import Annotated
 import typer
 
 from moda.errors import InputError, MissingExtraError
+from moda.serving.settings import ServerSettings, portrait_names, read_api_keys, read_ice_server
+
+app = typer.Typer()
 
 KEYS_VARIABLE = "MODA_API_KEYS"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: moda serve portrait.jpg --port 8000")(serve)
-
-
+@app.command(epilog="Example: moda serve portrait.jpg --port 8000")
 def serve(
     portraits: Annotated[
         list[Path] | None,
@@ -67,9 +66,7 @@ def serve(
 ) -> None:
     """Serve talking heads: live over WebSocket and WebRTC, and videos on request."""
     _require_extra()
-    from moda.serving.server import open_socket
-    from moda.serving.server import serve as run
-    from moda.serving.settings import ServerSettings, portrait_names, read_api_keys, read_ice_server
+    from moda.serving import server
 
     keys = read_api_keys(api_keys) if api_keys else os.environ.get(KEYS_VARIABLE, "").split()
     settings = ServerSettings(
@@ -91,10 +88,10 @@ def serve(
     for path in portrait_names(settings.portraits).values():
         if not path.is_file():
             raise InputError(f"portrait {path} does not exist; give a picture")
-    listener = open_socket(host, port)
+    listener = server.open_socket(host, port)
     address = listener.getsockname()
     typer.echo(f"http://{address[0]}:{address[1]}/ is starting", err=True)
-    if not run(settings, listener):
+    if not server.serve(settings, listener):
         raise InputError("the server could not start; the lines above say why")
 
 

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import torch
 import typer
 
-if TYPE_CHECKING:
-    from moda.training.processes import Processes
-    from moda.training.recipe import Recipe
+from moda.systems.loading import choose_device
+from moda.training import run
+from moda.training.finetuning import finetuning_recipe, require_speech
+from moda.training.processes import join_processes
+from moda.training.recipe import Recipe, read_recipe
+
+app = typer.Typer()
 
 Threads = Annotated[int, typer.Option(help="Processor threads of each process.", min=1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 RecipeFile = Annotated[Path, typer.Argument(help="JSON file, see recipes/.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command(epilog="Example: moda train recipes/moda-tiny.json -o runs/moda-tiny")(train)
-    app.command(epilog="Example: moda finetune moda-tiny prepared/anna -o runs/anna --rank 8")(
-        finetune
-    )
-    app.command(
-        "train-expert",
-        epilog="Example: moda train-expert recipes/moda-tiny.json -o runs/sync_expert.safetensors",
-    )(train_expert)
-
-
+@app.command(epilog="Example: moda train recipes/moda-tiny.json -o runs/moda-tiny")
 def train(
     recipe: RecipeFile,
     output: Annotated[
@@ -44,11 +37,10 @@ def train(
     a checkpoint that moda generate --model takes. On several GPUs or machines:
     accelerate launch -m moda train RECIPE -o FOLDER.
     """
-    from moda.training.recipe import read_recipe
-
     _run(read_recipe(recipe), recipe.parent, output, threads, device)
 
 
+@app.command(epilog="Example: moda finetune moda-tiny prepared/anna -o runs/anna --rank 8")
 def finetune(
     model: Annotated[str, typer.Argument(help="Built-in model, or a .safetensors file.")],
     clips: Annotated[list[Path], typer.Argument(help="Folders of one person's prepared clips.")],
@@ -71,8 +63,6 @@ def finetune(
     the clips that were kept aside agree; head, brows and eyes are trained after it. Writes
     finetuned.safetensors, which moda generate --model takes. A minute of speech is enough.
     """
-    from moda.training.finetuning import finetuning_recipe, require_speech
-
     recipe = finetuning_recipe(
         model,
         clips,
@@ -86,6 +76,10 @@ def finetune(
     _run(recipe, Path(), output, threads, device)
 
 
+@app.command(
+    "train-expert",
+    epilog="Example: moda train-expert recipes/moda-tiny.json -o runs/sync_expert.safetensors",
+)
 def train_expert(
     recipe: RecipeFile,
     output: Annotated[
@@ -98,11 +92,6 @@ def train_expert(
     Takes the clips of a recipe, leaves its validation speakers out, and measures on them how often
     the right speech is found among shifted windows and those of other clips.
     """
-    import torch
-
-    from moda.training.recipe import read_recipe
-    from moda.training.run import train_sync_expert
-
     torch.set_num_threads(threads)
     started = time.perf_counter()
 
@@ -110,18 +99,12 @@ def train_expert(
         if step % 100 == 0:
             typer.echo(f"step {step}: loss {loss:.3f}", err=True)
 
-    train_sync_expert(read_recipe(recipe), recipe.parent, output, report=report, say=_say)
+    run.train_sync_expert(read_recipe(recipe), recipe.parent, output, report=report, say=_say)
     typer.echo(f"trained in {(time.perf_counter() - started) / 60:.1f} minutes: {output}")
 
 
 def _run(recipe: Recipe, base: Path, output: Path, threads: int, device: str) -> None:
     """Run a recipe in this process, or in this one of several; the first one speaks."""
-    import torch
-
-    from moda.systems.loading import choose_device
-    from moda.training.processes import join_processes
-    from moda.training.run import train as run
-
     torch.set_num_threads(threads)
     started = time.perf_counter()
     processes = join_processes(choose_device(device))
@@ -135,13 +118,10 @@ def _run(recipe: Recipe, base: Path, output: Path, threads: int, device: str) ->
             )
             _say(f"step {values['step']:.0f}: {losses}")
 
-    result = run(recipe, base, output, report=report, say=_listener(processes), processes=processes)
+    say = _say if speaks else lambda text: None
+    result = run.train(recipe, base, output, report=report, say=say, processes=processes)
     if speaks:
         typer.echo(f"trained in {(time.perf_counter() - started) / 60:.1f} minutes: {result}")
-
-
-def _listener(processes: Processes) -> Callable[[str], None]:
-    return _say if processes.index == 0 else lambda text: None
 
 
 def _say(text: str) -> None:

@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from moda.pipeline import TalkingHead
+from moda.web.server import require_gradio, serve_page
+from moda.web.settings import LOGIN_VARIABLE, WebSettings, parse_login, read_login
+from moda.web.text import InstalledSpeaker
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: moda web --open")(web)
+app = typer.Typer()
 
 
+@app.command(epilog="Example: moda web --open")
 def web(
     host: Annotated[
         str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")
@@ -42,10 +45,6 @@ def web(
     Only this computer can reach it unless --host or --share says otherwise. The login may also be
     in the environment variable MODA_WEB_LOGIN.
     """
-    from moda.web.server import require_gradio, serve_page
-    from moda.web.settings import LOGIN_VARIABLE, WebSettings, parse_login, read_login
-    from moda.web.text import InstalledSpeaker
-
     login = None
     if login_file is not None:
         login = read_login(login_file)
@@ -62,9 +61,6 @@ def web(
         open_browser=open_browser,
     )
     require_gradio()
-
-    from moda.pipeline import TalkingHead
-
     head = TalkingHead.from_pretrained(model, device=device)
     with serve_page(head, InstalledSpeaker(), settings) as page:
         typer.echo(f"The page is at {page.url}; Ctrl+C ends it")

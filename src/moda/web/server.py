@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moda.errors import InputError, MissingExtraError
+from moda.pipeline import TalkingHead
+from moda.web import words
 from moda.web.settings import WebSettings
+from moda.web.text import TextSpeaker
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from moda.pipeline import TalkingHead
-    from moda.web.text import TextSpeaker
 
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -98,7 +98,6 @@ def serve_page(
         import gradio as gr
         from starlette.middleware import Middleware
 
-        from moda.web import words
         from moda.web.page import WebPage
 
         # Not in Gradio's folder: it copies only what lies outside.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from moda.live import LiveFrame
+from moda.media import jpeg_bytes
 from moda.serving.live.protocol import Control, PackedFrame, pack_frame, write_sound
-
-if TYPE_CHECKING:
-    from moda.live import LiveFrame
+from moda.structures import Floats
 
 
 class Parent:
@@ -34,8 +34,6 @@ class PipeOutput:
 
     def show(self, frame: LiveFrame) -> None:
         """Pack and send a frame."""
-        from moda.media import jpeg_bytes
-
         jpeg = b"" if frame.picture is None else jpeg_bytes(frame.picture, self._quality)
         packed = PackedFrame(frame.number, frame.is_speaking, jpeg, write_sound(frame.sound))
         self._parent.send("frame", pack_frame(packed))
@@ -46,11 +44,6 @@ class PipeOutput:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-if TYPE_CHECKING:
-    from moda.live import LiveFrame
-    from moda.structures import Floats
 
 
 class Output(Protocol):

@@ -19,9 +19,16 @@ import signal
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from moda.errors import ModaError
+import cv2
+import numpy as np
+
+from moda.errors import InputError, ModaError
+from moda.live import LiveFrame, LiveHead, LiveOptions, LiveSession, LiveStatistics
+from moda.media import read_image
+from moda.options import FrameOptions, SpeakingOptions
+from moda.pipeline import TalkingHead
 from moda.serving.live.output import Output, Parent, PipeOutput
 from moda.serving.live.protocol import (
     Control,
@@ -32,12 +39,9 @@ from moda.serving.live.protocol import (
     read_sound,
 )
 from moda.serving.settings import IceServer, ServerSettings, portrait_names
-
-if TYPE_CHECKING:
-    from moda.live import LiveFrame, LiveHead, LiveSession, LiveStatistics
-    from moda.structures import Floats
-    from moda.systems.embedded import EmbeddedSystem
-    from moda.systems.protocol import Actor
+from moda.structures import EmotionAt, Floats, Motion, Style
+from moda.systems.embedded import EmbeddedSystem
+from moda.systems.protocol import Actor
 
 STATISTICS_FRAMES = 25
 SMALL_STEP_DOWN = 1
@@ -93,8 +97,6 @@ class Worker:
 
     def open(self, start: Start, output: Output) -> bool:
         """Begin a session; what cannot be had is said to the server."""
-        from moda.live import LiveSession
-
         self.close_session()
         try:
             head = self.make_head(start)
@@ -174,11 +176,6 @@ class Worker:
 
     def make_head(self, start: Start) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
-        from moda.errors import InputError
-        from moda.live import LiveHead, LiveOptions
-        from moda.options import SpeakingOptions
-        from moda.structures import EmotionAt, Style
-
         name = next(iter(self.actors)) if start.portrait is None else start.portrait
         if name not in self.actors:
             raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
@@ -228,14 +225,6 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
     Raises:
         ModaError: a portrait or the model cannot be used.
     """
-    import cv2
-
-    from moda.errors import InputError
-    from moda.media import read_image
-    from moda.options import FrameOptions
-    from moda.pipeline import TalkingHead
-    from moda.systems.embedded import EmbeddedSystem
-
     cv2.setNumThreads(1)
     system = TalkingHead.from_pretrained(settings.model, device="cpu").system
     if not isinstance(system, EmbeddedSystem):
@@ -252,11 +241,6 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
 
 def _warm_up(system: EmbeddedSystem, actor: Actor) -> None:
     """Run everything once: the first open mouth and the first blink would take seconds."""
-    import numpy as np
-
-    from moda.live import LiveHead
-    from moda.structures import Motion
-
     head = LiveHead(system, actor)
     for _ in range(10):
         head.next_frame()

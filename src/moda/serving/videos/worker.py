@@ -16,13 +16,10 @@ import traceback
 from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from moda.errors import ModaError
-
-if TYPE_CHECKING:
-    from moda.pipeline import Progress, TalkingHead
-    from moda.pipeline.jobs import VideoJob
+from moda.pipeline import Progress, TalkingHead
+from moda.pipeline.jobs import VideoJob, make_video
 
 RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
 """Files of a job, in a folder of its own."""
@@ -45,7 +42,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
     while True:
         request = requests.get()
         try:
-            head = head or _load(model)
+            head = head or TalkingHead.from_pretrained(model, device="cpu")
             connection.send(("done", _make(head, request, connection)))
         except ModaError as error:
             connection.send(("failed", _without_paths(str(error), request)))
@@ -58,8 +55,6 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
 
 def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
     """Make one video and tell about it on the way; its length in seconds."""
-    from moda.pipeline.jobs import make_video
-
     told = 0.0
 
     def progress(done: int, total: int) -> None:
@@ -80,12 +75,6 @@ def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder:
             requests.put(message)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
-
-
-def _load(model: str) -> TalkingHead:
-    from moda.pipeline import TalkingHead
-
-    return TalkingHead.from_pretrained(model, device="cpu")
 
 
 def _without_paths(message: str, job: VideoJob) -> str:
