@@ -100,14 +100,14 @@ class ClipEntry:
     @classmethod
     def of(cls, clip: PreparedClip | CorpusClip, fingerprint: str = "") -> ClipEntry:
         """Of a clip that is worth training on, or of one that was skipped."""
-        is_prepared = isinstance(clip, PreparedClip)
+        seconds = round(clip.seconds, 2) if isinstance(clip, PreparedClip) else None
         return cls(
             clip.name,
             clip.speaker,
             clip.split,
-            "prepared" if is_prepared else "skipped",
+            "skipped" if seconds is None else "prepared",
             fingerprint,
-            seconds=round(clip.seconds, 2) if is_prepared else 0.0,
+            seconds=seconds or 0.0,
             emotion=clip.emotion,
             transcript=clip.transcript,
             words=clip.words,
