@@ -77,12 +77,11 @@ def main() -> None:
     speakers = json.loads(arguments.recipe.read_text())["validation_speakers"]
     clips = [clip for clip in read_clips([arguments.folder]) if clip.speaker in speakers]
     spoken = spoken_clips(clips)
-    identity = mean_identity(checkpoint.space)
     scores: list[LipScore] = [
         score(
             "offline",
             spoken,
-            lambda clip: lips_of_motion(sampled_motion(checkpoint, clip.speech, identity=identity)),
+            lambda clip: lips_of_motion(sampled_motion(checkpoint, clip.speech)),
         )
     ]
     print(scores[0].row(), flush=True)

@@ -10,7 +10,7 @@ import numpy as np
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.evaluation.model.lips import sampled_motion, whole_speech
 from moda.media import AudioReader
-from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.motion.hearing.lips import lips_of_motion
 from moda.structures.landmarks import lip_gap
 from moda.weights.checkpoints import load_checkpoint
 
@@ -80,9 +80,7 @@ def sync_milliseconds(
     checkpoint = load_checkpoint("moda-tiny")
     context = min(begin, 8 * RATE)
     stretch = samples[begin - context : begin + len(got) + RATE]
-    motion = sampled_motion(
-        checkpoint, whole_speech(stretch), identity=mean_identity(checkpoint.space)
-    )
+    motion = sampled_motion(checkpoint, whole_speech(stretch))
     offline, _ = lips_of_motion(motion)
     places = context / RATE * 25 + np.arange(len(gaps))
     lags = np.arange(-8.0, 8.01, 0.125)

@@ -69,7 +69,7 @@ def main() -> None:
     rows: dict[str, Make] = {
         "everything": sampled(checkpoint, identity),
         "without the flow: the mean of the mouth and rules": lambda clip, seed: mean_motion(
-            checkpoint, clip.speech, identity=identity
+            checkpoint, clip.speech
         ),
         "flow without speech": sampled(deaf, identity),
         "another identity": sampled(checkpoint, other),

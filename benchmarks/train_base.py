@@ -27,7 +27,7 @@ from moda.data.clips import NeuralTrack, PreparedClip, write_clips
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.training.loop import Trainer
-from moda.training.processes import OneProcess
+from moda.training.processes import Processes
 from moda.training.recipe import read_recipe
 from moda.training.stages import neural_data, window_sampler
 from moda.weights.official import load_published_space
@@ -76,7 +76,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     windows = window_sampler(data.clips, config, training, seed=0)
     started = time.perf_counter()
     trainer = Trainer(
-        config, space, windows, training, folder / "run", processes=OneProcess(options.device)
+        config, space, windows, training, folder / "run", processes=Processes(options.device)
     )
     made = time.perf_counter()
     steps: list[dict[str, float]] = []

@@ -18,7 +18,7 @@ from moda.evaluation.metrics import (
     silence_runs,
     weighted_mean,
 )
-from moda.evaluation.model.silence import trim_runs
+from moda.evaluation.model.silence import settled_silence
 from moda.structures import Motion
 from moda.weights.checkpoints import load_motion_space
 
@@ -57,9 +57,12 @@ def test_silence_is_found_where_it_is() -> None:
 
 
 def test_runs_are_trimmed() -> None:
-    where = np.array([1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1], bool)
-    expected = np.array([1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0], bool)
-    np.testing.assert_array_equal(trim_runs(where, head=2, tail=1)[:9], expected[:9])
+    silent, settled = np.zeros((2, 38), bool)
+    for start, stop in ((0, 6), (7, 18), (20, 29), (30, 38)):
+        silent[start:stop] = True
+    for start, stop in ((0, 2), (12, 14), (35, 38)):
+        settled[start:stop] = True
+    np.testing.assert_array_equal(settled_silence(silent), settled)
 
 
 def test_closed_share() -> None:

@@ -25,7 +25,7 @@ from moda.strict_json import changed, merged
 from moda.structures import MotionSpace
 from moda.systems.embedded import EmbeddedSystem
 from moda.training.autoencoding import AutoencoderOptions, divergence, train_autoencoder
-from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, latent_loss
+from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, plain_loss
 from moda.training.recipe import read_recipe
 from moda.training.run import train
 from moda.training.stages import TrainingData
@@ -221,10 +221,10 @@ def test_divergence_against_torch() -> None:
 def test_latent_loss_of_noise_is_known_and_padding_does_not_count() -> None:
     error = torch.randn(40, 50, 8, generator=torch.Generator().manual_seed(0))
     inside = torch.ones(40, 50)
-    assert latent_loss(error, inside).item() == pytest.approx(1 + 2 * SMOOTHNESS_WEIGHT, rel=0.05)
+    assert plain_loss(error, inside).item() == pytest.approx(1 + 2 * SMOOTHNESS_WEIGHT, rel=0.05)
     inside[:, 25:] = 0.0
     error[:, 25:] = 1e6
-    assert latent_loss(error, inside).item() < 2.0
+    assert plain_loss(error, inside).item() < 2.0
 
 
 def wave_windows(space: MotionSpace, data: TrainingData) -> WindowSampler:

@@ -19,7 +19,7 @@ from moda.data.neural import NeuralEncoders
 from moda.data.quality import PictureWatch, QualityLimits, check_picture, check_sound
 from moda.data.statistics import MotionStatistics
 from moda.encoders.face import FaceModels
-from moda.encoders.neural.tracking import ImplicitFaces
+from moda.encoders.neural.tracking import ImplicitFaces, track_implicit_faces
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import motion_from_landmarks, track_landmarks
 from moda.errors import FaceError, MediaError
@@ -88,20 +88,7 @@ def prepare_clip(job: ClipJob) -> ClipEntry:
     except Exception as error:
         error.add_note(f"while {clip.name} was prepared from {clip.video}")
         raise
-    if prepared is not None:
-        entry = replace(ClipEntry.of(prepared, job.fingerprint), reasons=tuple(reasons))
-    else:
-        entry = ClipEntry(
-            clip.name,
-            clip.speaker,
-            clip.split,
-            "skipped",
-            job.fingerprint,
-            reasons=tuple(reasons),
-            emotion=clip.emotion,
-            transcript=clip.transcript,
-            words=clip.words,
-        )
+    entry = replace(ClipEntry.of(prepared or clip, job.fingerprint), reasons=tuple(reasons))
     made = [] if prepared is None else [prepared]
     space = job.options.space
     write_shard(job.target, [entry], made, motion_statistics(made, space), space)
@@ -121,8 +108,10 @@ def track_clip(clip: CorpusClip, options: PrepareOptions) -> tuple[PreparedClip,
     faces: ImplicitFaces | None = None
     if options.space == "neural":
         views = iter((watch.pass_on, _unwatched))
-        faces = _encoders(options.device).follow(
-            lambda: next(views)(reader.timed_pictures()), models
+        faces = track_implicit_faces(
+            lambda: next(views)(reader.timed_pictures()),
+            models,
+            _encoders(options.device).extractor,
         )
         track = faces.track
     else:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from moda.data.corpora import Split, Word
+from moda.data.corpora import CorpusClip, Split, Word
 from moda.data.mapped import map_tensors
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
@@ -98,15 +98,16 @@ class ClipEntry:
     words: tuple[Word, ...] = ()
 
     @classmethod
-    def of(cls, clip: PreparedClip, fingerprint: str = "") -> ClipEntry:
-        """Of a clip that is worth training on."""
+    def of(cls, clip: PreparedClip | CorpusClip, fingerprint: str = "") -> ClipEntry:
+        """Of a clip that is worth training on, or of one that was skipped."""
+        seconds = round(clip.seconds, 2) if isinstance(clip, PreparedClip) else None
         return cls(
             clip.name,
             clip.speaker,
             clip.split,
-            "prepared",
+            "skipped" if seconds is None else "prepared",
             fingerprint,
-            seconds=round(clip.seconds, 2),
+            seconds=seconds or 0.0,
             emotion=clip.emotion,
             transcript=clip.transcript,
             words=clip.words,

@@ -8,6 +8,7 @@ components of its own, so that brows never move the mouth.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,16 +99,7 @@ def with_statistics(space: MotionSpace, tracks: Sequence[LandmarkTrack]) -> Moti
     mean = np.average(stacked, axis=0, weights=weights)
     mean[space.slice("pose")] = (1.0, 0, 0, 0, 0, 0, 0)
     std = np.sqrt(np.average((stacked - mean) ** 2, axis=0, weights=weights))
-    return MotionSpace(
-        name=space.name,
-        groups=space.groups,
-        mean=mean.astype(np.float32),
-        std=std.astype(np.float32),
-        pose_reference=space.pose_reference,
-        canonical_face=space.canonical_face,
-        triangles=space.triangles,
-        basis=space.basis,
-    )
+    return replace(space, mean=mean.astype(np.float32), std=std.astype(np.float32))
 
 
 def fit_canonical_face(tracks: Sequence[LandmarkTrack]) -> Array:

@@ -5,17 +5,13 @@ The sound is heard as the published system hears it, see :mod:`moda.systems.publ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.encoders.face import FaceModels
 from moda.encoders.neural.hubert import HubertEncoder, encode_speech_hubert, pre_emphasise
 from moda.encoders.neural.motion_extractor import MotionExtractor
-from moda.encoders.neural.tracking import ImplicitFaces, track_implicit_faces
 from moda.encoders.speech import SAMPLES_PER_FRAME
-from moda.structures import Floats, Picture
+from moda.structures import Floats
 from moda.weights.catalogue import find_model
 from moda.weights.official import load_hubert, load_live_portrait
 
@@ -44,12 +40,6 @@ class NeuralEncoders:
         """
         extractor = load_live_portrait(find_model(LIVE_PORTRAIT), device).extractor
         return cls(extractor, HubertEncoder(load_hubert(find_model(HUBERT), device)))
-
-    def follow(
-        self, video: Callable[[], Iterable[tuple[float, Picture]]], models: FaceModels
-    ) -> ImplicitFaces:
-        """See :func:`moda.encoders.neural.tracking.track_implicit_faces`."""
-        return track_implicit_faces(video, models, self.extractor)
 
     def hear(self, sound: Floats, num_frames: int) -> NDArray[np.float16]:
         """Features (num_frames, F) of sound (N,); silence is heard after it ends.

@@ -58,15 +58,7 @@ class PhoneCorpus:
         """Write an ``.npz`` file; an existing one is replaced only when the new one is whole."""
         path = Path(path)
         unfinished = path.with_suffix(".part.npz")
-        np.savez(
-            unfinished,
-            samples=self.samples,
-            labels=self.labels,
-            offsets=self.offsets,
-            names=self.names,
-            voices=self.voices,
-            held_out=self.held_out,
-        )
+        np.savez(unfinished, **vars(self))
         unfinished.replace(path)
 
 

@@ -18,6 +18,7 @@ from moda.structures import Floats
 from moda.structures.landmarks import Array
 
 CONTEXT_FRAMES = 8
+MAX_LAG, ROUNDS, FOLDS = 8, 4, 5
 RIDGE = 3000.0
 LAG_PENALTY = 0.012
 """Correlation that a frame of lag must be worth; more in clips below 12 s."""
@@ -41,9 +42,6 @@ def estimate_lags(
     clips: Sequence[SyncClip],
     *,
     ridge: float = RIDGE,
-    max_lag: int = 8,
-    rounds: int = 4,
-    folds: int = 5,
 ) -> dict[str, int]:
     """Lag in frames of each clip: lips at ``t + lag`` go with the sound at ``t``.
 
@@ -57,9 +55,9 @@ def estimate_lags(
         clips = [replace(clip, speaker=clip.name) for clip in clips]
     inputs = {clip.name: clip.features.astype(np.float64) for clip in clips}
     speakers = sorted({clip.speaker for clip in clips}, key=str.lower)
-    groups = [set(speakers[start::folds]) for start in range(min(folds, len(speakers)))]
+    groups = [set(speakers[start::FOLDS]) for start in range(min(FOLDS, len(speakers)))]
     lags = {clip.name: clip.lag for clip in clips}
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         chosen: dict[str, int] = {}
         for group in groups:
             others = [clip for clip in clips if clip.speaker not in group]
@@ -71,7 +69,7 @@ def estimate_lags(
             for clip in clips:
                 if clip.speaker in group:
                     predicted = predict(inputs[clip.name])
-                    chosen[clip.name] = best_lag(predicted, clip.lips, max_lag)
+                    chosen[clip.name] = best_lag(predicted, clip.lips)
         lags = chosen
     return lags
 
@@ -88,15 +86,15 @@ def anchored(lags: Mapping[str, int], in_sync: Sequence[str]) -> dict[str, float
     return {name: lag - zero for name, lag in lags.items()}
 
 
-def best_lag(predicted: Array, lips: Array, max_lag: int) -> int:
+def best_lag(predicted: Array, lips: Array) -> int:
     """Lag that maximises the mean correlation of gap and width less a penalty on its size."""
     weight = LAG_PENALTY * min(3.0, 300.0 / len(lips))
     scores = [
         np.mean([correlation_at_lag(predicted[:, k], lips[:, k], lag) for k in range(2)])
         - weight * abs(lag)
-        for lag in range(-max_lag, max_lag + 1)
+        for lag in range(-MAX_LAG, MAX_LAG + 1)
     ]
-    return int(np.argmax(scores)) - max_lag
+    return int(np.argmax(scores)) - MAX_LAG
 
 
 def correlation_at_lag(first: Array, second: Array, lag: int) -> float:
@@ -128,12 +126,12 @@ class LinearMap:
         return (inputs - self._mean) @ self._weights
 
 
-def stack_context(features: Floats, context: int = CONTEXT_FRAMES) -> NDArray[np.float64]:
-    """Mean spectra of the frames around each frame, (T, 160) -> (T, (2 context + 1) 40)."""
+def stack_context(features: Floats) -> NDArray[np.float64]:
+    """Mean spectra of the frames around each frame, (T, 160) -> (T, (2 CONTEXT_FRAMES + 1) 40)."""
     spectra = features.reshape(len(features), HOPS_PER_FRAME, NUM_BANDS).mean(1).astype(np.float64)
-    padded = np.pad(spectra, ((context, context), (0, 0)), mode="edge")
+    padded = np.pad(spectra, ((CONTEXT_FRAMES, CONTEXT_FRAMES), (0, 0)), mode="edge")
     return np.concatenate(
-        [padded[start : start + len(features)] for start in range(2 * context + 1)], axis=1
+        [padded[start : start + len(features)] for start in range(2 * CONTEXT_FRAMES + 1)], axis=1
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from moda.data.sync import correlation_at_lag
+from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.errors import InputError
 from moda.motion.hearing.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
@@ -18,6 +19,8 @@ from moda.structures.landmarks import Array
 MIN_FEATURES = 2
 """Of which there is a covariance."""
 MAX_LAG = 6  # frames
+CERTAINTY, BOOTSTRAP_DRAWS = 0.9, 10_000
+SILENCE_SECONDS, SILENCE_BELOW_PEAK_DB = 0.5, 40.0
 CLOSED_MOTION_GAP = 0.012
 """Lips nearer than this, in units of the outer-eye distance, look closed."""
 
@@ -30,9 +33,9 @@ class LaggedCorrelation(NamedTuple):
     """second[t + lag] goes with first[t]"""
 
 
-def lagged_correlation(first: Array, second: Array, *, max_lag: int = MAX_LAG) -> LaggedCorrelation:
-    """Best Pearson correlation of two curves (T,) over lags of up to ``max_lag`` frames."""
-    lags = sorted(range(-max_lag, max_lag + 1), key=abs)
+def lagged_correlation(first: Array, second: Array) -> LaggedCorrelation:
+    """Best Pearson correlation of two curves (T,) over lags of up to 6 frames."""
+    lags = sorted(range(-MAX_LAG, MAX_LAG + 1), key=abs)
     found = [LaggedCorrelation(correlation_at_lag(first, second, lag), lag) for lag in lags]
     return max(found, key=lambda at_lag: at_lag.correlation)
 
@@ -49,22 +52,16 @@ class Interval:
         return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def paired_bootstrap(
-    differences: Array,
-    weights: Array,
-    *,
-    share: float = 0.9,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile interval of the weighted mean of paired differences (N,), by drawing pairs anew.
+def paired_bootstrap(differences: Array, weights: Array) -> Interval:
+    """90 % interval of the weighted mean of paired differences (N,), by drawing pairs anew.
 
     Source: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     differences, weights = np.asarray(differences, float), np.asarray(weights, float)
-    chosen = np.random.default_rng(seed).integers(len(differences), size=(draws, len(differences)))
+    count = len(differences)
+    chosen = np.random.default_rng(0).integers(count, size=(BOOTSTRAP_DRAWS, count))
     means = (differences * weights)[chosen].sum(1) / weights[chosen].sum(1)
-    low, high = np.quantile(means, [0.5 * (1.0 - share), 0.5 * (1.0 + share)])
+    low, high = np.quantile(means, [0.5 * (1.0 - CERTAINTY), 0.5 * (1.0 + CERTAINTY)])
     return Interval(weighted_mean(differences, weights), float(low), float(high))
 
 
@@ -73,25 +70,19 @@ def weighted_mean(values: Array, weights: Array) -> float:
     return float((np.asarray(values) * weights).sum() / np.sum(weights))
 
 
-def silence_runs(
-    samples: Floats,
-    *,
-    sample_rate: int = 16_000,
-    min_seconds: float = 0.5,
-    below_peak_db: float = 40.0,
-) -> NDArray[np.bool_]:
-    """(T,) frames inside silences of ``min_seconds`` or more.
+def silence_runs(samples: Floats) -> NDArray[np.bool_]:
+    """(T,) frames of a recording (N,) at 16 kHz inside silences of 0.5 s or more.
 
-    Silent is what is ``below_peak_db`` under the loud parts (the 95th percentile of the power of
+    Silent is what is 40 dB under the loud parts (the 95th percentile of the power of
     10 ms pieces). Independent of the speech encoder's own idea of activity.
     """
-    hop = sample_rate // 100
+    hop = SAMPLE_RATE_HZ // 100
     pieces = samples[: len(samples) // hop * hop].reshape(-1, hop).astype(np.float64)
     power = 10.0 * np.log10((pieces**2).mean(1) + 1e-12)
-    quiet = np.asarray(power < np.percentile(power, 95) - below_peak_db, np.bool_)
+    quiet = np.asarray(power < np.percentile(power, 95) - SILENCE_BELOW_PEAK_DB, np.bool_)
     long_enough: NDArray[np.bool_] = np.zeros(len(quiet), np.bool_)
     for start, stop in true_runs(quiet):
-        if stop - start >= min_seconds * 100:
+        if stop - start >= SILENCE_SECONDS * 100:
             long_enough[start:stop] = True
     per_frame = round(100 / FRAMES_PER_SECOND)
     num_frames = -(-len(samples) // (hop * per_frame))
@@ -100,11 +91,13 @@ def silence_runs(
     return np.asarray(by_frame.min(1), np.bool_)
 
 
-def closed_share(gaps: Array, where: NDArray[np.bool_]) -> float:
+def closed_share(
+    gaps: Array, where: NDArray[np.bool_], closed_gap: float = CLOSED_MOTION_GAP
+) -> float:
     """Share of the chosen frames with closed lips; NaN where none is chosen."""
     count = min(len(gaps), len(where))
     chosen = gaps[:count][where[:count]]
-    return float((chosen < CLOSED_MOTION_GAP).mean()) if len(chosen) else float("nan")
+    return float((chosen < closed_gap).mean()) if len(chosen) else float("nan")
 
 
 def blink_onsets(blink: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from moda.motion.rules.published import LIP_DIMENSIONS
 from moda.structures import MotionSpace
-from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric
+from moda.training.losses import MotionMetric, plain_loss
 
 
 class KeypointMetric(nn.Module):
@@ -23,11 +23,7 @@ class KeypointMetric(nn.Module):
         ``inside`` (B, T) is 0 in the padding. The target of the velocity is noise less motion, so
         the change of its error is that of the estimated motion: the second term keeps it smooth.
         """
-        mask = inside[..., None]
-        both = mask[:, 1:] * mask[:, :-1]
-        position = (mask * error**2).mean()
-        change = (both * error.diff(dim=1) ** 2).mean()
-        return position + SMOOTHNESS_WEIGHT * change
+        return plain_loss(error, inside)
 
 
 def metric_of(space: MotionSpace) -> MotionMetric | KeypointMetric:

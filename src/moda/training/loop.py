@@ -26,7 +26,7 @@ from moda.motion.variants.building import build_model
 from moda.structures import MotionSpace
 from moda.training.losses import MotionMetric
 from moda.training.options import Report, TrainingOptions
-from moda.training.processes import OneProcess, Processes
+from moda.training.processes import Processes
 from moda.training.read_ahead import ReadAhead
 from moda.training.snapshots import Snapshots
 from moda.training.step_losses import StepLosses
@@ -64,7 +64,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.folder, self.windows, self.space = options, folder, windows, space
-        self.processes = processes or OneProcess()
+        self.processes = processes or Processes()
         parts = self.processes.count * options.accumulation
         if options.batch_size % parts:
             raise InputError(

@@ -88,8 +88,8 @@ class MotionMetric(nn.Module):
         )
 
 
-def latent_loss(error: Tensor, inside: Tensor) -> Tensor:
-    """Square of an error of latents (B, T, L) and of its change over time; no latent is a lip."""
+def plain_loss(error: Tensor, inside: Tensor) -> Tensor:
+    """Mean square of an error (B, T, n), plus half of that of its change over time."""
     mask = inside[..., None]
     both = mask[:, 1:] * mask[:, :-1]
     change = (both * error.diff(dim=1) ** 2).mean()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,39 +26,8 @@ LONGEST_WAIT = timedelta(hours=12)
 """For the first process, which fits the motion space and pretrains while the others wait."""
 
 
-class Processes(Protocol):
-    """What the training loop needs of its processes."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def device(self) -> torch.device: ...
-
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module on this process's device, its gradients averaged over all processes."""
-        ...
-
-    def without_averaging(self, wrapped: nn.Module) -> AbstractContextManager[object]:
-        """Gradients of passes inside stay in this process until the next pass outside."""
-        ...
-
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of a tensor over the processes, in each of them."""
-        ...
-
-    def same(self, values: Tensor) -> Tensor:
-        """The first process's tensor, in each of them."""
-        ...
-
-    def wait(self) -> None:
-        """Go on when all processes are here."""
-        ...
-
-
-class OneProcess:
-    """A training by itself."""
+class Processes:
+    """What the training loop needs of its processes; these are one by itself."""
 
     index = 0
     count = 1
@@ -67,22 +36,26 @@ class OneProcess:
         self.device = torch.device(device)
 
     def wrap(self, module: nn.Module) -> nn.Module:
+        """The module on this process's device, its gradients averaged over all processes."""
         return module.to(self.device)
 
     def without_averaging(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+        """Gradients of passes inside stay in this process until the next pass outside."""
         return nullcontext()
 
     def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over the processes, in each of them."""
         return values
 
     def same(self, values: Tensor) -> Tensor:
+        """The first process's tensor, in each of them."""
         return values
 
     def wait(self) -> None:
-        """Nobody else has to come."""
+        """Go on when all processes are here."""
 
 
-class AcceleratedProcesses:
+class AcceleratedProcesses(Processes):
     """One of the processes that ``accelerate launch`` has started."""
 
     def __init__(self, device: str) -> None:
@@ -98,18 +71,9 @@ class AcceleratedProcesses:
                 InitProcessGroupKwargs(timeout=LONGEST_WAIT),
             ],
         )
-
-    @property
-    def index(self) -> int:
-        return int(self._accelerator.process_index)
-
-    @property
-    def count(self) -> int:
-        return int(self._accelerator.num_processes)
-
-    @property
-    def device(self) -> torch.device:
-        return self._accelerator.device
+        self.index = int(self._accelerator.process_index)
+        self.count = int(self._accelerator.num_processes)
+        self.device = self._accelerator.device
 
     def wrap(self, module: nn.Module) -> nn.Module:
         return self._accelerator.prepare_model(module)
@@ -148,7 +112,7 @@ def join_processes(device: str, environment: Mapping[str, str] = os.environ) -> 
         )
     launched = "ACCELERATE_MIXED_PRECISION" in environment
     if not launched and int(environment.get("WORLD_SIZE", "1")) == 1:
-        return OneProcess(device)
+        return Processes(device)
     return AcceleratedProcesses(device)
 
 

@@ -26,7 +26,7 @@ from moda.training.fits.reading import Say, fit_reader
 from moda.training.loop import Trainer
 from moda.training.options import Report
 from moda.training.preview import Preview
-from moda.training.processes import OneProcess, Processes, in_turn
+from moda.training.processes import Processes, in_turn
 from moda.training.recipe import Recipe
 from moda.training.run_folder import claim_folder
 from moda.training.stages import (
@@ -79,7 +79,7 @@ def train(
     Raises:
         ModaError: something is missing or damaged; the message says what.
     """
-    processes = processes or OneProcess()
+    processes = processes or Processes()
     if recipe.adapter_rank:
         require_adapters(recipe.adapter_rank)
     start = read_start(recipe.start_from, base)

@@ -24,7 +24,7 @@ from moda.motion.generation import SampledNumbers
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
-from moda.training.losses import MotionMetric, latent_loss
+from moda.training.losses import MotionMetric, plain_loss
 from moda.training.options import TrainingOptions
 from moda.training.sync.network import SyncExpert, gated_sync_loss
 
@@ -168,7 +168,7 @@ class StepLosses(nn.Module):
     def _flow_loss(self, error: Tensor, silent: Tensor, inside: Tensor) -> Tensor:
         """Of the error (B, T, G) of a prediction; some windows (B,) are silent."""
         if not isinstance(self.model.representation, SampledNumbers):
-            return latent_loss(error, inside)
+            return plain_loss(error, inside)  # no latent is a lip
         error = self.model.representation.decode(error)
         if isinstance(self.metric, MotionMetric) and self.model.config.mouth_size:
             # A mouth without its sound differs from the mean by all that it says.

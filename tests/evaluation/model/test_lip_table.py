@@ -20,9 +20,9 @@ from moda.evaluation.model.lip_table import (
     lip_table,
     make_babble,
     narrow_band,
-    tracked_again,
 )
 from moda.evaluation.model.lips import SpokenClip, heard_by, score, spoken_clips
+from moda.evaluation.rendered.filming import watch
 from moda.media import read_image
 from moda.motion.hearing.lips import lips_of_motion
 from moda.rendering.mesh.renderer import MeshRenderer
@@ -126,5 +126,5 @@ def test_rendered_lips_are_seen_again() -> None:
     widest = int(np.argmax(np.abs(gaps)))  # a component opens the mouth forwards or backwards
     values[:, widest] = 1.5 * np.sign(gaps[widest]) * np.abs(np.sin(np.arange(12)))
     motion = Motion(values.astype(np.float32), space)
-    seen, _ = tracked_again(motion, renderer, models)
-    assert np.corrcoef(seen, lips_of_motion(motion)[0])[0, 1] > 0.9
+    seen = watch(renderer.render(motion), models)
+    assert np.corrcoef(seen.gap, lips_of_motion(motion)[0])[0, 1] > 0.9

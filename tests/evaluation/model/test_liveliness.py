@@ -16,7 +16,6 @@ from moda.evaluation.model.liveliness import (
     real_activity,
     variation,
 )
-from moda.motion.hearing.lips import mean_identity
 from moda.structures import Motion
 from moda.weights.checkpoints import load_motion_space
 
@@ -80,7 +79,7 @@ def test_report_of_an_untrained_model() -> None:
     checkpoint = tiny_checkpoint()
     clips = [made_clip("a", 0)]
     clip = spoken_clips(clips)[0]
-    motion = sampled_motion(checkpoint, clip.speech, identity=mean_identity(checkpoint.space))
+    motion = sampled_motion(checkpoint, clip.speech)
     report = liveliness_report(checkpoint, motion, clip.samples, clips)
     assert report.minutes == pytest.approx(125 / 1500)
     assert report.head_joins.joined[1] > 0.0

@@ -25,7 +25,6 @@ from moda.training.fits.reading import (
     fit_tokens,
     fit_voices,
     lip_gains,
-    phone_accuracy,
 )
 from moda.weights.checkpoints import load_motion_space
 from small_runs import reader_config
@@ -337,6 +336,21 @@ def heard_voice(reader: SpeechReader, heard: PhoneItem) -> np.ndarray:
     features = with_context(heard.features.astype(np.float32), reader.config)
     with torch.inference_mode():
         return (reader.voice_logits(features)[0] > 0.0).numpy()
+
+
+@torch.inference_mode()
+def phone_accuracy(reader: SpeechReader, items: list[PhoneItem]) -> tuple[float, float, float]:
+    """Share of right 50 Hz labels; recall and precision of the bilabials."""
+    right = total = hits = actual = claimed = 0
+    for item in items:
+        features = with_context(item.features.astype(np.float32), reader.config)
+        guess = reader.phone_logits(features)[0].argmax(0).numpy()
+        right += int((guess == item.phones).sum())
+        total += len(item.phones)
+        hits += int(((guess == Phone.BILABIAL) & (item.phones == Phone.BILABIAL)).sum())
+        actual += int((item.phones == Phone.BILABIAL).sum())
+        claimed += int((guess == Phone.BILABIAL).sum())
+    return right / max(total, 1), hits / max(actual, 1), hits / max(claimed, 1)
 
 
 def state(reader: SpeechReader) -> dict[str, torch.Tensor]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from moda.data.phone_corpus import PhoneCorpus
 from moda.evaluation.metrics import CLOSED_MOTION_GAP
-from moda.evaluation.model.lips import sampled_motion, speech_kind, takes_phones, whole_speech
-from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.evaluation.model.lips import hear, sampled_motion, takes_phones
+from moda.motion.hearing.lips import lips_of_motion
 from moda.motion.hearing.listening import true_runs
 from moda.phones import LABELS_PER_SECOND, Labels, Phone
 from moda.structures import FRAMES_PER_SECOND, Floats
@@ -143,14 +143,14 @@ def held_out_utterances(corpus: PhoneCorpus) -> Iterator[Utterance]:
 
 
 def choose_utterances(
-    utterances: Sequence[Utterance], *, per_language: int, num_languages: int, seed: int = 0
+    utterances: Sequence[Utterance], *, per_language: int, num_languages: int
 ) -> list[Utterance]:
     """Some utterances of each of the languages with the most of them."""
     by_language: dict[str, list[Utterance]] = {}
     for utterance in utterances:
         by_language.setdefault(utterance.language, []).append(utterance)
     largest = sorted(by_language, key=lambda name: (-len(by_language[name]), name))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     return [
         by_language[name][index]
         for name in largest[:num_languages]
@@ -264,16 +264,15 @@ def random_spans(
 def _language(
     checkpoint: Checkpoint, name: str, utterances: Sequence[Utterance]
 ) -> LanguageArticulation:
-    identity = mean_identity(checkpoint.space)
     told = takes_phones(checkpoint)
     alone, known = Tally(), Tally()
     for index, utterance in enumerate(utterances):
-        speech = whole_speech(utterance.samples, utterance.labels, kind=speech_kind(checkpoint))
+        speech = hear(checkpoint, utterance.samples, utterance.labels)
         untold = replace(speech, phones=None)
-        gap, width = lips_of_motion(sampled_motion(checkpoint, untold, identity=identity))
+        gap, width = lips_of_motion(sampled_motion(checkpoint, untold))
         alone += tally_utterance(utterance.labels, gap, width, np.random.default_rng(index))
         if told:
-            gap, width = lips_of_motion(sampled_motion(checkpoint, speech, identity=identity))
+            gap, width = lips_of_motion(sampled_motion(checkpoint, speech))
             known += tally_utterance(utterance.labels, gap, width, np.random.default_rng(index))
     return LanguageArticulation(name, alone, known if told else None)
 

@@ -8,9 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from moda.evaluation.model.lips import sampled_motion, speech_kind, whole_speech
+from moda.evaluation.model.lips import hear, sampled_motion
 from moda.evaluation.rendered.emotions import landmark_effects
-from moda.motion.hearing.lips import mean_identity
 from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, Style
 from moda.structures.landmarks import NUM_SURFACE, Array
 from moda.weights.checkpoints import Checkpoint
@@ -46,15 +45,12 @@ class Expressions:
 
 def expressions_report(checkpoint: Checkpoint, samples: Floats) -> Expressions:
     """Speak ``samples`` (N,) with every emotion at full intensity, and with none."""
-    identity, speech = (
-        mean_identity(checkpoint.space),
-        whole_speech(samples, kind=speech_kind(checkpoint)),
-    )
-    without = motion_landmarks(sampled_motion(checkpoint, speech, identity=identity))
+    speech = hear(checkpoint, samples)
+    without = motion_landmarks(sampled_motion(checkpoint, speech))
     effects = {}
     for emotion in EMOTIONS:
         style = Style((EmotionAt(0.0, emotion, 1.0),))
-        motion = sampled_motion(checkpoint, speech, identity=identity, style=style)
+        motion = sampled_motion(checkpoint, speech, style=style)
         effects[emotion] = landmark_effects(without, motion_landmarks(motion))
     return Expressions(effects, *nearest_emotions(effects))
 

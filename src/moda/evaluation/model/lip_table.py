@@ -13,7 +13,7 @@ from moda.data.sync import stack_context
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.tracking import motion_from_landmarks, track_landmarks
+from moda.encoders.tracking import motion_from_landmarks
 from moda.errors import FaceError
 from moda.evaluation.metrics import Interval, paired_bootstrap
 from moda.evaluation.model.lips import (
@@ -32,11 +32,12 @@ from moda.evaluation.model.lips import (
     takes_phones,
     whole_speech,
 )
-from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.evaluation.rendered.filming import watch
+from moda.motion.hearing.lips import lips_of_motion
 from moda.motion.hearing.listening import join_speech
 from moda.rendering.mesh.renderer import MeshRenderer
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture
-from moda.structures.landmarks import Array, lip_gap, lip_width
+from moda.structures.landmarks import Array
 from moda.weights.checkpoints import Checkpoint
 
 NOISE_BELOW_SPEECH_DB = 20.0
@@ -120,7 +121,13 @@ def lip_table(
         rows.append(_sampled_row(f"sampled, {name}", checkpoint, damaged, options.seeds))
     rows += _rows_with_phones(checkpoint, clips, options, notes)
     if has_mean(checkpoint):
-        rows.append(score("regression (the model's mean)", clips, _mean_predictor(checkpoint)))
+        rows.append(
+            score(
+                "regression (the model's mean)",
+                clips,
+                lambda clip: lips_of_motion(mean_motion(checkpoint, clip.speech)),
+            )
+        )
     else:
         notes.append("regression, since the model predicts no mean")
     rows.append(_sampled_row("another clip's sound", checkpoint, exchanged_speech(clips), (0,)))
@@ -238,38 +245,13 @@ def exchanged_speech(clips: Sequence[SpokenClip]) -> list[SpokenClip]:
     ]
 
 
-def tracked_again(
-    motion: Motion, renderer: MeshRenderer, models: FaceModels
-) -> tuple[Array, Array]:
-    """Lip gap and width (T,) of motion that is rendered and tracked.
-
-    Raises:
-        FaceError: the rendered pictures show no face.
-    """
-    pictures = enumerate(renderer.render(motion))
-    track = track_landmarks(
-        ((index / FRAMES_PER_SECOND, picture) for index, picture in pictures), models
-    )
-    landmarks = track.landmarks.astype(np.float64)
-    return lip_gap(landmarks), lip_width(landmarks)
-
-
 def _sampled_row(
     method: str, checkpoint: Checkpoint, clips: Sequence[SpokenClip], seeds: Sequence[int]
 ) -> LipScore:
-    identity = mean_identity(checkpoint.space)
-
     def of_seed(seed: int) -> Predictor:
-        return lambda clip: lips_of_motion(
-            sampled_motion(checkpoint, clip.speech, seed=seed, identity=identity)
-        )
+        return lambda clip: lips_of_motion(sampled_motion(checkpoint, clip.speech, seed=seed))
 
     return mean_of_seeds(method, [score(method, clips, of_seed(seed)) for seed in seeds])
-
-
-def _mean_predictor(checkpoint: Checkpoint) -> Predictor:
-    identity = mean_identity(checkpoint.space)
-    return lambda clip: lips_of_motion(mean_motion(checkpoint, clip.speech, identity=identity))
 
 
 def _rows_with_phones(
@@ -304,20 +286,20 @@ def _rendered_rows(
     space, models = checkpoint.space, FaceModels()
     portrait = encode_portrait(picture, space, models=models)
     renderer = MeshRenderer(portrait, space, size=RENDER_SIZE_PX, full_frame=False)
-    identity = mean_identity(space)
 
     def seen(clip: SpokenClip, motion: Motion) -> tuple[Array, Array]:
         count = int(min(clip.num_frames, seconds * FRAMES_PER_SECOND))
         try:
-            return tracked_again(Motion(motion.values[:count], space), renderer, models)
+            face = watch(renderer.render(Motion(motion.values[:count], space)), models)
         except FaceError as error:
             raise FaceError(f"clip {clip.name}, rendered: {error}") from error
+        return face.gap, face.width
 
     def real(clip: SpokenClip) -> tuple[Array, Array]:
         return seen(clip, motion_from_landmarks(clip.track, space)[0])
 
     def sampled(clip: SpokenClip) -> tuple[Array, Array]:
-        return seen(clip, sampled_motion(checkpoint, clip.speech, identity=identity))
+        return seen(clip, sampled_motion(checkpoint, clip.speech))
 
     return [
         score("sampled, rendered and tracked again", clips, sampled),

@@ -14,7 +14,7 @@ from moda.data.sync import LinearMap, SyncClip, estimate_lags, shift_frames, sta
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack
 from moda.evaluation.metrics import lagged_correlation, weighted_mean
-from moda.motion.hearing.lips import predicted_mean
+from moda.motion.hearing.lips import mean_identity, predicted_mean
 from moda.motion.hearing.listening import join_speech, listen
 from moda.motion.rules.controls import shape_motion
 from moda.motion.sampler import sampling_options
@@ -25,6 +25,8 @@ from moda.structures.landmarks import Array, lip_gap, lip_width
 from moda.weights.checkpoints import Checkpoint
 
 SpeechKind = Literal["whisper", "log_mel"]
+FIGURES = ("gap", "width", "gap_amplitude", "width_amplitude")
+"""Of a clip, and of a row."""
 
 
 @dataclass(frozen=True)
@@ -154,21 +156,26 @@ def takes_phones(checkpoint: Checkpoint) -> bool:
     return checkpoint.config.motion.speech_embedder.num_phones > 0
 
 
+def hear(checkpoint: Checkpoint, samples: Floats, labels: NDArray[np.int8] | None = None) -> Speech:
+    """What a model is told of a whole recording, see :func:`whole_speech`."""
+    return whole_speech(samples, labels, kind=speech_kind(checkpoint))
+
+
 def sampled_motion(
     checkpoint: Checkpoint,
     speech: Speech,
     *,
-    identity: Floats,
+    identity: Floats | None = None,
     seed: int = 0,
     style: Style | None = None,
 ) -> Motion:
-    """Motion as the product makes it."""
+    """Motion as the product makes it; of the mean face without an identity."""
     stretches = speak(
         checkpoint.model,
         checkpoint.space,
         checkpoint.config.sampler,
         [speech],
-        identity=identity,
+        identity=mean_identity(checkpoint.space) if identity is None else identity,
         options=SpeakingOptions(seed=seed, style=style or Style()),
     )
     return Motion(np.concatenate([part.values for part in stretches]), checkpoint.space)
@@ -179,11 +186,11 @@ def has_mean(checkpoint: Checkpoint) -> bool:
     return checkpoint.config.motion.mouth_size > 0
 
 
-def mean_motion(checkpoint: Checkpoint, speech: Speech, *, identity: Floats) -> Motion:
+def mean_motion(checkpoint: Checkpoint, speech: Speech) -> Motion:
     """The mean that a model predicts, without any flow, shaped as the product does it."""
     model, space = checkpoint.model, checkpoint.space
     heard = join_speech(list(listen(model, [speech])))
-    mean = predicted_mean(model, space, heard.features, identity=identity)
+    mean = predicted_mean(model, space, heard.features, identity=mean_identity(space))
     gain = sampling_options(space, checkpoint.config.sampler)["gain"]
     motion = mean if gain is None else Motion(mean.values * gain, space)
     return next(shape_motion([(motion, heard, True)], seed=0))
@@ -220,45 +227,25 @@ def mean_of_seeds(method: str, scores: Sequence[LipScore]) -> LipScore:
     def mean(name: str, field: str) -> float:
         return float(np.mean([getattr(score.per_clip[name], field) for score in scores]))
 
-    fields = ("gap", "width", "gap_amplitude", "width_amplitude")
     per_clip = {
-        name: ClipScore(clip.num_frames, *(mean(name, field) for field in fields))
+        name: ClipScore(clip.num_frames, *(mean(name, field) for field in FIGURES))
         for name, clip in names.items()
     }
-    return _mean_over_clips(
-        method,
-        per_clip,
+    return replace(
+        _mean_over_clips(method, per_clip),
         num_seeds=len(scores),
         gap_deviation=float(np.std([score.gap for score in scores])),
         width_deviation=float(np.std([score.width for score in scores])),
     )
 
 
-def _mean_over_clips(
-    method: str,
-    per_clip: dict[str, ClipScore],
-    *,
-    num_seeds: int = 1,
-    gap_deviation: float = 0.0,
-    width_deviation: float = 0.0,
-) -> LipScore:
+def _mean_over_clips(method: str, per_clip: dict[str, ClipScore]) -> LipScore:
     weights = np.array([clip.num_frames for clip in per_clip.values()], float)
-
-    def mean(field: str) -> float:
-        values = np.array([getattr(clip, field) for clip in per_clip.values()])
-        return weighted_mean(values, weights)
-
-    return LipScore(
-        method,
-        mean("gap"),
-        mean("width"),
-        mean("gap_amplitude"),
-        mean("width_amplitude"),
-        per_clip,
-        num_seeds,
-        gap_deviation,
-        width_deviation,
+    gap, width, gap_amplitude, width_amplitude = (
+        weighted_mean(np.array([getattr(clip, field) for clip in per_clip.values()]), weights)
+        for field in FIGURES
     )
+    return LipScore(method, gap, width, gap_amplitude, width_amplitude, per_clip)
 
 
 def fit_linear_map(clips: Sequence[SpokenClip]) -> LinearMap:

@@ -17,8 +17,8 @@ from moda.evaluation.metrics import (
     lagged_correlation,
     pose_steps,
 )
-from moda.evaluation.model.lips import sampled_motion, sound_spectra, speech_kind, whole_speech
-from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.evaluation.model.lips import hear, sampled_motion, sound_spectra
+from moda.motion.hearing.lips import lips_of_motion
 from moda.motion.sampler import smooth_pose
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace
 from moda.structures.landmarks import Array
@@ -131,11 +131,8 @@ def liveliness_report(
     checkpoint: Checkpoint, motion: Motion, samples: Floats, clips: Sequence[PreparedClip]
 ) -> Liveliness:
     """Figures of a long ``motion`` of speech (N,) sampled with seed 0, beside real clips."""
-    start = whole_speech(samples, kind=speech_kind(checkpoint))[
-        : int(OTHER_SEED_SECONDS * FRAMES_PER_SECOND)
-    ]
-    identity = mean_identity(checkpoint.space)
-    other = sampled_motion(checkpoint, start, seed=1, identity=identity)
+    start = hear(checkpoint, samples)[: int(OTHER_SEED_SECONDS * FRAMES_PER_SECOND)]
+    other = sampled_motion(checkpoint, start, seed=1)
     model, blink = checkpoint.config.motion, motion.part("blink")[:, 0]
     intervals = np.diff(blink_onsets(blink)) / FRAMES_PER_SECOND
     mouth = motion.part("mouth") / checkpoint.space.std[motion.space.slice("mouth")]

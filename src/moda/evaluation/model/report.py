@@ -27,10 +27,10 @@ from moda.evaluation.model.hearing import Hearing, hearing_report
 from moda.evaluation.model.lip_table import LipTable, LipTableOptions, Say, lip_table
 from moda.evaluation.model.lips import (
     SpokenClip,
+    hear,
     sampled_motion,
     speech_kind,
     spoken_clips,
-    whole_speech,
 )
 from moda.evaluation.model.liveliness import Liveliness, liveliness_report
 from moda.evaluation.model.silence import (
@@ -47,7 +47,6 @@ from moda.evaluation.rendered.performance import (
     mirrored,
     performance_report,
 )
-from moda.motion.hearing.lips import mean_identity
 from moda.structures import Floats, Picture
 from moda.weights.checkpoints import Checkpoint
 
@@ -183,10 +182,7 @@ def evaluate_model(
     )
     say("minutes of motion")
     sound = repeat_sound([clip.samples for clip in spoken], 60.0 * effort.minutes)
-    identity = mean_identity(checkpoint.space)
-    motion = sampled_motion(
-        checkpoint, whole_speech(sound, kind=speech_kind(checkpoint)), identity=identity
-    )
+    motion = sampled_motion(checkpoint, hear(checkpoint, sound))
     liveliness = liveliness_report(checkpoint, motion, sound, clips)
     say("silences, music and noise")
     silence = silence_report(checkpoint, _recordings(spoken, speakers, effort.silence_seconds))

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from moda.data.nonspeech import make_non_speech
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.evaluation.metrics import closed_share, silence_runs
-from moda.evaluation.model.lips import sampled_motion, speech_kind, whole_speech
-from moda.motion.hearing.lips import lips_of_motion, mean_identity
+from moda.evaluation.model.lips import hear, sampled_motion
+from moda.motion.hearing.lips import lips_of_motion
 from moda.motion.hearing.listening import true_runs
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion
 from moda.structures.landmarks import Array
 from moda.weights.checkpoints import Checkpoint
 
+SILENCE_HEAD_FRAMES, SILENCE_TAIL_FRAMES = 5, 4
+"""Taken off a silence: the last sound still ends, and the lips prepare the next."""
 NON_SPEECH_PIECE_SECONDS = 15.0
 NON_SPEECH_LEVEL = 0.05
 """Root mean square, about that of speech."""
@@ -60,15 +62,11 @@ def silence_report(checkpoint: Checkpoint, recordings: Sequence[Floats]) -> Sile
     The first 0.2 s of a silence, in which the last sound ends, and the last 0.16 s, in which the
     lips prepare the next, do not count.
     """
-    identity = mean_identity(checkpoint.space)
     gaps: list[Array] = []
     silent: list[NDArray[np.bool_]] = []
     for samples in recordings:
-        motion = sampled_motion(
-            checkpoint, whole_speech(samples, kind=speech_kind(checkpoint)), identity=identity
-        )
-        gap, _ = lips_of_motion(motion)
-        inside = trim_runs(silence_runs(samples)[: len(gap)], head=5, tail=4)
+        gap, _ = lips_of_motion(sampled_motion(checkpoint, hear(checkpoint, samples)))
+        inside = settled_silence(silence_runs(samples)[: len(gap)])
         gaps.append(gap[: len(inside)])
         silent.append(inside)
     where = np.concatenate(silent)
@@ -83,26 +81,25 @@ def with_pauses(sound: Floats) -> Floats:
     return np.concatenate([part for piece in pieces for part in (piece, pause)])
 
 
-def trim_runs(where: NDArray[np.bool_], *, head: int, tail: int) -> NDArray[np.bool_]:
-    """Take frames off the beginning and the end of every run of true values."""
-    trimmed = np.zeros_like(where)
-    for start, stop in true_runs(where):
-        begin = start if start == 0 else start + head
-        end = stop if stop == len(where) else stop - tail
+def settled_silence(silent: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(T,) without the frames of every silence in which the lips still or already move."""
+    trimmed = np.zeros_like(silent)
+    for start, stop in true_runs(silent):
+        begin = start if start == 0 else start + SILENCE_HEAD_FRAMES
+        end = stop if stop == len(silent) else stop - SILENCE_TAIL_FRAMES
         trimmed[begin : max(begin, end)] = True
     return trimmed
 
 
 def non_speech_report(checkpoint: Checkpoint, speaking: Motion, *, minutes: float) -> NonSpeech:
     """Lips to made music and noise, beside those of ``speaking``, motion to speech."""
-    identity = mean_identity(checkpoint.space)
     pieces = max(1, round(minutes * 60.0 / NON_SPEECH_PIECE_SECONDS))
     size = int(NON_SPEECH_PIECE_SECONDS * SAMPLE_RATE_HZ)
     values = []
     for seed in range(pieces):
         sound = NON_SPEECH_LEVEL * make_non_speech(size, np.random.default_rng([seed, 0x50]))
-        speech = whole_speech(sound.astype(np.float32), kind=speech_kind(checkpoint))
-        values.append(sampled_motion(checkpoint, speech, identity=identity).values)
+        speech = hear(checkpoint, sound.astype(np.float32))
+        values.append(sampled_motion(checkpoint, speech).values)
     return compare_rest(Motion(np.concatenate(values), checkpoint.space), speaking)
 
 

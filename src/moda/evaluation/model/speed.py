@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.evaluation.model.lips import sampled_motion, speech_kind, whole_speech
-from moda.motion.hearing.lips import mean_identity
+from moda.evaluation.model.lips import hear, sampled_motion
 from moda.structures import Floats
 from moda.weights.checkpoints import Checkpoint
 
@@ -40,15 +39,9 @@ class Speed:
 
 def measure_speed(checkpoint: Checkpoint, samples: Floats) -> Speed:
     """Time ``samples`` (N,) after a warm-up, with as many threads as torch is set to."""
-    identity = mean_identity(checkpoint.space)
-    warm_up = samples[: 2 * SAMPLE_RATE_HZ]
-    sampled_motion(
-        checkpoint, whole_speech(warm_up, kind=speech_kind(checkpoint)), identity=identity
-    )
+    sampled_motion(checkpoint, hear(checkpoint, samples[: 2 * SAMPLE_RATE_HZ]))
     wall, processor = time.perf_counter(), time.process_time()
-    sampled_motion(
-        checkpoint, whole_speech(samples, kind=speech_kind(checkpoint)), identity=identity
-    )
+    sampled_motion(checkpoint, hear(checkpoint, samples))
     return Speed(
         sound_seconds=len(samples) / SAMPLE_RATE_HZ,
         wall_seconds=time.perf_counter() - wall,

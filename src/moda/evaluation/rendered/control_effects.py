@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from moda.data.sync import correlation_at_lag
 from moda.encoders.face import FaceModels
 from moda.encoders.tracking import (
     blink_from_openness,
@@ -49,7 +50,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         for emotion, intensity in (("happy", 0.5), *((name, 1.0) for name in EMOTIONS))
     },
 }
-"""Options of :meth:`TalkingHead.generate`; a driving video is filled in."""
+"""Options of :meth:`TalkingHead.generate`; a driving video is filled in. The first is what the
+others are compared with."""
 
 MEASURES: Mapping[str, str] = {
     "head": "head, degrees",
@@ -92,7 +94,6 @@ def control_effects(
     speech: Path,
     folder: Path,
     *,
-    settings: Mapping[str, Mapping[str, Any]] = SETTINGS,
     watch: Callable[[str], None] | None = None,
 ) -> ControlEffects:
     """Make each portrait speak with each setting, and measure the frames.
@@ -103,7 +104,6 @@ def control_effects(
         portraits: Pictures with a face.
         speech: What they say.
         folder: For the driving video.
-        settings: Names and options; the first is what the others are compared with.
         watch: Told of every run.
     """
     driving = folder / "driving.mp4"
@@ -112,11 +112,11 @@ def control_effects(
         portraits[0], speech, seed=DRIVING_SEED, head_motion=DRIVING_HEAD_MOTION, **options
     ).write(driving)
     guide = _track(VideoReader(driving), models)
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in settings}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     seconds = 0.0
     for portrait in portraits:
         default: Array | None = None
-        for name, chosen in settings.items():
+        for name, chosen in SETTINGS.items():
             given = {**options, **chosen}
             if given.get("driving"):
                 given["driving"] = driving
@@ -146,6 +146,7 @@ def measure_control(track: Array, default: Array, guide: Array) -> dict[str, flo
     """
     reference = default[0] / eye_distance(default[0])
     faces, _, rotations, _ = remove_pose(track, reference)
+    _, _, guiding, _ = remove_pose(guide, guide[0] / eye_distance(guide[0]))
     angles = _angles(rotations)
     lids = blink_from_openness(lid_openness(faces)).mean(1) > 0.5
     blinks = int((lids[1:] & ~lids[:-1]).sum())
@@ -156,10 +157,8 @@ def measure_control(track: Array, default: Array, guide: Array) -> dict[str, flo
         "lips": 100.0 * float(lip_gap(track).std()),
         "blinks": blinks / len(track) * FRAMES_PER_SECOND * 60.0,
         "gaze": 100.0 * float(np.sqrt((gaze_offsets(faces)[is_open].std(0) ** 2).sum())),
-        "lip_agreement": _correlation(lip_gap(track), lip_gap(default)),
-        "head_agreement": _correlation(
-            angles[:, 1], _angles(remove_pose(guide, guide[0] / eye_distance(guide[0]))[2])[:, 1]
-        ),
+        "lip_agreement": correlation_at_lag(lip_gap(track), lip_gap(default), 0),
+        "head_agreement": correlation_at_lag(angles[:, 1], _angles(guiding)[:, 1], 0),
         **{name: effects[name] for name in list(MEASURES)[-4:]},
     }
 
@@ -175,20 +174,9 @@ def _angles(rotations: Array) -> Array:
     return np.array([euler_from_rotation(rotation) for rotation in relative])
 
 
-def _correlation(first: Array, second: Array) -> float:
-    """Of the common frames; 0 where one of them does not move."""
-    length = min(len(first), len(second))
-    first, second = first[:length], second[:length]
-    if min(first.std(), second.std()) < 1e-9:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 def _cell(measure: str, value: float) -> str:
-    if measure.endswith("agreement"):
-        return f"{value:.2f}"
     if measure == "blinks":
         return f"{value:.0f}"
-    if measure in ("head", "lips", "gaze"):
+    if measure in ("head", "lips", "gaze", "lip_agreement", "head_agreement"):
         return f"{value:.2f}"
     return f"{value:+.1f}"

@@ -58,6 +58,16 @@ def see_face(landmarks: Floats | Array) -> SeenFace:
     )
 
 
+def watch(frames: Iterable[Picture], models: FaceModels) -> SeenFace:
+    """What frames at 25 fps show, tracked.
+
+    Raises:
+        FaceError: they show no face.
+    """
+    pictures = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
+    return see_face(track_landmarks(pictures, models).landmarks)
+
+
 class Stage:
     """Lets a checkpoint move one portrait, and watches."""
 
@@ -81,7 +91,7 @@ class Stage:
             FaceError: the video shows no face.
         """
         with tempfile.TemporaryDirectory() as folder:
-            return self._watch(self._video(folder, samples, seed, phones).frames())
+            return watch(self._video(folder, samples, seed, phones).frames(), self._models)
 
     def motion(self, samples: Floats, *, seed: int) -> Motion:
         """The motion of such a video."""
@@ -97,7 +107,7 @@ class Stage:
         """
         options = FrameOptions(FILM_SIZE_PX, full_frame=False)
         actor = self._head.system.prepare(self._portrait, options)
-        return self._watch(actor.renderer.render(motion))
+        return watch(actor.renderer.render(motion), self._models)
 
     def _video(
         self, folder: str, samples: Floats, seed: int | None, phones: Sequence[PhoneSegment]
@@ -111,10 +121,6 @@ class Stage:
             full_frame=False,
         )
         return generate() if seed is None else generate(seed=seed)
-
-    def _watch(self, frames: Iterable[Picture]) -> SeenFace:
-        pictures = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-        return see_face(track_landmarks(pictures, self._models).landmarks)
 
 
 def write_wav(path: Path, samples: Floats) -> Path:

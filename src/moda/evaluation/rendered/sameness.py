@@ -46,11 +46,6 @@ class Sameness:
     head_degrees: float
     """standard deviation of an angle within a video, mean of the three and of the videos"""
 
-    @property
-    def largest_head(self) -> float:
-        """Of the three angles and all pairs."""
-        return float(np.max([self.pitch.largest, self.yaw.largest, self.roll.largest]))
-
 
 def sameness(pairs: Sequence[Pair]) -> Sameness:
     """Correlations without lag over the common first frames of each pair."""

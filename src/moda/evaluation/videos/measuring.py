@@ -15,6 +15,7 @@ from moda.encoders.tracking import LandmarkTrack
 from moda.errors import FaceError, InputError
 from moda.evaluation.metrics import silence_runs
 from moda.evaluation.videos import motion, pictures
+from moda.evaluation.videos.metrics import STATED
 from moda.evaluation.videos.networks.identity import similarity_2d
 from moda.evaluation.videos.networks.learned import Scorer
 from moda.evaluation.videos.references import (
@@ -94,7 +95,7 @@ def measure_video(
         "length_difference": (count - len(reference.samples) / SAMPLES_PER_FRAME)
         / FRAMES_PER_SECOND,
         **motion_figures(video, landmarks, reference),
-        **_cost_figures(video),
+        **{key: getattr(video.cost, key) or float("nan") for key in STATED},
         **picture_figures(video, placement, landmarks, reference, models, scorers),
     }
     known = {key: value for key, value in figures.items() if np.isfinite(value)}
@@ -214,21 +215,3 @@ def _track(video: RowVideo, models: FaceModels) -> tuple[LandmarkTrack, int]:
         return track_at_25(video.frames(), models)
     except FaceError as error:
         raise FaceError(f"{video.row}, clip {video.clip}, {video.path}: {error}") from error
-
-
-def _cost_figures(video: RowVideo) -> dict[str, float]:
-    if video.cost is not None:
-        return {
-            "real_time_factor": video.cost.real_time_factor,
-            "first_frame_seconds": video.cost.first_frame_seconds,
-            "peak_memory_mb": video.cost.peak_memory_mb or float("nan"),
-        }
-    stated = video.stated
-    return {
-        key: value or float("nan")
-        for key, value in (
-            ("real_time_factor", stated.real_time_factor),
-            ("first_frame_seconds", stated.first_frame_seconds),
-            ("peak_memory_mb", stated.peak_memory_mb),
-        )
-    }

@@ -7,6 +7,7 @@ face), so that they do not depend on the size of the picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,14 @@ from scipy.signal import savgol_filter
 
 from moda.data.sync import correlation_at_lag
 from moda.encoders.tracking import blink_from_openness, lid_openness, remove_pose
-from moda.evaluation.metrics import blinks_per_minute, joined_steps, lagged_correlation
-from moda.evaluation.model.articulation import CLOSING, frames_of, random_spans, segments
-from moda.evaluation.model.silence import trim_runs
+from moda.evaluation.metrics import (
+    blinks_per_minute,
+    closed_share,
+    joined_steps,
+    lagged_correlation,
+)
+from moda.evaluation.model.articulation import CLOSING, num_closed, random_spans, segments
+from moda.evaluation.model.silence import settled_silence
 from moda.phones import Labels, Phone
 from moda.structures import FRAMES_PER_SECOND
 from moda.structures.landmarks import (
@@ -34,8 +40,6 @@ CLOSED_GAP = 0.02
 """Lips nearer than this, in units of the outer-eye distance, count as closed in a video: the inner
 lip lines never meet in the tracker's eyes. In the pause of the example, where the built-in model
 keeps the lips closed, they are 0.013 to 0.019 apart."""
-SILENCE_HEAD_FRAMES, SILENCE_TAIL_FRAMES = 5, 4
-"""Taken off a silence: the last sound still ends, and the lips prepare the next."""
 MIN_HALF_CORRELATION = 0.3
 """Below it, the lag of half a clip is not known."""
 POSE_WINDOW = 5
@@ -123,10 +127,7 @@ def closure_share(gap: Array, labels: Labels) -> tuple[float, float]:
 
 def silence_share(gap: Array, silent: NDArray[np.bool_]) -> float:
     """Share of the silent frames (T,) with closed lips; NaN where nobody is ever silent."""
-    count = min(len(gap), len(silent))
-    inside = trim_runs(silent[:count], head=SILENCE_HEAD_FRAMES, tail=SILENCE_TAIL_FRAMES)
-    chosen = gap[:count][inside]
-    return float((chosen < CLOSED_GAP).mean()) if len(chosen) else float("nan")
+    return closed_share(gap, settled_silence(silent[: len(gap)]), CLOSED_GAP)
 
 
 def blink_rate(landmarks: Array) -> float:
@@ -159,8 +160,7 @@ def head_diversity(videos: Sequence[Array]) -> float:
     """
     distances = [
         np.linalg.norm(first[: len(second)] - second[: len(first)], axis=1).mean()
-        for index, first in enumerate(videos)
-        for second in videos[index + 1 :]
+        for first, second in combinations(videos, 2)
     ]
     return float(np.mean(distances)) if distances else float("nan")
 
@@ -210,8 +210,7 @@ def _mean_distance(difference: Array, real: Array) -> float:
 
 
 def _closed(gap: Array, spans: Sequence[tuple[int, int]]) -> float:
-    closed = [bool(gap[frames_of(span)].min() < CLOSED_GAP) for span in spans]
-    return float(np.mean(closed)) if closed else float("nan")
+    return num_closed(gap, spans, CLOSED_GAP) / len(spans) if spans else float("nan")
 
 
 def _in_eye_units(face: Array) -> Array:

@@ -31,6 +31,7 @@ MAX_SEEDS = 20
 SIZE_LIMITS_PX = (128, 1024)
 ROW_NAMES = ("real video", "real motion, rendered again", "still photograph")
 """Rows that every report has: what is to be reached, what the renderer can reach, the floor."""
+Alignment = Literal["frame", "face"]
 RECORDED_PACKAGES = ("numpy", "torch", "onnxruntime", "opencv-python-headless", "av")
 
 
@@ -123,7 +124,7 @@ class Method:
     """pattern of video files with ``{clip}`` and ``{seed}``"""
     emotion_videos: str = ""
     """pattern with ``{clip}`` and ``{emotion}``, ``neutral`` among them"""
-    alignment: Literal["frame", "face"] = "frame"
+    alignment: Alignment = "frame"
     """``frame``: the videos show what the inputs show, at any size; ``face``: they are cropped
     otherwise, and laid on the real one by the usual place of the face"""
     window: Window = field(default_factory=Window)

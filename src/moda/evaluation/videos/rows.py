@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from moda.evaluation.rendered.reenactment import own_motion
 from moda.evaluation.videos.generation import Cost, Task
 from moda.evaluation.videos.protocol import (
     ROW_NAMES,
+    Alignment,
     Method,
     OpenProtocol,
     Stated,
@@ -46,10 +46,9 @@ class RowVideo:
     """at 25 fps, from the start each time"""
     path: Path | None
     """a file of it; None where there is none"""
-    alignment: Literal["frame", "face"] = "frame"
+    alignment: Alignment = "frame"
     window: Window = field(default_factory=Window)
-    cost: Cost | None = None
-    stated: Stated = field(default_factory=Stated)
+    cost: Cost | Stated = field(default_factory=Stated)
     is_real: bool = False
 
 
@@ -76,32 +75,18 @@ def method_rows(
     Raises:
         InputError: a video is missing.
     """
+    alignment: Alignment = "frame" if method.model else method.alignment
     for seed in opened.protocol.seeds:
+        cost: Cost | Stated
         if method.model:
             path = folder / f"{safe_name(method.name)}-{seed}.mp4"
             cost = make(_task(opened, method, reference, path, seed))
             window = model_window(model_name(opened, method))
-            yield RowVideo(
-                method.name,
-                reference.name,
-                seed,
-                file_frames(path),
-                path,
-                window=window,
-                cost=cost,
-            )
         else:
             path = find_video(opened, method.videos, reference.name, method.name, seed=seed)
-            yield RowVideo(
-                method.name,
-                reference.name,
-                seed,
-                file_frames(path),
-                path,
-                method.alignment,
-                method.window,
-                stated=method.stated,
-            )
+            cost, window = method.stated, method.window
+        frames = file_frames(path)
+        yield RowVideo(method.name, reference.name, seed, frames, path, alignment, window, cost)
 
 
 def emotion_video(

@@ -20,8 +20,14 @@ from moda.data.dataset import TrainingClip
 from moda.data.sync import best_lag, correlation_at_lag, rows_at
 from moda.motion.reading import SpeechReader
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
-from moda.structures.landmarks import MOUTH_CORNERS, Array, lip_gaps
-from moda.training.fits.reading import AUGMENTED_WEIGHT, ReaderOptions, lip_gains, stacked_frames
+from moda.structures.landmarks import Array
+from moda.training.fits.reading import (
+    AUGMENTED_WEIGHT,
+    ReaderOptions,
+    lip_changes,
+    lip_gains,
+    stacked_frames,
+)
 
 STRENGTHS = tuple(10.0 ** (3.0 + 0.5 * step) for step in range(9))
 """Of the ridge, for standardised tokens, from weak to strong."""
@@ -39,7 +45,6 @@ TOLERANCE = 0.003
 SMALLEST_SIZE, LARGEST_SIZE = 0.7, 1.4
 """Limits of a person's lip movements over those of everybody."""
 NOTABLE_SIZE = 0.05
-MAX_LAG = 8
 
 
 class LipAgreement(NamedTuple):
@@ -101,7 +106,6 @@ def with_read_lags(
                 best_lag(
                     stacked_frames(reader, clip.features[0])[: len(clip)] @ weights @ rows.T,
                     clip.lips[: len(clip)],
-                    MAX_LAG,
                 )
             ),
         )
@@ -293,9 +297,7 @@ def lip_rows(space: MotionSpace) -> Array:
     assert space.basis is not None
     part = space.slice("mouth")
     basis, scale = space.basis[part].astype(np.float64), space.scale[part].astype(np.float64)
-    right, left = MOUTH_CORNERS
-    rows: Array = np.stack([lip_gaps(basis)[:, 4], basis[:, left, 0] - basis[:, right, 0]])
-    return rows * scale
+    return lip_changes(basis) * scale
 
 
 def _face_weights(space: MotionSpace) -> Array:

@@ -146,8 +146,7 @@ def lip_gains(space: MotionSpace, options: ReaderOptions) -> tuple[Array, Array]
     assert space.basis is not None
     part = space.slice("mouth")
     basis, scale = space.basis[part].astype(np.float64), space.scale[part].astype(np.float64)
-    right, left = MOUTH_CORNERS
-    rows = np.stack([lip_gaps(basis)[:, 4], basis[:, left, 0] - basis[:, right, 0]])
+    rows = lip_changes(basis)
     flat = basis.reshape(len(basis), -1)
     metric = np.linalg.inv(flat @ flat.T + 1e-4 * np.eye(len(basis)))
     pull = metric @ rows.T @ np.linalg.inv(rows @ metric @ rows.T)  # (M, 2), raw
@@ -156,6 +155,12 @@ def lip_gains(space: MotionSpace, options: ReaderOptions) -> tuple[Array, Array]
     larger = (raw * scale[None, :] / scale[:, None]).T
     added: Array = pull[:, 0] * options.opening / scale
     return larger, added
+
+
+def lip_changes(basis: Array) -> Array:
+    """(2, M): gap and width that each parameter of the mouth makes, from its basis (M, 468, 3)."""
+    right, left = MOUTH_CORNERS
+    return np.stack([lip_gaps(basis)[:, 4], basis[:, left, 0] - basis[:, right, 0]])
 
 
 def _centre(clips: Sequence[TrainingClip], space: MotionSpace) -> Array:
@@ -328,18 +333,3 @@ def _voice_frames(
     ]
     targets = np.concatenate([speaks[chosen], speaks[last]]).astype(np.float32)
     return torch.cat(inputs), torch.from_numpy(targets)
-
-
-@torch.inference_mode()
-def phone_accuracy(reader: SpeechReader, items: Sequence[PhoneItem]) -> tuple[float, float, float]:
-    """Share of right 50 Hz labels; recall and precision of the bilabials."""
-    right = total = hits = actual = claimed = 0
-    for item in items:
-        features = with_context(item.features.astype(np.float32), reader.config)
-        guess = reader.phone_logits(features)[0].argmax(0).numpy()
-        right += int((guess == item.phones).sum())
-        total += len(item.phones)
-        hits += int(((guess == Phone.BILABIAL) & (item.phones == Phone.BILABIAL)).sum())
-        actual += int((item.phones == Phone.BILABIAL).sum())
-        claimed += int((guess == Phone.BILABIAL).sum())
-    return right / max(total, 1), hits / max(actual, 1), hits / max(claimed, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,14 +171,7 @@ class FrechetScorer(Scorer):
         return {}
 
     def of_rows(self) -> dict[str, dict[str, float]]:
-        real = self._gaussians.get(REAL, RunningGaussian())
-        if real.count < MIN_FEATURES:
-            return {}
-        return {
-            row: {self._key: frechet_distance(gaussian, real)}
-            for row, gaussian in self._gaussians.items()
-            if row != REAL and gaussian.count >= MIN_FEATURES
-        }
+        return distances_from_real(self._key, self._gaussians, MIN_FEATURES)
 
     def _flush(self) -> None:
         frames = np.stack(self._pending)
@@ -196,6 +189,18 @@ def middle_square(picture: Picture, size_px: int) -> Picture:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return resized(picture[top : top + side, left : left + side], (size_px, size_px))
+
+
+def distances_from_real(
+    key: str, gaussians: Mapping[str, RunningGaussian], least: int
+) -> dict[str, dict[str, float]]:
+    """Fréchet distances of the rows from the real videos; none of fewer features than ``least``."""
+    real = gaussians.get(REAL, RunningGaussian())
+    return {
+        row: {key: frechet_distance(gaussian, real)}
+        for row, gaussian in gaussians.items()
+        if row != REAL and min(gaussian.count, real.count) >= least
+    }
 
 
 class FaceScorer(Scorer):
@@ -233,14 +238,7 @@ class FaceScorer(Scorer):
         return {"identity_similarity": float(np.mean(self._cosines))} if self._cosines else {}
 
     def of_rows(self) -> dict[str, dict[str, float]]:
-        real = self._gaussians.get(REAL, RunningGaussian())
-        if real.count < self._min_faces:
-            return {}
-        return {
-            row: {"face_frechet": frechet_distance(gaussian, real)}
-            for row, gaussian in self._gaussians.items()
-            if row != REAL and gaussian.count >= self._min_faces
-        }
+        return distances_from_real("face_frechet", self._gaussians, self._min_faces)
 
     def left_out(self) -> list[Absent]:
         few = [
