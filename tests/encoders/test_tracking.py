@@ -11,7 +11,7 @@ from moda.encoders.tracking import (
     blink_from_openness,
     motion_from_landmarks,
     relative_pose,
-    resample_track,
+    resample_frames,
 )
 from moda.errors import FaceError
 from moda.structures import MotionSpace
@@ -99,7 +99,7 @@ def test_resampling_keeps_a_sine() -> None:
     landmarks = np.zeros((90, 478, 3), np.float32)
     landmarks[..., 0] = 100 + 10 * np.sin(2 * np.pi * times)[:, None]
     landmarks[40:43] = np.nan
-    track = resample_track(landmarks, times, 75)
+    track = LandmarkTrack(*resample_frames(landmarks, times, 75))
     expected = 100 + 10 * np.sin(2 * np.pi * np.arange(75) / 25.0)
     assert np.abs(track.landmarks[:73, 0, 0] - expected[:73]).max() < 0.35
     assert not track.found[34]
@@ -109,7 +109,7 @@ def test_resampling_keeps_a_sine() -> None:
 def test_no_face_is_said() -> None:
     landmarks = np.full((10, 478, 3), np.nan, np.float32)
     with pytest.raises(FaceError, match="fewer than 2 frames"):
-        resample_track(landmarks, np.arange(10) / 25.0, 10)
+        resample_frames(landmarks, np.arange(10) / 25.0, 10)
 
 
 def test_blink_range() -> None:

@@ -19,7 +19,8 @@ from moda.media import read_image
 from moda.motion.model import MotionTransformer
 from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
-from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+from moda.rendering.neural.layers import RenderingConfig
+from moda.rendering.neural.networks import RenderingNetworks
 from moda.structures import EmotionAt, Floats, Picture, Style
 from moda.structures.keypoints import EYE_KEYPOINTS
 from moda.systems.published import PublishedSystem, load_published_system

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import tee
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,26 +172,18 @@ def prosody(loudness: Floats, pitch: Floats) -> Floats:
 PITCH_SPREAD_OCTAVES = 0.3
 
 
-class Sliceable(Protocol):
-    """A stretch of frames."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, frames: slice, /) -> Any: ...
-
-
 def in_step(*streams: Iterator[Any]) -> Iterator[tuple[Any, ...]]:
     """Streams of stretches that are cut differently, cut alike; all have as many frames."""
-    held: list[Sliceable | None] = [None] * len(streams)
+    held: list[Any] = [None] * len(streams)
     while True:
         for index, stream in enumerate(streams):
             if held[index] is None:
                 held[index] = next(stream, None)
         if any(part is None for part in held):
             return
-        parts = cast("list[Sliceable]", held)
-        count = min(len(part) for part in parts)
-        yield tuple(part[:count] for part in parts)
-        held = [part[count:] if len(part) > count else None for part in parts]
+        count = min(len(part) for part in held)
+        yield tuple(part[:count] for part in held)
+        held = [part[count:] if len(part) > count else None for part in held]
 
 
 def _pairs(stretches: Iterator[Floats]) -> Iterator[Floats]:

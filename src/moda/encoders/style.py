@@ -6,6 +6,7 @@ commas, "and" or "but"; "a little" and "very" change the amount.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -260,7 +261,4 @@ def _with_degree(meaning: Meaning, degree: float) -> Meaning:
 
 
 def _product(factors: list[float], low: float, high: float) -> float:
-    product = 1.0
-    for factor in factors:
-        product *= factor
-    return min(max(product, low), high)
+    return min(max(math.prod(factors, start=1.0), low), high)

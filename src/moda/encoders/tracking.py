@@ -68,18 +68,8 @@ class LandmarkTrack:
         return len(self.landmarks)
 
 
-def resample_track(
-    landmarks: NDArray[np.float32], times: Array, num_frames: int, *, start_seconds: float = 0.0
-) -> LandmarkTrack:
-    """Landmarks (N, 478, 3) at their own times in seconds to ``num_frames`` at 25 fps.
-
-    See :func:`resample_frames`.
-    """
-    return LandmarkTrack(*resample_frames(landmarks, times, num_frames, start_seconds))
-
-
 def resample_frames(
-    values: NDArray[np.float32], times: Array, num_frames: int, start_seconds: float = 0.0
+    values: NDArray[np.float32], times: Array, num_frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What was measured in N frames (N, ...), at their own times in seconds, to the 25 fps grid.
 
@@ -92,7 +82,7 @@ def resample_frames(
     seen = np.isfinite(values.reshape(len(values), -1)[:, 0])
     if seen.sum() < 2:
         raise FaceError("fewer than 2 frames of the video show a face; use one that does")
-    grid = start_seconds + np.arange(num_frames) / FRAMES_PER_SECOND
+    grid = np.arange(num_frames) / FRAMES_PER_SECOND
     known_times, known = times[seen], values[seen].astype(np.float64)
     known_times, first = np.unique(known_times, return_index=True)
     curve = PchipInterpolator(known_times, known[first], axis=0)
@@ -140,7 +130,7 @@ def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModel
         FaceError: fewer than two pictures show a face.
     """
     times, landmarks = follow_face(pictures, models)
-    return resample_track(landmarks, times, num_grid_frames(times))
+    return LandmarkTrack(*resample_frames(landmarks, times, num_grid_frames(times)))
 
 
 class TrackedMotion(NamedTuple):

@@ -103,13 +103,9 @@ class WhisperEncoder(nn.Module):
         return self(mel[None])[0, :count].cpu().numpy()
 
 
+@cache
 def load_speech_encoder(path: Path = ENCODER_FILE) -> WhisperEncoder:
     """The encoder of the package, in evaluation mode; read once per file."""
-    return _load(path)
-
-
-@cache
-def _load(path: Path) -> WhisperEncoder:
     with safe_open(path, "pt") as file:
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     num_blocks = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))

@@ -6,7 +6,7 @@ Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -279,6 +279,26 @@ class Embedder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return self.second(F.silu(self.first(values)))
+
+
+class SpeechEmbedder(nn.Module):
+    """Speech features (B, ..., F) to one token (C,) per frame."""
+
+    linear: nn.Linear
+    norm: nn.RMSNorm
+    null_speech: nn.Parameter
+
+    def null_token(self) -> Tensor:
+        """(C,) learned token that stands for an unknown sound."""
+        return self.null_speech
+
+    def projection_parameters(self) -> Iterator[nn.Parameter]:
+        """The last layer, whose size is the transformer's."""
+        return (value for part in (self.linear, self.norm) for value in part.parameters())
+
+    def layer_parameters(self) -> Iterator[nn.Parameter]:
+        """All that turns sound into tokens, which is not what stands for an unknown sound."""
+        return (value for name, value in self.named_parameters() if name != "null_speech")
 
 
 def time_frequencies(timestep: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from moda.motion.layers import (
     time_frequencies,
 )
 from moda.motion.reading import SpeechReader
-from moda.motion.speech_embedder import SpeechEmbedder, make_speech_embedder
+from moda.motion.speech_embedder import make_speech_embedder
 
 
 class Conditions(NamedTuple):
@@ -81,7 +81,7 @@ class MotionTransformer(nn.Module):
         self.identity_embedder = Embedder(config.identity_size, hidden)
         self.time_embedder = Embedder(2 * NUM_TIME_FREQUENCIES, hidden)
         self.emotion_embedder = nn.Embedding(config.num_emotions + 1, hidden)
-        self.speech_embedder: SpeechEmbedder = make_speech_embedder(config)
+        self.speech_embedder = make_speech_embedder(config)
         self.four_stream_blocks = nn.ModuleList(
             JointBlock(4, *sizes) for _ in range(config.four_stream_blocks)
         )

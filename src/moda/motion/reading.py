@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import NUM_PROSODY, SpeechEmbedderConfig, SpeechFeaturesConfig
-from moda.motion.layers import BLOCK_NORM_EPS
+from moda.motion.layers import BLOCK_NORM_EPS, SpeechEmbedder
 
 MOUTH_FRAMES = 3
 """Frames of which the mouth of the middle one is read."""
@@ -28,7 +28,7 @@ HEARD_FRAMES = 5
 """Frames that the convolution of the transformer's tokens sees."""
 
 
-class SpeechReader(nn.Module):
+class SpeechReader(SpeechEmbedder):
     """Speech embedder on tokens of the pretrained encoder.
 
     ``compress``, ``mouth_head``, ``phone_head`` and ``voice_head`` are fitted before the training
@@ -122,16 +122,7 @@ class SpeechReader(nn.Module):
         frames = self.dropout(F.gelu(rearrange(sound, "batch band time -> batch time band")))
         return self.norm(self.linear(frames).float())
 
-    def null_token(self) -> Tensor:
-        """(hidden,) learned token that stands for an unknown sound."""
-        return self.null_speech
-
-    def projection_parameters(self) -> Iterator[nn.Parameter]:
-        """The last layer, whose size is the transformer's."""
-        return (value for part in (self.linear, self.norm) for value in part.parameters())
-
     def layer_parameters(self) -> Iterator[nn.Parameter]:
-        """What turns sound into tokens and is trained with the flow."""
         parts = (self.hear, self.linear, self.norm)
         return (value for part in parts for value in part.parameters())
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import MotionModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig
-from moda.motion.layers import BLOCK_NORM_EPS
+from moda.motion.layers import BLOCK_NORM_EPS, SpeechEmbedder
 from moda.motion.reading import SpeechReader
 
 
-class SpeechMLP(nn.Module):
+class SpeechMLP(SpeechEmbedder):
     """Published speech embedder: every frame alone through three layers and an RMS norm."""
 
     def __init__(self, config: SpeechFeaturesConfig, width: int, hidden: int) -> None:
@@ -37,17 +37,12 @@ class SpeechMLP(nn.Module):
         return self.norm(third(inner).float())
 
     def projection_parameters(self) -> Iterator[nn.Parameter]:
-        """The last layer, whose size is the transformer's."""
         return (value for part in (self.layers[-1], self.norm) for value in part.parameters())
 
     def null_token(self) -> Tensor:
         """(C,) what an unknown sound gives: one learned feature, the same in all layers."""
         token: Tensor = self(self.null_speech.repeat(self.repeats)[None, None])
         return token[0, 0]
-
-    def layer_parameters(self) -> Iterator[nn.Parameter]:
-        """All that turns sound into tokens, which is not the feature of an unknown sound."""
-        return (value for name, value in self.named_parameters() if name != "null_speech")
 
 
 class ConvNorm(nn.Module):
@@ -62,7 +57,7 @@ class ConvNorm(nn.Module):
         return F.gelu(self.norm(self.conv(sound)))
 
 
-class SpeechConv(nn.Module):
+class SpeechConv(SpeechEmbedder):
     """Speech embedder for spectra: convolutions at 50 Hz, then half the rate.
 
     A token depends on ``before`` frames before its own and ``after`` frames after it and on nothing
@@ -95,21 +90,6 @@ class SpeechConv(nn.Module):
         sound = sound[:, :, context - 1 : 2 * features.shape[1] - context + 1]
         frames = rearrange(F.gelu(self.halve(sound)), "batch band time -> batch time band")
         return self.norm(self.linear(frames).float())
-
-    def projection_parameters(self) -> Iterator[nn.Parameter]:
-        """The last layer, whose size is the transformer's."""
-        return (value for part in (self.linear, self.norm) for value in part.parameters())
-
-    def null_token(self) -> Tensor:
-        """(C,) learned token that stands for an unknown sound."""
-        return self.null_speech
-
-    def layer_parameters(self) -> Iterator[nn.Parameter]:
-        """All that turns sound into tokens, which is not the token of an unknown sound."""
-        return (value for name, value in self.named_parameters() if name != "null_speech")
-
-
-SpeechEmbedder = SpeechMLP | SpeechConv | SpeechReader
 
 
 def make_speech_embedder(config: MotionModelConfig) -> SpeechEmbedder:

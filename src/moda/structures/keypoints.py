@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moda.errors import InputError
 from moda.structures.arrays import Floats
@@ -28,28 +27,17 @@ DEGREES_PER_BIN = 3.0
 FIRST_BIN_DEGREES = -97.5
 
 
-def _driven_axes() -> NDArray[np.bool_]:
-    driven = np.zeros((NUM_KEYPOINTS, 3), dtype=np.bool_)
-    driven[[1, 2, 6, *range(11, NUM_KEYPOINTS)]] = True
-    driven[[3, 4, 9], 1] = True
-    driven[[5, 8, 9], 2] = True
-    return driven
-
-
-DRIVEN_AXES = _driven_axes()
+DRIVEN_AXES = np.zeros((NUM_KEYPOINTS, 3), np.bool_)
 """(21, 3): which axes of which key points take the motion's expression; the others keep the
 portrait's own."""
+DRIVEN_AXES[[1, 2, 6, *range(11, NUM_KEYPOINTS)]] = True
+DRIVEN_AXES[[3, 4, 9], 1] = True
+DRIVEN_AXES[[5, 8, 9], 2] = True
 
-
-def _eye_offset() -> Floats:
-    offset = np.zeros((NUM_KEYPOINTS, 3), dtype=np.float32)
-    offset[[11, 15], 1] = 0.0025
-    offset[[13, 16], 1] = 0.00075
-    return offset
-
-
-EYE_OFFSET = _eye_offset()
+EYE_OFFSET = np.zeros((NUM_KEYPOINTS, 3), np.float32)
 """(21, 3): the published system moves the eyes by this in every frame."""
+EYE_OFFSET[[11, 15], 1] = 0.0025
+EYE_OFFSET[[13, 16], 1] = 0.00075
 
 
 class MotionParts(NamedTuple):

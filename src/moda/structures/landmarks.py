@@ -119,9 +119,7 @@ def euler_from_rotation(rotation: Array) -> tuple[float, float, float]:
 
 def lip_gap(landmarks: Array) -> Array:
     """Inner-lip gap in units of the outer-eye distance; landmarks (..., 478, 3) -> (...)."""
-    upper, lower = LIP_CENTRES
-    distance: Array = np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1)
-    return distance / eye_distance(landmarks)
+    return _distance(landmarks, *LIP_CENTRES) / eye_distance(landmarks)
 
 
 def lip_gaps(faces: Array) -> Array:
@@ -143,9 +141,7 @@ def identity_vector(face: Array) -> NDArray[np.float32]:
 
 def lip_width(landmarks: Array) -> Array:
     """Distance of the mouth corners in units of the outer-eye distance; (..., 478, 3) -> (...)."""
-    right, left = MOUTH_CORNERS
-    distance: Array = np.linalg.norm(landmarks[..., right, :] - landmarks[..., left, :], axis=-1)
-    return distance / eye_distance(landmarks)
+    return _distance(landmarks, *MOUTH_CORNERS) / eye_distance(landmarks)
 
 
 def lip_opening(landmarks: Array) -> Array:
@@ -155,13 +151,9 @@ def lip_opening(landmarks: Array) -> Array:
 
 def eye_openings(landmarks: Array) -> Array:
     """Lid distance over eye width, right and left eye; (..., 478, 3) -> (..., 2)."""
-
-    def ratio(upper: int, lower: int, outer: int, inner: int) -> Array:
-        height = np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1)
-        width = np.linalg.norm(landmarks[..., outer, :] - landmarks[..., inner, :], axis=-1)
-        return height / width
-
-    return np.stack([ratio(159, 145, 33, 133), ratio(386, 374, 263, 362)], axis=-1)
+    right = _distance(landmarks, 159, 145) / _distance(landmarks, 33, 133)
+    left = _distance(landmarks, 386, 374) / _distance(landmarks, 263, 362)
+    return np.stack([right, left], axis=-1)
 
 
 def eye_opening(landmarks: Array) -> Array:
@@ -171,5 +163,8 @@ def eye_opening(landmarks: Array) -> Array:
 
 def eye_distance(landmarks: Array) -> Array:
     """Distance of the outer eye corners, in the unit of the landmarks; (..., 478, 3) -> (...)."""
-    right, left = OUTER_EYE_CORNERS
-    return np.linalg.norm(landmarks[..., right, :] - landmarks[..., left, :], axis=-1)
+    return _distance(landmarks, *OUTER_EYE_CORNERS)
+
+
+def _distance(landmarks: Array, one: int, other: int) -> Array:
+    return np.linalg.norm(landmarks[..., one, :] - landmarks[..., other, :], axis=-1)

@@ -12,8 +12,8 @@ from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
+from moda.motion.layers import SpeechEmbedder
 from moda.motion.reading import SpeechReader
-from moda.motion.speech_embedder import SpeechEmbedder
 from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.structures import MotionSpace
 from moda.training.adapters import require_adapters

@@ -19,8 +19,8 @@ from moda.data.clips import PreparedClip, iterate_clips
 from moda.data.dataset import TrainingClip, WindowSampler, build_neural_clips
 from moda.data.prepare import REPORT_NAME
 from moda.errors import ConfigError, InputError
+from moda.motion.layers import SpeechEmbedder
 from moda.motion.model import MotionTransformer
-from moda.motion.speech_embedder import SpeechEmbedder
 from moda.structures import FRAMES_PER_SECOND, Floats, MotionSpace
 from moda.training.adapters import add_adapters, merged
 from moda.training.loop import Trainer

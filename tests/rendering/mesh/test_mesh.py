@@ -395,7 +395,7 @@ def test_a_mouth_widens_as_far_as_any_may_and_no_further(
     for wanted in (0.0, 0.02, 0.1, 0.3, 1.0):
         parameters = np.zeros(len(retargeting.basis))
         parameters[space.slice("mouth")] = wanted * pull / (pull @ pull)
-        widths.append(width(retargeting._shape(parameters)))
+        widths.append(width(retargeting.face_on(renderer._rig, parameters)))
     assert widths[0] == pytest.approx(own, abs=1e-6)
     assert widths[1] == pytest.approx(own + 0.02, rel=0.01)
     assert (np.diff(widths) >= -1e-9).all()

@@ -34,7 +34,8 @@ from moda.rendering.neural.cpu.convolution import (
     Written,
 )
 from moda.rendering.neural.cpu.kernels import F32, normalising_statistics, sparse_stage
-from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+from moda.rendering.neural.layers import RenderingConfig
+from moda.rendering.neural.networks import RenderingNetworks
 
 Floats = NDArray[np.float64]
 

@@ -18,7 +18,8 @@ from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.cpu.generator import CpuGenerator
 from moda.rendering.neural.cpu.warping import CpuWarping
 from moda.rendering.neural.generator import SpadeBlock, SpadeGenerator, resolve_spectral_norm
-from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+from moda.rendering.neural.layers import RenderingConfig
+from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.warping import (
     SingleChannelConvolution,
@@ -368,11 +369,9 @@ def test_spectral_norm_is_that_of_torch() -> None:
 
 @pytest.mark.parametrize("part", ["weight_orig", "weight_u", "weight_v"])
 def test_incomplete_spectral_norms_are_refused(part: str) -> None:
+    tiny = RenderingConfig(feature_channels=4, generator_channels=(6, 4, 3), spade_hidden=2)
     with torch.device("meta"):
-        shapes = {
-            key: tensor.shape
-            for key, tensor in SpadeGenerator(4, (6, 4, 3), 2).state_dict().items()
-        }
+        shapes = {key: tensor.shape for key, tensor in SpadeGenerator(tiny).state_dict().items()}
     state = fill("spade_generator", official_generator_shapes(shapes))
     del state[f"up_0.conv_s.{part}"]
     with pytest.raises(CheckpointError, match=rf"up_0\.conv_s\.{part} is missing"):

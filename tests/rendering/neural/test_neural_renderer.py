@@ -16,7 +16,8 @@ from moda.encoders.face import FaceModels
 from moda.encoders.neural.face_crop import crop_geometry, crop_picture, crop_points
 from moda.encoders.portrait import choose_face
 from moda.errors import InputError
-from moda.rendering.neural.networks import RenderingConfig, RenderingNetworks
+from moda.rendering.neural.layers import RenderingConfig
+from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.pasting import Paster
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import ImplicitFace, Motion, MotionSpace, NeuralPortrait, Picture

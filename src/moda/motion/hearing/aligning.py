@@ -82,16 +82,14 @@ def align_phones(
     if not phones:
         raise InputError("the transcript has no words; write what is said in the recording")
     begins = _word_begins(phones, word_starts)
-    states, owners = [int(Phone.SILENCE)], [-1]
+    silence = int(Phone.SILENCE), -1
+    way = [silence]
     for index, segment in enumerate(phones):
         if index and index in begins:
-            states.append(int(Phone.SILENCE))
-            owners.append(-1)
-        states += [int(phone) for phone in segment.phones]
-        owners += [index] * len(segment.phones)
-    states.append(int(Phone.SILENCE))
-    owners.append(-1)
-    is_optional = np.array(owners) < 0
+            way.append(silence)
+        way += [(int(phone), index) for phone in segment.phones]
+    states, owners = np.array([*way, silence]).T
+    is_optional = owners < 0
     if int((~is_optional).sum()) > len(probabilities):
         raise InputError(
             f"the transcript has {int((~is_optional).sum())} phones, more than can be said in "
@@ -99,9 +97,9 @@ def align_phones(
         )
     costs = -np.log(np.maximum(probabilities, PROBABILITY_FLOOR)).astype(np.float32)
     path = best_path(costs[:, states], is_optional)
-    owner = np.array(owners)[path]
+    owner = owners[path]
     spoken = owner >= 0
-    on_path = costs[np.arange(len(path)), np.array(states)[path]]
+    on_path = costs[np.arange(len(path)), states[path]]
     mean_probability = float(np.exp(-on_path[spoken].mean()))
     if mean_probability < WORST_MEAN_PROBABILITY:
         raise InputError(

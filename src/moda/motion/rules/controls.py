@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -75,8 +74,8 @@ def shape_motion(
         head_motion: factor on the head's deviation from rest; 0 holds it still.
         expression: factor on mouth, brows and cheeks.
     """
-    eyes = EyeOptions(blink_rate if blink else 0.0, gaze)
-    face = _ShownFace(seed, emotion, eyes, guide, start, lips_only=lips_only)
+    rate = blink_rate if blink else 0.0
+    face = _ShownFace(seed, emotion, rate, gaze, guide, start, lips_only=lips_only)
     for motion, speech, is_last in pairs:
         shown = scale_motion(
             face.shape(motion, speech, is_last=is_last),
@@ -92,13 +91,6 @@ def shape_motion(
         yield shown
 
 
-class EyeOptions(NamedTuple):
-    """What the user says of the eyes; None leaves it to the guide, or to rules."""
-
-    blink_rate: float | None
-    gaze: Gaze | None
-
-
 class _ShownFace:
     """What is carried from one stretch of motion to the next."""
 
@@ -106,18 +98,19 @@ class _ShownFace:
         self,
         seed: int,
         emotion: EmotionOffsets | None,
-        eyes: EyeOptions,
+        blink_rate: float | None,
+        gaze: Gaze | None,
         guide: Motion | None,
         start: Floats | None,
         *,
         lips_only: bool,
     ) -> None:
         self._emotion = emotion
-        self._eyes = eyes
+        self._blink_rate, self._gaze = blink_rate, gaze
         self._guide = None if guide is None else Guide(guide)
         self._lips_only = lips_only
-        self._blinks = BlinkRule(seed, eyes.blink_rate)
-        self._fixations = Fixations(on_camera=eyes.gaze == "camera")
+        self._blinks = BlinkRule(seed, blink_rate)
+        self._fixations = Fixations(on_camera=gaze == "camera")
         self._steady = SteadyHead()
         self._centred_head, self._centred_gaze = Centred(), Centred()
         self._eased = EasedStart()
@@ -161,9 +154,9 @@ class _ShownFace:
         if self._lips_only:
             added[:, _all_but(mouth_columns(space), space)] = 0.0
         is_ruled = self._guide is None and not self._lips_only
-        if is_ruled or self._eyes.gaze is not None:
+        if is_ruled or self._gaze is not None:
             face[:, space.slice("gaze")] = gaze
-        if is_ruled or self._eyes.blink_rate is not None:
+        if is_ruled or self._blink_rate is not None:
             face[:, lid_columns] = 0.0
         else:
             lids[:] = 0.0

@@ -221,8 +221,8 @@ class Centred:
     What is taken off is a slow mean that begins at the first frame: a high-pass of first order.
     """
 
-    def __init__(self, seconds: float = CENTRING_SECONDS) -> None:
-        self._rate = 1.0 / (seconds * FRAMES_PER_SECOND)
+    def __init__(self) -> None:
+        self._rate = 1.0 / (CENTRING_SECONDS * FRAMES_PER_SECOND)
         self._mean: NDArray[np.float64] | None = None
 
     def __call__(self, values: Floats) -> Floats:

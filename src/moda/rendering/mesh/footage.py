@@ -21,6 +21,7 @@ from moda.rendering.mesh.mouth import (
     paint_over_mouth,
 )
 from moda.rendering.mesh.plate import make_plate
+from moda.rendering.mesh.renderer import FOLDING_MARGIN
 from moda.rendering.mesh.retargeting import Retargeting
 from moda.rendering.mesh.rig import OVAL, build_rig, smoothstep
 from moda.rendering.mesh.warp import (
@@ -36,7 +37,6 @@ from moda.structures.landmarks import NUM_SURFACE, Array, Similarity, lip_gap, l
 
 FACE_BEGINS, MOUTH_BEGINS = 0.28, 0.5
 """Canonical heights between which the frame's own face passes into the one without its speech."""
-FOLDING_MARGIN = 0.25
 OPEN_FOOTAGE_GAP = 0.03
 """From this gap on, all of a filmed mouth's inside is painted over."""
 SEAM_SEEN = (0.01, 0.04)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from moda.rendering.compiled import compiled
 from moda.rendering.mesh.complexion import Palette
 from moda.rendering.mesh.teeth import MIDLINE_MILLIMETRES, TEXELS_PER_MILLIMETRE
 from moda.rendering.mesh.warp import ease
@@ -86,10 +86,8 @@ def lip_curves(upper: Array, lower: Array) -> tuple[float, float, Floats]:
     return start, (end - start) / (count - 1), table
 
 
-@numba.njit(cache=True, nogil=True)
-def _tabulate(
-    points: Array, start: float, end: float, table: Floats, column: int
-) -> None:  # pragma: no cover
+@compiled
+def _tabulate(points: Array, start: float, end: float, table: Floats, column: int) -> None:
     """Cubic Hermite curve through points, forced to run to the right, at even steps of x."""
     n = len(points)
     x = points[:, 0].copy()
@@ -118,14 +116,14 @@ def _tabulate(
         table[i, 2 + column] = 1.0 / np.sqrt(1.0 + steep * steep)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _mix(colour: Array, other: Floats, gain: float, weight: float) -> None:  # pragma: no cover
+@compiled
+def _mix(colour: Array, other: Floats, gain: float, weight: float) -> None:
     for c in range(3):
         colour[c] += (other[c] * gain - colour[c]) * weight
 
 
-@numba.njit(cache=True, nogil=True)
-def _look_at_arch(arch: ArchView, x: float, y: float, out: Array) -> None:  # pragma: no cover
+@compiled
+def _look_at_arch(arch: ArchView, x: float, y: float, out: Array) -> None:
     """What of an arch pixel (x, y) shows.
 
     ``out``: millimetres from the biting edge towards the gum, brightness, gum share, cosine of
@@ -164,10 +162,8 @@ def _look_at_arch(arch: ArchView, x: float, y: float, out: Array) -> None:  # pr
     out[3] = max(cosine, 0.0)
 
 
-@numba.njit(cache=True, nogil=True)
-def _paint_tongue(
-    colour: Array, tongue: Tongue, palette: Palette, x: float, y: float
-) -> None:  # pragma: no cover
+@compiled
+def _paint_tongue(colour: Array, tongue: Tongue, palette: Palette, x: float, y: float) -> None:
     """A mound lit from the front; it sinks into the dark at its back and sides."""
     u, v = x / tongue.width, y / tongue.height
     back = -1.0 + 0.55 * abs(u) ** 2.6
@@ -183,8 +179,8 @@ def _paint_tongue(
     _mix(colour, palette.tongue, shade + wet, cover)
 
 
-@numba.njit(cache=True, nogil=True)
-def _real_teeth(patch: Patch, x: float, y: float, out: Array) -> float:  # pragma: no cover
+@compiled
+def _real_teeth(patch: Patch, x: float, y: float, out: Array) -> float:
     """Colour of the portrait's own teeth at plate position (x, y); returns the coverage."""
     column, row = x - patch.left, y - patch.top
     height, width = patch.pixels.shape[0], patch.pixels.shape[1]
@@ -204,7 +200,7 @@ def _real_teeth(patch: Patch, x: float, y: float, out: Array) -> float:  # pragm
     return cover
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def paint_mouth(
     frame: Picture,
     opening: Opening,
@@ -215,7 +211,7 @@ def paint_mouth(
     patch: Patch,
     plate_from_frame: Array,
     grain: Floats,
-) -> None:  # pragma: no cover
+) -> None:
     """Paint every pixel of the opening: dark, tongue, lower teeth, upper teeth, rim of the lips."""
     left, top, right, bottom = _bounds(opening, frame.shape[1], frame.shape[0])
     colour, seen, real = np.empty(3), np.empty(4), np.empty(3)
@@ -272,10 +268,10 @@ def paint_mouth(
                 frame[y, x, c] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _heal_lip(
     frame: Picture, opening: Opening, x: int, y: int, above_lower: float, side: float
-) -> None:  # pragma: no cover
+) -> None:
     """Give the innermost rim of the lower lip the colour of the lip a little further out."""
     reach = LIP_RIM * opening.unit
     if above_lower <= -reach or above_lower > opening.softness:
@@ -296,10 +292,8 @@ def _heal_lip(
             frame[y, x, c] = np.uint8(own + (other - own) * weight + 0.5)
 
 
-@numba.njit(cache=True, nogil=True)
-def _bounds(
-    opening: Opening, width: int, height: int
-) -> tuple[int, int, int, int]:  # pragma: no cover
+@compiled
+def _bounds(opening: Opening, width: int, height: int) -> tuple[int, int, int, int]:
     """Box of pixels that holds the opening, within the picture."""
     low_x, low_y, high_x, high_y = 1e9, 1e9, -1e9, -1e9
     for k in range(len(opening.edges)):
@@ -319,10 +313,8 @@ def _bounds(
     )
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _paint_cavity(
-    colour: Array, palette: Palette, side: float, below: float, above: float
-) -> None:  # pragma: no cover
+@compiled
+def _paint_cavity(colour: Array, palette: Palette, side: float, below: float, above: float) -> None:
     """The dark at the back, a little lighter on the floor and where the cheeks come in."""
     down = below / (below + above + 1e-6)
     lit = 0.50 * down * down * (1.0 - side * side) + 0.35 * np.exp(-above / 0.03)
@@ -331,7 +323,7 @@ def _paint_cavity(
         colour[c] = palette.deep[c] + (palette.wall[c] - palette.deep[c]) * min(lit, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _paint_row(
     colour: Array,
     arch: ArchView,
@@ -341,7 +333,7 @@ def _paint_row(
     light: float,
     lip_shadow: float,
     from_lip: float,
-) -> None:  # pragma: no cover
+) -> None:
     """One row of teeth, shaded by the lip it grows from."""
     pixels_per_millimetre = opening.unit * arch.millimetre
     soft = max(opening.softness, 0.9) / pixels_per_millimetre
@@ -358,10 +350,8 @@ def _paint_row(
         colour[c] += (value * shade - colour[c]) * cover
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _paint_rim(
-    colour: Array, palette: Palette, below: float, above: float
-) -> None:  # pragma: no cover
+@compiled
+def _paint_rim(colour: Array, palette: Palette, below: float, above: float) -> None:
     """The lips roll inwards: a dark rim under the upper one, a moist one on the lower."""
     _mix(colour, palette.lip, 0.40, 0.50 * np.exp(-below / 0.008))
     _mix(colour, palette.lip, 0.86, 0.85 * np.exp(-above / 0.012))

@@ -26,9 +26,7 @@ from moda.rendering.mesh.warp import (
     warp_texture,
 )
 from moda.structures import Background, Floats, Motion, MotionSpace, Picture, Portrait
-from moda.structures.landmarks import (
-    NUM_SURFACE,
-)
+from moda.structures.landmarks import NUM_SURFACE
 
 FOLDING_MARGIN = 0.25
 """Folds of the mesh end this far outside of the face's outline, in eye distances."""
@@ -103,13 +101,8 @@ class MeshRenderer:
         With a transparent background it is (H, W, 4).
         """
         motion.require_space(self._space)
-        return self._frames(motion)
-
-    def _frames(self, motion: Motion) -> Iterator[Picture]:
-        box = self._plate.box
-        buffers = make_buffers(box.height, box.width)
-        for row in motion.values:
-            yield self._draw(row, buffers)
+        buffers = make_buffers(self._plate.box.height, self._plate.box.width)
+        return (self._draw(row, buffers) for row in motion.values)
 
     def _draw(self, row: Floats, buffers: WarpBuffers) -> Picture:
         plate, rig = self._plate, self._rig

@@ -79,9 +79,10 @@ class Retargeting:
         self._space = space
         self._rig = rig
         self._plate = plate
-        self._basis = _fit_basis(
+        self.basis = _fit_basis(
             space.basis.astype(np.float64), space.canonical_face.astype(np.float64), rig.neutral
         )
+        """(B, 468, 3) the expression basis fitted to this portrait."""
         self._deviation = space.std[: len(space.basis)].astype(np.float64) + 1e-6
         width = float(lip_width(space.canonical_face.astype(np.float64)))
         right, left = MOUTH_CORNERS
@@ -91,15 +92,10 @@ class Retargeting:
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
 
-    @property
-    def basis(self) -> Array:
-        """(B, 468, 3) the expression basis fitted to this portrait."""
-        return self._basis
-
     def photographed_mouth(self) -> Floats:
         """(M,) the mouth parameters whose lips are those of the photograph, least squares."""
         lips = list(LIPS)
-        flat = self._basis[self._space.slice("mouth")][:, lips, :2].reshape(-1, 2 * len(lips))
+        flat = self.basis[self._space.slice("mouth")][:, lips, :2].reshape(-1, 2 * len(lips))
         target = (self._rig.photographed - self._rig.neutral)[lips, :2].ravel()
         normal = flat @ flat.T + START_DAMPING * np.eye(len(flat))
         return np.linalg.solve(normal, flat @ target).astype(np.float32)
@@ -114,7 +110,7 @@ class Retargeting:
         opening = np.array([blink.gap for blink in self._rig.blinks])
         lowered = np.clip(LID_FOLLOWS_GAZE * max(gaze[1], 0.0) / opening, 0.0, 0.4)
         closing = closing + (1.0 - closing) * lowered
-        shape = self._shape(row[: len(self._basis)].astype(np.float64))
+        shape = self.face_on(self._rig, row[: len(self.basis)].astype(np.float64))
         lower_share = self._lower_lid_share(shape, closing)
         for blink, amount, share in zip(self._rig.blinks, closing, lower_share, strict=True):
             blink.apply(shape, float(amount), float(share))
@@ -129,30 +125,19 @@ class Retargeting:
         least = 1.0 - UPPER_LID_SHARE
         return least + (SQUINT_SHARE - least) * squint
 
-    def _shape(self, parameters: Array) -> Array:
-        """Face (468, 3) with expression, lips never crossing and closed when nearly so."""
-        return self.face_on(self._rig, parameters)
-
     def face_on(self, rig: Rig, parameters: Array) -> Array:
-        """The same expression on another picture of this person's face.
+        """Face (468, 3) with expression, lips never crossing and closed when nearly so.
 
         Args:
-            rig: of that picture, with the topology of this portrait's.
+            rig: of this portrait, or of another picture of this person with the same topology.
             parameters: (B,) of the expression basis.
         """
         parameters = self._limited(parameters)
-        offset = np.tensordot(parameters, self._basis, 1)
+        offset = np.tensordot(parameters, self.basis, 1)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
-        keep_edge_lengths(
-            shape,
-            rig.photographed,
-            rig.jaw_edges,
-            rig.jaw_mobility,
-            0.35,
-            6,
-            0.7,
-        )
+        everywhere = np.ones(NUM_SURFACE)
+        keep_edge_lengths(shape, rig.photographed, rig.jaw_edges, everywhere, 0.35, 6, 0.7)
         _touch_lips(shape)
         return shape
 

@@ -103,23 +103,17 @@ class Rig:
     outer: Array  # (M, 3) canonical
     pixels: Array  # (V, 2) where the vertices are on the plate at rest
     triangles: NDArray[np.int32]  # (N, 3) outer, face and the holes of the eyes and the mouth
-    num_solid_triangles: int
-    """The triangles before those of the holes"""
+    solid: NDArray[np.int32]
+    """(N, 3) the first of the triangles, without those of the holes"""
     follow: Array  # (M, 36)
     rigid: Array  # (M,)
     jaw_edges: NDArray[np.int32]
     outer_edges: NDArray[np.int32]
-    jaw_mobility: Array  # (468,)
     outer_mobility: Array  # (V,)
     mobility: Array
     """(V,) what gives way to a fold: all but lips, lids and the border of the box"""
     blinks: tuple[Blink, Blink]
     """Right and left eye"""
-
-    @property
-    def solid(self) -> NDArray[np.int32]:
-        """(N, 3) triangles of the face and its surroundings, without the holes."""
-        return self.triangles[: self.num_solid_triangles]
 
     @property
     def pivot(self) -> Array:
@@ -157,7 +151,7 @@ def build_rig(
     pixels = np.concatenate([face[:, :2], points])
     fields = _Fields(plate, pixels, outer_triangles, np.flatnonzero(pinned) + NUM_SURFACE)
     depth = fields.depth(photographed[OVAL, 2])
-    triangles = np.concatenate([outer_triangles, surface_triangles, _hole_triangles()])
+    solid = np.concatenate([outer_triangles, surface_triangles])
     jaw = canonical_face[:NUM_SURFACE, 1] > 0.35
     face_edges = _edges(surface_triangles)
     outer_mobility = np.concatenate([np.zeros(NUM_SURFACE), np.where(pinned, 0.0, 1.0)])
@@ -168,13 +162,12 @@ def build_rig(
         neutral=neutral,
         outer=_lift(plate, points, depth),
         pixels=pixels,
-        triangles=np.ascontiguousarray(triangles, np.int32),
-        num_solid_triangles=len(outer_triangles) + len(surface_triangles),
+        triangles=np.concatenate([solid, _hole_triangles()]),
+        solid=solid,
         follow=fields.follow(),
         rigid=fields.rigid(),
         jaw_edges=np.ascontiguousarray(face_edges[jaw[face_edges].all(1)], np.int32),
         outer_edges=_edges(outer_triangles),
-        jaw_mobility=np.ones(NUM_SURFACE),
         outer_mobility=outer_mobility,
         mobility=mobility,
         blinks=(_blink(photographed, *EYES[0]), _blink(photographed, *EYES[1])),

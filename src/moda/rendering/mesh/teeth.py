@@ -73,9 +73,9 @@ class RealTeeth(NamedTuple):
     """Canonical height of the biting edge, as far as the picture shows it."""
 
 
-def arc_lengths(width: float, depth: float, millimetre: float, count: int = 129) -> Floats:
-    """Millimetres along half an ellipse from its front, at evenly spaced angles (count,)."""
-    angles = np.linspace(0.0, 0.5 * np.pi, count)
+def arc_lengths(width: float, depth: float, millimetre: float) -> Floats:
+    """Millimetres along half an ellipse from its front, at evenly spaced angles (129,)."""
+    angles = np.linspace(0.0, 0.5 * np.pi, 129)
     speed = np.hypot(width * np.cos(angles), depth * np.sin(angles))
     steps = 0.5 * (speed[1:] + speed[:-1]) * (angles[1] - angles[0])
     return np.concatenate([[0.0], np.cumsum(steps)]).astype(np.float32) / np.float32(millimetre)

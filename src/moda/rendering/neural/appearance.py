@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from moda.rendering.neural.layers import ConvolutionNorm, FoldableModule
+from moda.rendering.neural.layers import ConvolutionNorm, FoldableModule, RenderingConfig
 
 
 class DownBlock(FoldableModule):
@@ -45,25 +45,16 @@ class ResidualBlock(FoldableModule):
 
 
 class AppearanceExtractor(nn.Module):
-    """RGB picture (B, 3, 256, 256) in 0..1 -> appearance (B, 32, 16, 64, 64).
+    """RGB picture (B, 3, 256, 256) in 0..1 -> appearance (B, 32, 16, 64, 64)."""
 
-    ``picture_channels`` are the widths at full, half and quarter size of the picture.
-    """
-
-    def __init__(
-        self,
-        picture_channels: tuple[int, int, int] = (64, 128, 256),
-        volume_channels: int = 32,
-        volume_depth: int = 16,
-        num_residual_blocks: int = 6,
-    ) -> None:
+    def __init__(self, config: RenderingConfig) -> None:
         super().__init__()
-        full, half, quarter = picture_channels
-        self.volume_depth = volume_depth
+        full, half, quarter = config.picture_channels
+        channels, self.volume_depth = config.volume_channels, config.volume_depth
         self.first = ConvolutionNorm(3, full, nn.ReLU())
         self.down_blocks = nn.ModuleList((DownBlock(full, half), DownBlock(half, quarter)))
-        self.second = nn.Conv2d(quarter, volume_channels * volume_depth, kernel_size=1)
-        blocks = ((f"3dr{i}", ResidualBlock(volume_channels)) for i in range(num_residual_blocks))
+        self.second = nn.Conv2d(quarter, channels * self.volume_depth, kernel_size=1)
+        blocks = ((f"3dr{i}", ResidualBlock(channels)) for i in range(config.num_residual_blocks))
         self.resblocks_3d = nn.Sequential(OrderedDict(blocks))
 
     def forward(self, picture: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.errors import CheckpointError
+from moda.rendering.neural.layers import RenderingConfig
 
 LEAKY_SLOPE = 0.2
 NUM_MIDDLE_BLOCKS = 6
@@ -86,19 +87,12 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeGenerator(nn.Module):
-    """Features (B, 256, 64, 64) -> RGB (B, 3, 512, 512) in 0..1.
+    """Features (B, 256, 64, 64) -> RGB (B, 3, 512, 512) in 0..1."""
 
-    ``channels`` are the widths at the size of the features, at twice and at four times that size.
-    """
-
-    def __init__(
-        self,
-        feature_channels: int = 256,
-        channels: tuple[int, int, int] = (512, 256, 64),
-        hidden: int = 128,
-    ) -> None:
+    def __init__(self, config: RenderingConfig) -> None:
         super().__init__()
-        small, double, fourfold = channels
+        small, double, fourfold = config.generator_channels
+        feature_channels, hidden = config.feature_channels, config.spade_hidden
         self.fc = nn.Conv2d(feature_channels, small, kernel_size=3, padding=1)
         for index in range(NUM_MIDDLE_BLOCKS):
             block = SpadeBlock(small, small, feature_channels, hidden, factor=1)

@@ -1,10 +1,11 @@
-"""Convolutions followed by batch norms, and how to fold the norms into them.
+"""Widths of the networks; convolutions followed by batch norms, and how to fold the norms in.
 
 Attribute names are the keys of the released files.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,6 +13,24 @@ from torch import Tensor, nn
 
 Convolution = nn.Conv2d | nn.Conv3d
 BatchNorm = nn.BatchNorm2d | nn.BatchNorm3d
+
+
+@dataclass(frozen=True)
+class RenderingConfig:
+    """Widths of the networks; the defaults are the published ones."""
+
+    picture_channels: tuple[int, int, int] = (64, 128, 256)
+    """At full, half and quarter size of the picture."""
+    volume_channels: int = 32
+    volume_depth: int = 16
+    num_residual_blocks: int = 6
+    compressed_channels: int = 4
+    hourglass_channels: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    """From full size down to the smallest."""
+    feature_channels: int = 256
+    generator_channels: tuple[int, int, int] = (512, 256, 64)
+    """At the size of the features, at twice and at four times that size."""
+    spade_hidden: int = 128
 
 
 class FoldableModule(nn.Module):

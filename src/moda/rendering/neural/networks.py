@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from moda.rendering.neural.appearance import AppearanceExtractor
 from moda.rendering.neural.generator import SpadeGenerator
-from moda.rendering.neural.retargeting import eye_network, lip_network, stitching_network
+from moda.rendering.neural.layers import RenderingConfig
+from moda.rendering.neural.retargeting import NUM_EYE_RATIOS, NUM_LIP_RATIOS, KeypointMLP
 from moda.rendering.neural.warping import WarpingNetwork
 from moda.structures.keypoints import EXPRESSION_SIZE, NUM_KEYPOINTS
-
-
-@dataclass(frozen=True)
-class RenderingConfig:
-    """Widths of the networks; the defaults are the published ones."""
-
-    picture_channels: tuple[int, int, int] = (64, 128, 256)
-    volume_channels: int = 32
-    volume_depth: int = 16
-    num_residual_blocks: int = 6
-    compressed_channels: int = 4
-    hourglass_channels: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
-    feature_channels: int = 256
-    generator_channels: tuple[int, int, int] = (512, 256, 64)
-    spade_hidden: int = 128
-
 
 PUBLISHED = RenderingConfig()
 
@@ -37,25 +20,13 @@ class RenderingNetworks(nn.Module):
     def __init__(self, config: RenderingConfig = PUBLISHED) -> None:
         super().__init__()
         self.config = config
-        self.appearance = AppearanceExtractor(
-            config.picture_channels,
-            config.volume_channels,
-            config.volume_depth,
-            config.num_residual_blocks,
-        )
-        self.warping = WarpingNetwork(
-            config.volume_channels,
-            config.volume_depth,
-            config.compressed_channels,
-            config.hourglass_channels,
-            config.feature_channels,
-        )
-        self.generator = SpadeGenerator(
-            config.feature_channels, config.generator_channels, config.spade_hidden
-        )
-        self.stitching = stitching_network()
-        self.lip = lip_network()
-        self.eye = eye_network()
+        self.appearance = AppearanceExtractor(config)
+        self.warping = WarpingNetwork(config)
+        self.generator = SpadeGenerator(config)
+        size = EXPRESSION_SIZE
+        self.stitching = KeypointMLP(2 * size, 128, 128, 64, size + 2)
+        self.lip = KeypointMLP(size + NUM_LIP_RATIOS, 128, 128, 64, size)
+        self.eye = KeypointMLP(size + NUM_EYE_RATIOS, 256, 256, 128, 128, 64, size)
 
     def stitch(self, source_keypoints: Tensor, driving_keypoints: Tensor) -> Tensor:
         """Driving key points (B, 21, 3) fitted to the portrait's own (1 or B, 21, 3)."""

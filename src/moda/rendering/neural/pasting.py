@@ -24,16 +24,14 @@ FEATHER_PX = 16
 LONGEST_SIDE_PX = 1920
 
 
-def feathered_square(
-    size_px: int = CROP_SIZE_PX, feather_px: int = FEATHER_PX
-) -> NDArray[np.uint8]:
-    """Mask (S, S) in 0..255: a square with rounded corners, soft over ``feather_px``.
+def feathered_square() -> NDArray[np.uint8]:
+    """Mask (512, 512) in 0..255: a square with rounded corners, soft over 16 px.
 
     The published mask is a file; this is its closed form, at most 1 of 255 away. The first row and
     column are empty, the last ones are not.
     """
-    place = np.arange(size_px)
-    outside = np.maximum(0.0, 1.0 - np.minimum(place, size_px - place) / feather_px)
+    place = np.arange(CROP_SIZE_PX)
+    outside = np.maximum(0.0, 1.0 - np.minimum(place, CROP_SIZE_PX - place) / FEATHER_PX)
     distance = np.hypot(outside[:, None], outside[None, :])
     return np.clip(np.floor(256 * (1 - distance)) - 1, 0, 255).astype(np.uint8)
 
@@ -57,7 +55,7 @@ def limited_picture(image: Picture) -> tuple[Picture, Array]:
 
 
 class Paster:
-    """Lays drawn squares (S, S, 3) over one plate (H, W, 3).
+    """Lays drawn squares (512, 512, 3) over one plate (H, W, 3).
 
     Only the box that the square covers is computed; everything that does not change from frame to
     frame - where each pixel comes from, the soft edge, the plate under it - is prepared once.
@@ -65,23 +63,19 @@ class Paster:
     Args:
         plate: the still picture under every frame.
         plate_from_crop: (2, 3), points of the square to points of the plate.
-        size_px: side S of the squares.
 
     Raises:
         InputError: the square covers hardly a pixel of the plate.
     """
 
-    def __init__(
-        self, plate: Picture, plate_from_crop: Array, *, size_px: int = CROP_SIZE_PX
-    ) -> None:
+    def __init__(self, plate: Picture, plate_from_crop: Array) -> None:
         self._plate = plate
-        self._size_px = size_px
         zoom = np.sqrt(abs(np.linalg.det(plate_from_crop[:, :2])))
         reduction = max(1, int(1 / zoom))
-        self._reduced_px = size_px // reduction
-        self.box = _covered_box(plate, plate_from_crop, size_px, reduction)
+        self._reduced_px = CROP_SIZE_PX // reduction
+        self.box = _covered_box(plate, plate_from_crop, reduction)
         self._places = self._source_places(plate_from_crop)
-        weight = self._warp(feathered_square(size_px).astype(np.float32) / np.float32(255))
+        weight = self._warp(feathered_square().astype(np.float32) / np.float32(255))
         self._solid = np.where(weight == 1, np.uint8(255), np.uint8(0))
         self._edge = np.nonzero((weight > 0) & (weight < 1))
         self._edge_weight: Floats = weight[self._edge][:, None]
@@ -93,7 +87,7 @@ class Paster:
         return self._plate.shape[1], self._plate.shape[0]
 
     def paste(self, square: Picture) -> Picture:
-        """A new frame (H, W, 3) with the drawn square (S, S, 3) in its place."""
+        """A new frame (H, W, 3) with the drawn square (512, 512, 3) in its place."""
         drawn = self._warp(square)
         frame = self._plate.copy()
         inside = self.box.cut(frame)
@@ -104,7 +98,7 @@ class Paster:
 
     def _source_places(self, plate_from_crop: Array) -> tuple[Floats, Floats]:
         """Where in the square each pixel of the box comes from, as ``cv2.remap`` takes it."""
-        reduction = self._reduced_px / self._size_px
+        reduction = self._reduced_px / CROP_SIZE_PX
         square_from_plate = compose_affine(
             resize_map(reduction, reduction), invert_affine(plate_from_crop)
         )
@@ -118,16 +112,16 @@ class Paster:
 
     def _warp(self, square: NDArray[Any]) -> NDArray[Any]:
         """The square, or its mask, as it lies in the box; a much smaller box needs averaging."""
-        if self._reduced_px < self._size_px:
+        if self._reduced_px < CROP_SIZE_PX:
             size = (self._reduced_px, self._reduced_px)
             square = np.asarray(cv2.resize(square, size, interpolation=cv2.INTER_AREA))
         x, y = self._places
         return cv2.remap(square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-def _covered_box(plate: Picture, plate_from_crop: Array, size_px: int, reduction: int) -> Box:
+def _covered_box(plate: Picture, plate_from_crop: Array, reduction: int) -> Box:
     """Pixels that the square reaches, its bilinear edge included."""
-    low, high = -0.5 - reduction / 2, size_px - 0.5 + reduction / 2
+    low, high = -0.5 - reduction / 2, CROP_SIZE_PX - 0.5 + reduction / 2
     corners = np.array([[low, low], [high, low], [low, high], [high, high]])
     picture = np.array([[0, 0], [plate.shape[1], plate.shape[0]]]) - 0.5
     return clip_box(transform_points(plate_from_crop, corners), picture, plate)

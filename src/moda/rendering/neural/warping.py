@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moda.rendering.neural.layers import ConvolutionNorm, FoldableModule
+from moda.rendering.neural.layers import ConvolutionNorm, FoldableModule, RenderingConfig
 from moda.structures.keypoints import NUM_KEYPOINTS
 
 HEAT_VARIANCE = 0.01
@@ -34,20 +34,13 @@ class WarpSource(NamedTuple):
     grid: Tensor  # (D, H, W, 3) positions of the voxels
 
 
-class DenseMotion(NamedTuple):
-    """How the volume is bent, and what of it can be seen."""
-
-    deformation: Tensor
-    """(B, D, H, W, 3): where each voxel takes its appearance from; x, y, z in -1..1"""
-    occlusion: Tensor  # (B, 1, H, W) in 0..1
-
-
 class Warped(NamedTuple):
     """One frame's features, before they are drawn."""
 
     features: Tensor  # (B, 256, H, W)
     occlusion: Tensor  # (B, 1, H, W) in 0..1
-    deformation: Tensor  # (B, D, H, W, 3)
+    deformation: Tensor
+    """(B, D, H, W, 3): where each voxel takes its appearance from; x, y, z in -1..1"""
 
 
 def axis_positions(size: int, *, like: Tensor) -> Tensor:
@@ -208,34 +201,29 @@ class DenseMotionNetwork(FoldableModule):
 
     followed_by: ClassVar[tuple[tuple[str, str], ...]] = (("compress", "norm"),)
 
-    def __init__(
-        self,
-        volume_channels: int,
-        volume_depth: int,
-        compressed_channels: int,
-        hourglass_channels: Sequence[int],
-    ) -> None:
+    def __init__(self, config: RenderingConfig) -> None:
         super().__init__()
-        num_proposals = NUM_KEYPOINTS + 1
-        self.compress = nn.Conv3d(volume_channels, compressed_channels, kernel_size=1)
-        self.norm = nn.BatchNorm3d(compressed_channels)
-        self.hourglass = Hourglass(num_proposals * (1 + compressed_channels), hourglass_channels)
+        num_proposals, compressed = NUM_KEYPOINTS + 1, config.compressed_channels
+        self.compress = nn.Conv3d(config.volume_channels, compressed, kernel_size=1)
+        self.norm = nn.BatchNorm3d(compressed)
+        self.hourglass = Hourglass(num_proposals * (1 + compressed), config.hourglass_channels)
         channels = self.hourglass.decoder.out_channels
         self.mask = nn.Conv3d(channels, num_proposals, kernel_size=7, padding=3)
-        self.occlusion = SingleChannelConvolution(channels * volume_depth, kernel_size=7)
+        self.occlusion = SingleChannelConvolution(channels * config.volume_depth, kernel_size=7)
 
     def prepare(self, appearance: Tensor, keypoints: Tensor) -> WarpSource:
         """Everything about the portrait that all its frames share."""
         return warp_source(appearance, self.norm(self.compress(appearance)).relu(), keypoints)
 
-    def forward(self, source: WarpSource, keypoints: Tensor) -> DenseMotion:
+    def forward(self, source: WarpSource, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """How the volume is bent (B, D, H, W, 3), and what of it can be seen (B, 1, H, W)."""
         with full_precision(keypoints):
             proposed = proposals(source, keypoints)
         volume = self.hourglass(proposed)
         weights = self.mask(volume).softmax(dim=1)
         occlusion = self.occlusion(volume.flatten(1, 2)).sigmoid()
         with full_precision(keypoints):
-            return DenseMotion(mixed(weights, source, keypoints), occlusion)
+            return mixed(weights, source, keypoints), occlusion
 
 
 def warp_source(appearance: Tensor, compressed: Tensor, keypoints: Tensor) -> WarpSource:
@@ -277,27 +265,16 @@ def mixed(weights: Tensor, source: WarpSource, keypoints: Tensor) -> Tensor:
 
 
 class WarpingNetwork(nn.Module):
-    """Appearance bent to the pose and expression of a frame, as a map of features.
+    """Appearance bent to the pose and expression of a frame, as a map of features."""
 
-    ``hourglass_channels`` are the widths from full size down to the smallest.
-    """
-
-    def __init__(
-        self,
-        volume_channels: int = 32,
-        volume_depth: int = 16,
-        compressed_channels: int = 4,
-        hourglass_channels: Sequence[int] = (32, 64, 128, 256, 512, 1024),
-        feature_channels: int = 256,
-    ) -> None:
+    def __init__(self, config: RenderingConfig) -> None:
         super().__init__()
-        self.dense_motion_network = DenseMotionNetwork(
-            volume_channels, volume_depth, compressed_channels, hourglass_channels
-        )
+        features = config.feature_channels
+        self.dense_motion_network = DenseMotionNetwork(config)
         self.third = ConvolutionNorm(
-            volume_channels * volume_depth, feature_channels, nn.LeakyReLU(LEAKY_SLOPE)
+            config.volume_channels * config.volume_depth, features, nn.LeakyReLU(LEAKY_SLOPE)
         )
-        self.fourth = nn.Conv2d(feature_channels, feature_channels, kernel_size=1)
+        self.fourth = nn.Conv2d(features, features, kernel_size=1)
 
     def prepare(self, appearance: Tensor, source_keypoints: Tensor) -> WarpSource:
         """Appearance (1, C, D, H, W) and the portrait's own key points (1, 21, 3), once."""

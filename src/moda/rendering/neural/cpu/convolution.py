@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Barrier, local
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -118,12 +118,6 @@ class Products(NamedTuple):
     first_tile: int
 
 
-class Writer(Protocol):
-    """Takes results of a convolution, stretch by stretch, from several threads at once."""
-
-    def write(self, products: Products) -> None: ...
-
-
 @dataclass(frozen=True)
 class Written:
     """Results with bias, residual and leaky ReLU, from a channel of ``target`` on."""
@@ -176,6 +170,10 @@ class Modulated:
             columns.first_channel,
             self.target,
         )
+
+
+Writer = Written | Modulated
+"""Takes results of a convolution, stretch by stretch, from several threads at once."""
 
 
 class TiledConvolution:
@@ -295,12 +293,7 @@ def _columns(
         transformed[:, part] = numbers.view(len(matrix), -1, taps.shape[2])
 
     workers.each(range(0, taps.shape[1], INPUTS_AT_ONCE), transform)
-    return Columns(
-        target,
-        first,
-        transformed,
-        bias.float().numpy().copy(),
-    )
+    return Columns(target, first, transformed, bias.float().numpy().copy())
 
 
 def _padded(weight: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The compiled inner loops of the dense motion, on channels-last volumes (D, H, W, C).
 
-Every kernel works on the depths ``first`` to ``last`` of one frame, so that threads can share a
+Most kernels work on the depths ``first`` to ``last`` of one frame, so that threads can share a
 frame. All release the interpreter lock.
 """
 
@@ -65,19 +65,15 @@ def propose(
 
 
 @compiled
-def halve(
-    volume: F32, num_channels: int, first_channel: int, first: int, last: int, target: F32
-) -> None:
-    """Means of 2x2 positions of a plane, into channels from ``first_channel`` on."""
-    _, height, width, _ = target.shape
-    for z in range(first, last):
-        for y in range(height):
-            for x in range(width):
-                a, b = volume[z, 2 * y, 2 * x], volume[z, 2 * y, 2 * x + 1]
-                c, d = volume[z, 2 * y + 1, 2 * x], volume[z, 2 * y + 1, 2 * x + 1]
-                into = target[z, y, x, first_channel : first_channel + num_channels]
-                for i in range(num_channels):
-                    into[i] = np.float32(0.25) * ((a[i] + b[i]) + (c[i] + d[i]))
+def halve(plane: F32, first_channel: int, target: F32) -> None:
+    """Means of 2x2 positions of a plane (H, W, C), into channels from ``first_channel`` on."""
+    for y in range(target.shape[0]):
+        for x in range(target.shape[1]):
+            a, b = plane[2 * y, 2 * x], plane[2 * y, 2 * x + 1]
+            c, d = plane[2 * y + 1, 2 * x], plane[2 * y + 1, 2 * x + 1]
+            into = target[y, x, first_channel : first_channel + plane.shape[2]]
+            for i in range(plane.shape[2]):
+                into[i] = np.float32(0.25) * ((a[i] + b[i]) + (c[i] + d[i]))
 
 
 @compiled

@@ -143,16 +143,8 @@ class CpuWarping(nn.Module):
         def propose_moving(at: tuple[int, int]) -> None:
             frame, first = at
             last = min(first + DEPTHS_PER_TASK, depth)
-            propose(
-                compressed,
-                shifts[frame],
-                heat[frame],
-                resting_heat,
-                moving,
-                first,
-                last,
-                level[frame],
-            )
+            moved = shifts[frame], heat[frame]
+            propose(compressed, *moved, resting_heat, moving, first, last, level[frame])
 
         self.workers.each(_parts(level.shape), propose_moving)
 
@@ -187,7 +179,6 @@ class CpuHourglass:
         self.workers = workers
         # Large planes pay for the weights of large tiles; of the smallest ones, the weights cost
         # more time to read than the products to compute.
-        # Of the smallest planes, the weights cost more time to read than the products to compute.
         usual, small = (separable(*[winograd(size)] * 3) for size in (4, 2))
         tiles = [*[usual] * (len(downs) - 1), small]
         self.downs = [
@@ -232,12 +223,9 @@ class CpuHourglass:
         return decoded
 
     def _halve(self, volume: F32, target: F32, first_channel: int) -> None:
-        batch_size, depth, _, _, channels = volume.shape
         self.workers.each(
-            product(range(batch_size), range(depth)),
-            lambda at: halve(
-                volume[at[0]], channels, first_channel, at[1], at[1] + 1, target[at[0]]
-            ),
+            product(*map(range, volume.shape[:2])),
+            lambda at: halve(volume[at], first_channel, target[at]),
         )
 
 
