@@ -21,6 +21,7 @@ from moda.errors import MediaError
 
 MAX_SECONDS = 4 * 3600
 MAX_FILE_BYTES = 64 * 2**30
+MIN_SIDE_PX = 64
 
 DEMUXERS = (
     "wav", "w64", "aiff", "au", "caf", "flac", "mp3", "aac", "ac3", "eac3", "amr", "ogg", "asf",
@@ -62,6 +63,21 @@ def check_file(path: Path, kind: str, max_bytes: int) -> Path:
             f"MiB for a {kind}; make it smaller"
         )
     return path
+
+
+def check_pixels(path: Path, size: tuple[int, int], max_pixels: int, kind: str) -> None:
+    """Raise :class:`MediaError` for a size (width, height) outside the limits."""
+    width, height = size
+    if width * height > max_pixels:
+        raise MediaError(
+            f"{path} has {width} x {height} pixels, more than the limit of "
+            f"{max_pixels / 1e6:.0f} million; make it smaller"
+        )
+    if min(size) < MIN_SIDE_PX:
+        raise MediaError(
+            f"{path} has {width} x {height} pixels, a side is below the limit of "
+            f"{MIN_SIDE_PX}; use a larger {kind}"
+        )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,13 +15,12 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from moda.errors import MediaError, OutputError
-from moda.media.containers import check_file
+from moda.media.containers import check_file, check_pixels
 from moda.structures import Picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_FILE_BYTES = 512 * 2**20
 MAX_PIXELS = 60_000_000
-MIN_SIDE_PX = 64
 BACKGROUND = (128, 128, 128)
 """What shows through where a picture is transparent."""
 
@@ -37,41 +38,54 @@ def read_image(path: str | Path) -> Picture:
     Raises:
         MediaError: The file is missing, damaged, in another format, or outside the limits.
     """
-    path = check_file(Path(path), "picture", MAX_FILE_BYTES)
+    try:
+        with _opened(Path(path)) as image:
+            image.load()
+            return _to_rgb(image)
+    except DECODING_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MediaError(f"{path} is damaged ({reason}); save the picture again") from None
+
+
+def check_image(path: str | Path) -> tuple[int, int]:
+    """(width, height) of a picture whose header is that of a known format inside the limits.
+
+    Nothing is decoded; what the header promises may still turn out to be damaged.
+
+    Raises:
+        MediaError: As :func:`read_image`, as far as the header tells.
+    """
+    try:
+        with _opened(Path(path)) as image:
+            return image.size
+    except DECODING_ERRORS:
+        raise _unknown(path) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture whose header has been read and is that of a known format inside the limits."""
+    check_file(path, "picture", MAX_FILE_BYTES)
     try:
         with warnings.catch_warnings():
             # Size is checked below; Pillow's own warnings would reach the user unasked.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                _check_size(path, image.size)
-                image.load()
-                return _to_rgb(image)
+                check_pixels(path, image.size, MAX_PIXELS, "picture")
+                yield image
     except Image.DecompressionBombError:
         raise MediaError(
             f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels, the limit; "
             "make it smaller"
         ) from None
     except UnidentifiedImageError:
-        raise MediaError(
-            f"{path} is not a picture that can be read; use JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF"
-        ) from None
-    except DECODING_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MediaError(f"{path} is damaged ({reason}); save the picture again") from None
+        raise _unknown(path) from None
 
 
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise MediaError(
-            f"{path} has {width} x {height} pixels, more than the limit of "
-            f"{MAX_PIXELS // 1_000_000} million; make it smaller"
-        )
-    if min(width, height) < MIN_SIDE_PX:
-        raise MediaError(
-            f"{path} has {width} x {height} pixels, a side is below the limit of "
-            f"{MIN_SIDE_PX}; use a larger picture"
-        )
+def _unknown(path: str | Path) -> MediaError:
+    return MediaError(
+        f"{path} is not a picture that can be read; use JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF"
+    )
 
 
 def _to_rgb(image: Image.Image) -> Picture:
@@ -114,27 +128,6 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
     return converted if converted is not None else image
-
-
-def check_image(path: str | Path) -> tuple[int, int]:
-    """(width, height) of a picture whose header is that of a known format inside the limits.
-
-    Nothing is decoded; what the header promises may still turn out to be damaged.
-
-    Raises:
-        MediaError: As :func:`read_image`, as far as the header tells.
-    """
-    path = check_file(Path(path), "picture", MAX_FILE_BYTES)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                _check_size(path, image.size)
-                return image.size
-    except (Image.DecompressionBombError, *DECODING_ERRORS):
-        raise MediaError(
-            f"{path} is not a picture that can be read; use JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF"
-        ) from None
 
 
 def jpeg_bytes(picture: Picture, quality: int) -> bytes:

@@ -14,11 +14,18 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from moda.errors import MediaError
-from moda.media.containers import check_seconds, decode, open_media, stream_seconds, stream_start
+from moda.media.containers import (
+    MIN_SIDE_PX,
+    check_pixels,
+    check_seconds,
+    decode,
+    open_media,
+    stream_seconds,
+    stream_start,
+)
 from moda.structures import Picture
 
 MAX_PIXELS = 8192 * 4352
-MIN_SIDE_PX = 64
 LAST_INTERVAL_LIMITS_SECONDS = (Fraction(1, 120), Fraction(1, 5))
 
 
@@ -113,16 +120,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> VideoSt
     if not streams:
         raise MediaError(f"{path} has no video track; give a video of a talking face")
     stream = streams[0]
-    if stream.width * stream.height > MAX_PIXELS:
-        raise MediaError(
-            f"{path} has {stream.width} x {stream.height} pixels, more than the limit of "
-            f"{MAX_PIXELS / 1e6:.0f} million; make it smaller"
-        )
-    if min(stream.width, stream.height) < MIN_SIDE_PX:
-        raise MediaError(
-            f"{path} has {stream.width} x {stream.height} pixels, a side is below the limit of "
-            f"{MIN_SIDE_PX}; use a larger video"
-        )
+    check_pixels(path, (stream.width, stream.height), MAX_PIXELS, "video")
     stream.thread_type = "AUTO"
     return stream
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import av
@@ -151,14 +150,9 @@ class VideoWriter:
         self._put(video_frame)
         self.num_frames += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
-            if kind is not None:
+            if exception[0] is not None:
                 self._cancelled.set()
                 self._thread.join()
                 return
@@ -283,7 +277,7 @@ class Muxer:
 class SoundCopy:
     """Encodes a sound track step by step, in time with the pictures."""
 
-    def __init__(self, track: SoundTrack, target: Muxer, codec: str = "aac") -> None:
+    def __init__(self, track: SoundTrack, target: Muxer, codec: str) -> None:
         self._target = target
         kept = track.rate_hz in (KEPT_SOUND_RATES_HZ if codec == "aac" else (OTHER_SOUND_RATE_HZ,))
         self._rate_hz = track.rate_hz if kept else OTHER_SOUND_RATE_HZ

@@ -11,9 +11,8 @@ import numpy as np
 
 from moda.errors import InputError
 from moda.media import AudioReader
-from moda.speech_synthesis.synthesiser import Utterance, run_worker
+from moda.speech_synthesis.synthesiser import Utterance, run_program
 
-PLACES = ("{output}", "{language}", "{voice}", "{rate}")
 TIMEOUT_SECONDS = 600.0
 
 
@@ -33,31 +32,31 @@ class CommandSynthesiser:
             self._arguments = shlex.split(template, posix=os.name != "nt")
         except ValueError as error:
             raise InputError(f"the command {template!r} is not complete: {error}") from None
-        if not any("{output}" in argument for argument in self._arguments):
+        if not self._has("{output}"):
             raise InputError(
                 f"the command {template!r} does not say where the sound goes; write {{output}} in "
                 "the place of the file name"
             )
-
-    @property
-    def takes_language(self) -> bool:
-        return any("{language}" in argument for argument in self._arguments)
+        self.takes_language = self._has("{language}")
 
     def speak(self, text: str, *, language: str, voice: str | None, rate: float) -> Utterance:
-        needs_voice = any("{voice}" in argument for argument in self._arguments)
+        needs_voice = self._has("{voice}")
         if needs_voice != (voice is not None):
             asked = "needs a voice; give one" if needs_voice else "has no place {voice} for a voice"
             raise InputError(f"the command {shlex.join(self._arguments)!r} {asked}")
-        if rate != 1.0 and not any("{rate}" in argument for argument in self._arguments):
+        if rate != 1.0 and not self._has("{rate}"):
             raise InputError(
                 f"the command {shlex.join(self._arguments)!r} has no place {{rate}} for a rate"
             )
         with tempfile.TemporaryDirectory(prefix="moda-") as folder:
             output = Path(folder) / "speech.wav"
-            values = dict(
-                zip(PLACES, (str(output), language, voice or "", f"{rate:g}"), strict=True)
-            )
-            run_worker(
+            values = {
+                "{output}": str(output),
+                "{language}": language,
+                "{voice}": voice or "",
+                "{rate}": f"{rate:g}",
+            }
+            run_program(
                 [_filled(argument, values) for argument in self._arguments],
                 text.encode(),
                 name=f"the synthesiser {self._arguments[0]!r}",
@@ -70,6 +69,9 @@ class CommandSynthesiser:
             rate_hz = AudioReader(output).native_rate_hz
             samples = np.concatenate(list(AudioReader(output, rate_hz)))
         return Utterance(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), rate_hz)
+
+    def _has(self, place: str) -> bool:
+        return any(place in argument for argument in self._arguments)
 
 
 def _filled(argument: str, values: dict[str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -23,7 +22,7 @@ from moda.phones import (
     restore_closures,
 )
 from moda.speech_synthesis.scripts import script_of
-from moda.speech_synthesis.synthesiser import Utterance, run_worker, split_answer
+from moda.speech_synthesis.synthesiser import Utterance, ask_worker
 from moda.structures.words import TimedWord, split_words
 
 WORKER = Path(__file__).with_name("workers") / "espeak_worker.py"
@@ -44,9 +43,7 @@ class Espeak:
     A voice is one of its variants, such as ``f3``, ``m2`` or ``anika``.
     """
 
-    @property
-    def takes_language(self) -> bool:
-        return True
+    takes_language = True
 
     def speak(self, text: str, *, language: str, voice: str | None, rate: float) -> Utterance:
         _check_script(text, language)
@@ -98,13 +95,10 @@ def espeak_is_installed() -> bool:
 
 
 def _ask(request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.int16]]:
-    answer = run_worker(
-        [sys.executable, "-I", str(WORKER)],
-        json.dumps(request).encode(),
-        name="espeak-ng",
-        timeout_seconds=TIMEOUT_SECONDS,
+    command = [sys.executable, "-I", str(WORKER)]
+    header, samples = ask_worker(
+        command, request, name="espeak-ng", timeout_seconds=TIMEOUT_SECONDS
     )
-    header, samples = split_answer(answer, "espeak-ng")
     if header.get("error") == "missing":
         raise MissingExtraError(INSTALL)
     if header.get("error") == "data":

@@ -9,7 +9,6 @@ own, whose Python ``MODA_KOKORO_PYTHON`` names.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from moda.errors import InputError, MissingExtraError
 from moda.phones import Classes, Phone, PhoneSegment, ipa_phones
-from moda.speech_synthesis.synthesiser import Utterance, run_worker, split_answer
+from moda.speech_synthesis.synthesiser import Utterance, ask_worker
 from moda.structures.words import TimedWord
 
 WORKER = Path(__file__).with_name("workers") / "kokoro_worker.py"
@@ -48,9 +47,7 @@ class Kokoro:
     Only its English has times of words; in them the phones share the time equally.
     """
 
-    @property
-    def takes_language(self) -> bool:
-        return True
+    takes_language = True
 
     def speak(self, text: str, *, language: str, voice: str | None, rate: float) -> Utterance:
         if language.lower() not in LANGUAGES:
@@ -59,13 +56,10 @@ class Kokoro:
             )
         code, usual = LANGUAGES[language.lower()]
         request = {"text": text, "language_code": code, "voice": voice or usual, "rate": rate}
-        answer = run_worker(
-            [os.environ.get("MODA_KOKORO_PYTHON", sys.executable), str(WORKER)],
-            json.dumps(request).encode(),
-            name="Kokoro",
-            timeout_seconds=TIMEOUT_SECONDS,
+        command = [os.environ.get("MODA_KOKORO_PYTHON", sys.executable), str(WORKER)]
+        header, samples = ask_worker(
+            command, request, name="Kokoro", timeout_seconds=TIMEOUT_SECONDS
         )
-        header, samples = split_answer(answer, "Kokoro")
         if header.get("error") == "missing":
             raise MissingExtraError(
                 "Kokoro is not installed; install it with: pip install kokoro, in an environment "

@@ -6,35 +6,13 @@ import unicodedata
 from typing import NamedTuple
 
 SCRIPTS = {
-    "LATIN": "en-us",
-    "CYRILLIC": "ru",
-    "GREEK": "el",
-    "HEBREW": "he",
-    "ARABIC": "ar",
-    "DEVANAGARI": "hi",
-    "BENGALI": "bn",
-    "GURMUKHI": "pa",
-    "GUJARATI": "gu",
-    "TAMIL": "ta",
-    "TELUGU": "te",
-    "KANNADA": "kn",
-    "MALAYALAM": "ml",
-    "SINHALA": "si",
-    "GEORGIAN": "ka",
-    "ARMENIAN": "hy",
-    "HANGUL": "ko",
-    "HIRAGANA": "ja",
-    "KATAKANA": "ja",
-    "CJK": "cmn",
-}
-"""The language that a script is read in where the text's own language is written in another."""
-OTHER_SCRIPTS = {
-    "CYRILLIC": ("ba", "be", "bg", "cv", "kk", "ky", "mk", "nog", "ru", "sr", "tt", "uk"),
+    "LATIN": ("en-us",),
+    "CYRILLIC": ("ru", "ba", "be", "bg", "cv", "kk", "ky", "mk", "nog", "sr", "tt", "uk"),
     "GREEK": ("el", "grc"),
     "HEBREW": ("he", "yi"),
     "ARABIC": ("ar", "fa", "ku", "sd", "ug", "ur"),
     "DEVANAGARI": ("hi", "kok", "mr", "ne"),
-    "BENGALI": ("as", "bn", "bpy"),
+    "BENGALI": ("bn", "as", "bpy"),
     "GURMUKHI": ("pa",),
     "GUJARATI": ("gu",),
     "TAMIL": ("ta",),
@@ -49,7 +27,11 @@ OTHER_SCRIPTS = {
     "KATAKANA": ("ja",),
     "CJK": ("cmn", "yue", "hak", "zh", "ja"),
 }
-"""Languages that are written in scripts other than Latin, by the first part of their name."""
+"""Languages that are written in a script, by the first part of their name.
+
+Text in a script that its own language is not written in is read in the first of them. Many more
+languages than that of ``LATIN`` are written in Latin letters: all that stand nowhere else.
+"""
 
 
 class ScriptRun(NamedTuple):
@@ -77,7 +59,7 @@ def script_runs(text: str, language: str) -> tuple[ScriptRun, ...]:
         script = script_of(letter)
         reads = runs[-1].language if runs else language
         if script is not None:
-            reads = language if _is_written_in(language, script) else SCRIPTS[script]
+            reads = language if _is_written_in(language, script) else SCRIPTS[script][0]
         if runs and (reads == runs[-1].language or not _has_script(runs[-1].text)):
             runs[-1] = ScriptRun(runs[-1].text + letter, reads)
         else:
@@ -89,8 +71,8 @@ def _is_written_in(language: str, script: str) -> bool:
     base = language.split("-")[0]
     if script == "LATIN":
         # Foreign words in Latin letters are common everywhere; these voices spell them out.
-        return not any(base in names for names in OTHER_SCRIPTS.values()) or "-latn" in language
-    return base in OTHER_SCRIPTS[script]
+        return not any(base in names for names in SCRIPTS.values()) or "-latn" in language
+    return base in SCRIPTS[script]
 
 
 def _has_script(text: str) -> bool:

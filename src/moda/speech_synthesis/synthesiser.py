@@ -35,10 +35,8 @@ class Utterance:
 class Synthesiser(Protocol):
     """Speaks a text of moderate length."""
 
-    @property
-    def takes_language(self) -> bool:
-        """Whether it speaks the language that it is told; otherwise it has one of its own."""
-        ...
+    takes_language: bool
+    """Whether it speaks the language that it is told; otherwise it has one of its own."""
 
     def speak(self, text: str, *, language: str, voice: str | None, rate: float) -> Utterance:
         """Speak one text, ``rate`` times as fast as usual (0.5..2).
@@ -50,13 +48,8 @@ class Synthesiser(Protocol):
         ...
 
 
-def run_worker(
-    command: Sequence[str],
-    stdin: bytes,
-    *,
-    name: str,
-    timeout_seconds: float,
-    environment: dict[str, str] | None = None,
+def run_program(
+    command: Sequence[str], stdin: bytes, *, name: str, timeout_seconds: float
 ) -> bytes:
     """Run a program without a shell; what it wrote on standard output.
 
@@ -70,7 +63,6 @@ def run_worker(
             capture_output=True,
             check=False,
             timeout=timeout_seconds,
-            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise InputError(
@@ -85,12 +77,16 @@ def run_worker(
     return done.stdout
 
 
-def split_answer(answer: bytes, name: str) -> tuple[dict[str, Any], NDArray[np.int16]]:
+def ask_worker(
+    command: Sequence[str], request: dict[str, Any], *, name: str, timeout_seconds: float
+) -> tuple[dict[str, Any], NDArray[np.int16]]:
     """A worker's line of JSON, and its samples.
 
     Raises:
-        InputError: It is not of that form.
+        InputError: As :func:`run_program`, or the answer is not of that form.
     """
+    stdin = json.dumps(request).encode()
+    answer = run_program(command, stdin, name=name, timeout_seconds=timeout_seconds)
     line, _, sound = answer.partition(b"\n")
     try:
         header = json.loads(line)
