@@ -12,6 +12,7 @@ from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -22,7 +23,7 @@ from moda.serving.gate import Gate
 from moda.serving.live.pool import BusyError, SessionPool
 from moda.serving.live.protocol import ProtocolError, read_start
 from moda.serving.live.sessions import RETRY_SECONDS, PeerSessions, SocketSession
-from moda.serving.metrics import CONTENT_TYPE, Metrics
+from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.api import router
 from moda.serving.videos.queue import VideoJobs
@@ -127,7 +128,7 @@ def _add_health(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def read_metrics() -> Response:
         """Counters for Prometheus."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:

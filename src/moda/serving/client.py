@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from moda.errors import ModaError, OutputError
 from moda.serving.live.protocol import (
+    CLOSE_NORMAL,
     KEY_SUBPROTOCOL,
     SUBPROTOCOL,
     PackedFrame,
@@ -69,12 +70,7 @@ class VideoClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._http.close()
 
     def request_video(
@@ -193,11 +189,7 @@ class LiveClient:
             raise ServerError(_detail(body) or f"status {status}", status) from None
         except OSError as error:
             raise ServerError(f"{self._address} cannot be reached: {error}") from error
-        values = {
-            name: getattr(self._start, name)
-            for name in Start.__dataclass_fields__
-            if getattr(self._start, name) is not None
-        }
+        values = {name: value for name, value in asdict(self._start).items() if value is not None}
         try:
             await self._say({"type": "start", **values})
             while not self.started:
@@ -209,12 +201,7 @@ class LiveClient:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self._socket.close()
 
     async def send_sound(self, pcm: bytes) -> None:
@@ -242,18 +229,16 @@ class LiveClient:
         while True:
             try:
                 yield await self._receive()
-            except _Ended:
-                return
+            except ServerError as error:
+                if error.status == CLOSE_NORMAL:
+                    return
+                raise
 
     async def _receive(self) -> PackedFrame | Event:
         try:
             message = await self._socket.recv()
         except ConnectionClosed as closed:
-            code = 1006 if closed.rcvd is None else closed.rcvd.code
-            if code == 1000:
-                raise _Ended from None
-            reason = "the connection broke" if closed.rcvd is None else closed.rcvd.reason
-            raise ServerError(reason or f"closed with code {code}", code) from None
+            raise _closed(closed, "the connection broke") from None
         if isinstance(message, bytes):
             return unpack_frame(message)
         return json.loads(message)
@@ -265,13 +250,13 @@ class LiveClient:
         try:
             await self._socket.send(message)
         except ConnectionClosed as closed:
-            code = 1006 if closed.rcvd is None else closed.rcvd.code
-            reason = "" if closed.rcvd is None else closed.rcvd.reason
-            raise ServerError(reason or f"closed with code {code}", code) from None
+            raise _closed(closed) from None
 
 
-class _Ended(Exception):  # noqa: N818 - no error
-    """The session has ended as it should."""
+def _closed(closed: ConnectionClosed, broke: str = "") -> ServerError:
+    """Code and reason with which the server closed the WebSocket; ``broke`` where it has not."""
+    code, reason = (1006, broke) if closed.rcvd is None else (closed.rcvd.code, closed.rcvd.reason)
+    return ServerError(reason or f"closed with code {code}", code)
 
 
 def _require_success(answer: httpx.Response) -> None:

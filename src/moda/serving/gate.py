@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moda.serving.access import ApiKeys, RateLimit, is_own_origin, presented_key
@@ -98,11 +98,10 @@ class Gate:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 if scope["path"] not in HEALTH_PATHS:
                     self._metrics.requests.labels(str(message["status"])).inc()
-                known = {name.lower() for name, _ in message.get("headers", ())}
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    *_raw(SECURITY_HEADERS, leave_out=known),
-                ]
+                message.setdefault("headers", [])
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         return watched
@@ -117,28 +116,12 @@ async def refuse(
     headers: Mapping[str, str] | None = None,
 ) -> None:
     """Answer a request, or the handshake of a WebSocket, with a status and a reason."""
-    body = json.dumps({"detail": detail}).encode()
-    start = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            *_raw(headers or {}),
-        ],
-    }
-    end = {"type": "http.response.body", "body": body}
     if scope["type"] == "websocket":
         await receive()  # the handshake
         if "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008, "reason": detail[:120]})
             return
-        start["type"], end["type"] = (
-            "websocket." + str(start["type"]),
-            "websocket.http.response.body",
-        )
-    await send(start)
-    await send(end)
+    await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -155,14 +138,6 @@ def _limited(receive: Receive, limit: int) -> Receive:
         return message
 
     return limited
-
-
-def _raw(headers: Mapping[str, str], leave_out: Iterable[bytes] = ()) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.encode(), value.encode())
-        for name, value in headers.items()
-        if name.encode() not in leave_out
-    ]
 
 
 def _host(origin: str) -> str:

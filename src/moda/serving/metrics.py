@@ -2,65 +2,40 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from functools import partial
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class Metrics:
     """All counters of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.active = Gauge(
-            "moda_live_sessions", "Live sessions now, with those that end", registry=registry
-        )
-        self.waiting = Gauge(
-            "moda_live_waiting", "Clients that wait for a live session", registry=registry
-        )
-        self.started = Counter(
-            "moda_live_started", "Live sessions that were begun", registry=registry
-        )
-        self.refused = Counter(
-            "moda_live_refused", "Live sessions refused because of the limit", registry=registry
-        )
-        self.failed_workers = Counter(
-            "moda_live_failed_workers", "Workers that died or hung", registry=registry
-        )
-        self.frames = Counter("moda_live_frames", "Live frames made", registry=registry)
-        self.undrawn = Counter(
+        self.registry = CollectorRegistry()
+        gauge = partial(Gauge, registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        self.active = gauge("moda_live_sessions", "Live sessions now, with those that end")
+        self.waiting = gauge("moda_live_waiting", "Clients that wait for a live session")
+        self.started = counter("moda_live_started", "Live sessions that were begun")
+        self.refused = counter("moda_live_refused", "Live sessions refused because of the limit")
+        self.failed_workers = counter("moda_live_failed_workers", "Workers that died or hung")
+        self.frames = counter("moda_live_frames", "Live frames made")
+        self.undrawn = counter(
             "moda_live_undrawn_frames",
             "Live frames without a new picture because the machine was late",
-            registry=registry,
         )
-        self.late = Gauge(
-            "moda_live_late_seconds",
-            "Largest lateness of a frame in the last session heard of",
-            registry=registry,
+        self.late = gauge(
+            "moda_live_late_seconds", "Largest lateness of a frame in the last session heard of"
         )
-        self.skipped = Counter(
-            "moda_live_skipped_seconds", "Sound left out to catch up", registry=registry
-        )
-        self.jobs = Counter(
-            "moda_videos", "Videos by how they ended", labelnames=["state"], registry=registry
-        )
-        self.open_jobs = Gauge(
-            "moda_videos_open", "Videos that are made or wait to be made", registry=registry
-        )
+        self.skipped = counter("moda_live_skipped_seconds", "Sound left out to catch up")
+        self.jobs = counter("moda_videos", "Videos by how they ended", labelnames=["state"])
+        self.open_jobs = gauge("moda_videos_open", "Videos that are made or wait to be made")
         self.job_seconds = Histogram(
             "moda_video_seconds",
             "Time to make a video",
             buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800),
-            registry=registry,
+            registry=self.registry,
         )
-        self.requests = Counter(
-            "moda_http_requests",
-            "HTTP requests by status",
-            labelnames=["status"],
-            registry=registry,
+        self.requests = counter(
+            "moda_http_requests", "HTTP requests by status", labelnames=["status"]
         )
-
-    def text(self) -> bytes:
-        """All of it in the text format of Prometheus."""
-        return generate_latest(self.registry)

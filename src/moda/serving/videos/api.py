@@ -26,7 +26,7 @@ from moda.options import (
 from moda.pipeline.jobs import VideoJob, speak_text
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.queue import Job, JobState, TooManyJobsError, VideoJobs
-from moda.serving.videos.worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME
+from moda.serving.videos.worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME, without_paths
 from moda.speech_synthesis import SpokenText, espeak_is_installed
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -132,7 +132,7 @@ async def create_video(
         if isinstance(error, MissingExtraError):
             raise HTTPException(501, str(error)) from None
         if isinstance(error, ModaError):
-            raise HTTPException(422, _without_path(str(error), folder)) from None
+            raise HTTPException(422, without_paths(str(error), folder)) from None
         raise
     response.headers["Location"] = f"/v1/videos/{job.identifier}"
     return _status(job, jobs)
@@ -229,12 +229,6 @@ def _status(job: Job, jobs: VideoJobs) -> VideoStatus:
             for words in delivery_of(job.request.options).not_understood
         ],
     )
-
-
-def _without_path(message: str, folder: Path) -> str:
-    for name in (PORTRAIT_NAME, SPEECH_NAME):
-        message = message.replace(str(folder / name), f"the {name}")
-    return message
 
 
 def _job(request: Request, identifier: str) -> Job:

@@ -45,7 +45,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
             head = head or TalkingHead.from_pretrained(model, device="cpu")
             connection.send(("done", _make(head, request, connection)))
         except ModaError as error:
-            connection.send(("failed", _without_paths(str(error), request)))
+            connection.send(("failed", without_paths(str(error), request.output.parent)))
         except OSError:
             return  # the server is gone
         except Exception:  # a bug must not end the process with the other videos
@@ -77,9 +77,9 @@ def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder:
     os._exit(0)
 
 
-def _without_paths(message: str, job: VideoJob) -> str:
-    """An error as the client knows its files."""
+def without_paths(message: str, folder: Path) -> str:
+    """An error as the client knows the files in the folder of its job."""
     for name in (PORTRAIT_NAME, SPEECH_NAME, RESULT_NAME):
-        path = job.output.with_name(name)
+        path = folder / name
         message = message.replace(str(path), f"the {path.stem}")
     return message
