@@ -84,7 +84,8 @@ class TestDockerfile:
 
         assert all_of(instructions, "ENTRYPOINT") == ['["moda"]']
         name, *options = yaml.safe_load(all_of(instructions, "CMD")[-1])
-        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        group = typer.main.get_command(app)
+        command = group.load(name)  # type: ignore[attr-defined]
         known = {option for parameter in command.params for option in parameter.opts}
         assert {option for option in options if option.startswith("--")} <= known
 

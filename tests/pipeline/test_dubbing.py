@@ -38,7 +38,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def footage(head: TalkingHead, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, speaking, with its head turning."""
     path = tmp_path_factory.mktemp("footage") / "talk.mp4"
-    head.generate(EXAMPLES / "portrait.jpg", speech, size=256, full_frame=False, seed=2).write(path)
+    head.generate(EXAMPLES / "portrait.jpg", speech, size=512, full_frame=False, seed=2).write(path)
     return path
 
 
@@ -76,8 +76,8 @@ def test_the_same_speech_gives_nearly_the_same_lips(
     wanted, _ = lips_of_motion(
         Motion(np.concatenate([part.values for part in video.motion()]), head.space)
     )
-    assert np.corrcoef(*gaps)[0, 1] > 0.7
-    assert np.corrcoef(gaps[1], wanted[10:])[0, 1] > 0.6
+    assert np.corrcoef(*gaps)[0, 1] > 0.5  # small openings are drawn larger
+    assert np.corrcoef(gaps[1], wanted[10:])[0, 1] > 0.7
     again = list(video.frames())
     np.testing.assert_array_equal(again, frames)
     steps = [
