@@ -291,7 +291,7 @@ class TestEveryOptionIsThere:
 
     def test_on_the_page(self, tmp_path: Path, head: TalkingHead) -> None:
         pytest.importorskip("gradio", reason="the extra web is not installed")
-        from moda.web.layout import input_names
+        from moda.web.layout import input_names, read_choices
         from moda.web.page import WebPage
         from moda.web.settings import WebSettings
 
@@ -302,7 +302,8 @@ class TestEveryOptionIsThere:
         shown = {block.elem_id: block for block in blocks.blocks.values()}
         for name in for_visitors("mesh"):
             assert name.replace("_", "-") in shown, name
-        assert shown["size"].maximum == VISITOR_SIZE_PX
+        with pytest.raises(InputError, match=str(VISITOR_SIZE_PX)):
+            read_choices({"emotion": "none", "intensity": 0.8, "size": VISITOR_SIZE_PX + 2})
         assert shown["num-steps"].info == OPTIONS["num_steps"].help
 
     def test_in_comfyui(self, comfyui: ModuleType) -> None:
@@ -422,3 +423,31 @@ class TestKeywords:
         assert video.frame_size == (64, 64)
         assert video.frames_per_second == 10
         assert video.num_frames == 3
+
+
+class TestNumbersOfThePage:
+    """An empty number of gradio is sent as 0, which would hold the head still."""
+
+    def test_those_that_may_be_empty_are_texts(self) -> None:
+        gradio = pytest.importorskip("gradio")
+        from moda.web.layout import component
+
+        names = [
+            name
+            for name in for_visitors("mesh")
+            if {int, float} & set(OPTIONS[name].kinds) and OPTIONS[name].default is None
+        ]
+        assert {"head_motion", "expression", "seed", "size"} <= set(names)
+        assert all(isinstance(component(name), gradio.Textbox) for name in names)
+
+    def test_texts_are_read_as_numbers_and_empty_ones_are_usual(self) -> None:
+        pytest.importorskip("gradio")
+        from moda.web.layout import NO_EMOTION, read_choices
+
+        given = {"emotion": NO_EMOTION, "intensity": 0.8, "head_motion": "0.5", "seed": " 7 "}
+        options = read_choices(given | {"size": "320", "expression": "", "blink_rate": None})
+        assert (options.head_motion, options.seed, options.size) == (0.5, 7, 320)
+        assert options.expression is None
+        assert options.blink_rate is None
+        with pytest.raises(InputError, match="is not a number"):
+            read_choices(given | {"head_motion": "much"})

@@ -55,7 +55,7 @@ class Controls(NamedTuple):
 
     inputs: list[Any]
     """In the order of :func:`input_names`."""
-    seed: gr.Number
+    seed: gr.Textbox
     new_seed: gr.Button
     generate: gr.Button
     stop: gr.Button
@@ -205,10 +205,11 @@ def component(name: str) -> Any:
     if bool in known.kinds:
         return gr.Checkbox(known.default, **described)
     if int in known.kinds or float in known.kinds:
-        usual = known.option.usual
+        if known.default is None:  # an empty number would be sent as 0
+            usual = known.option.usual
+            return gr.Textbox(placeholder=usual and f"empty: {usual}", max_length=24, **described)
         return gr.Number(
             known.default,
-            placeholder=usual and f"empty: {usual}",
             minimum=known.option.low,
             maximum=known.visitors_high,
             precision=0 if int in known.kinds else None,
