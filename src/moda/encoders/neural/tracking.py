@@ -85,14 +85,11 @@ def track_implicit_motion(
         FaceError: fewer than two pictures show a face.
         MediaError: there are fewer pictures the second time.
     """
-    times, landmarks = follow_face(video(), models)
-    num_frames = num_grid_frames(times)
-    on_grid, found = resample_frames(landmarks, times, num_frames)
-    seen = np.isfinite(landmarks[:, 0, 0])
-    geometry = steady_crop(landmarks[seen])
-    motion = _extract(video(), seen, geometry, extractor, mirror=False)[:, 0, :MOTION_SIZE]
-    resampled, _ = resample_frames(motion, times, num_frames)
-    return ImplicitTrack(resampled, found, calmest_frame(on_grid.astype(np.float64), resampled))
+    track, sides, _ = _follow(video, models, extractor, mirror=False)
+    motion = sides[:, 0]
+    return ImplicitTrack(
+        motion, track.found, calmest_frame(track.landmarks.astype(np.float64), motion)
+    )
 
 
 def track_implicit_faces(
@@ -112,16 +109,28 @@ def track_implicit_faces(
         FaceError: fewer than two pictures show a face.
         MediaError: there are fewer pictures the second time.
     """
+    track, motion, identity = _follow(video, models, extractor, mirror=True)
+    return ImplicitFaces(track, np.ascontiguousarray(motion.swapaxes(0, 1)), identity)
+
+
+def _follow(
+    video: Callable[[], Iterable[tuple[float, Picture]]],
+    models: FaceModels,
+    extractor: MotionExtractor,
+    *,
+    mirror: bool,
+) -> tuple[LandmarkTrack, Floats, Floats]:
+    """Landmarks and raw motion (T, S, 70) at 25 fps, and canonical key points (S, 63).
+
+    S is 1, or 2 with the mirror image; key points are means over the pictures that show the face.
+    """
     times, landmarks = follow_face(video(), models)
     num_frames = num_grid_frames(times)
     on_grid, found = resample_frames(landmarks, times, num_frames)
     seen = np.isfinite(landmarks[:, 0, 0])
-    values = _extract(video(), seen, steady_crop(landmarks[seen]), extractor, mirror=True)
+    values = _extract(video(), seen, steady_crop(landmarks[seen]), extractor, mirror=mirror)
     motion, _ = resample_frames(values[:, :, :MOTION_SIZE], times, num_frames)
-    identity = values[seen, :, MOTION_SIZE:].mean(axis=0)
-    return ImplicitFaces(
-        LandmarkTrack(on_grid, found), np.ascontiguousarray(motion.swapaxes(0, 1)), identity
-    )
+    return LandmarkTrack(on_grid, found), motion, values[seen, :, MOTION_SIZE:].mean(axis=0)
 
 
 def steady_crop(landmarks: NDArray[np.float32]) -> CropGeometry:
