@@ -149,9 +149,8 @@ def begin_video(
 
     ``folder`` takes sound files, which must exist as long as the video is used.
     """
-    from moda.pipeline.group import (
-        animate_group,  # a server that only waits for jobs needs no renderer
-    )
+    # A server that only waits for jobs needs no renderer.
+    from moda.pipeline.group import animate_group
 
     options = job.options
     delivery = delivery_of(options)

@@ -22,12 +22,7 @@ import numpy as np
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
-from moda.media import (
-    AudioReader,
-    VideoReader,
-    exact_rate,
-    read_image,
-)
+from moda.media import AudioReader, VideoReader, exact_rate, read_image
 from moda.motion.hearing.aligning import align_phones
 from moda.motion.rules.retiming import TimedMotion, retime_motion
 from moda.options import (
@@ -192,8 +187,7 @@ class TalkingHead:
                 transcript, Path(folder) / "said.wav", synthesiser=Espeak(), language=language
             )
         starts = [word.start_seconds for word in said.words]
-        shares = self.system.hear_phones(sound)
-        aligned = align_phones(shares, said.phones, starts)
+        aligned = align_phones(self.system.hear_phones(sound), said.phones, starts)
         return said.moved_to(sound.path, sound.duration_seconds, aligned.segments)
 
     def reenact(
