@@ -49,6 +49,9 @@ INNER_LIP_WEIGHT, LIP_WEIGHT, GAP_WEIGHT, DEPTH_WEIGHT = 6.0, 3.0, 10.0, 0.3
 TRACKING_NOISE = 0.003
 """Usual error of a landmark in canonical units: what the fit need not explain."""
 
+LIP_NOISE = 0.005
+"""Usual error of the lips in one frame, canonical units: larger quick changes are movements."""
+
 EYE_CLOSED_SHARE = 0.3
 """Lid opening of a closed eye as the tracker sees it, as a share of the clip's open eye."""
 
@@ -270,7 +273,7 @@ def motion_from_landmarks(
     clip; without it the clip's own is estimated, and an expression that never ceases is lost.
     ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With
     ``smooth`` the tracker's noise is taken out by Savitzky-Golay filters: 5 frames on the mouth, 7
-    on the rest of the face, 13 on the pose.
+    on the rest of the face, 9 on the pose.
 
     Raises:
         FaceError: the space has no vertex basis.
@@ -294,13 +297,15 @@ def motion_from_landmarks(
     smoother = _smoother if smooth else _unchanged
     mouth = space.slice("mouth")
     values[:, mouth] = smoother(expression[:, mouth], 5)
+    if smooth:
+        values[:, mouth] += _quick_lips(expression[:, mouth] - values[:, mouth], space)
     values[:, mouth.stop : expression.shape[1]] = smoother(expression[:, mouth.stop :], 7)
     at_rest = slice(None) if rest_frame is None else slice(rest_frame, rest_frame + 1)
     values[:, space.slice("blink")] = blink_from_openness(openness)
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
     pose = relative_pose(scales, rotations, translations, at_rest)
-    values[:, space.slice("pose")] = smoother(pose, 13)
+    values[:, space.slice("pose")] = smoother(pose, 9)
     return Motion(values, space), neutral
 
 
@@ -346,6 +351,17 @@ def _smoother(values: Array, window: int) -> Array:
     if len(values) < window:
         return values
     return savgol_filter(values, window, 2, axis=0)
+
+
+def _quick_lips(smoothed_away: Array, space: MotionSpace) -> Array:
+    """What a smoother took from the mouth (T, M) by mistake: more than tracking noise on the lips.
+
+    The filter opens closures of one or two frames otherwise.
+    """
+    assert space.basis is not None
+    basis = space.basis[space.slice("mouth")][:, list(LIPS), :2].astype(np.float64)
+    moved = (np.tensordot(smoothed_away, basis, 1) ** 2).sum(-1).mean(-1)  # (T,) canonical units^2
+    return smoothed_away * (moved / (moved + LIP_NOISE**2))[:, None]
 
 
 def _unchanged(values: Array, window: int) -> Array:
