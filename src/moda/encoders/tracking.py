@@ -49,6 +49,9 @@ INNER_LIP_WEIGHT, LIP_WEIGHT, GAP_WEIGHT, DEPTH_WEIGHT = 6.0, 3.0, 10.0, 0.3
 TRACKING_NOISE = 0.003
 """Usual error of a landmark in canonical units: what the fit need not explain."""
 
+LEARNED_POSE_FRAMES, DRIVING_POSE_FRAMES = 13, 7
+"""Frames over which a pose is smoothed: a model learns calm heads, a driven one moves as filmed."""
+
 LIP_NOISE = 0.005
 """Usual error of the lips in one frame, canonical units: larger quick changes are movements."""
 
@@ -155,7 +158,7 @@ def track_motion(
         FaceError: fewer than two pictures show a face, or the space is not that of a mesh.
     """
     track = track_landmarks(pictures, models)
-    motion, neutral = motion_from_landmarks(track, space)
+    motion, neutral = motion_from_landmarks(track, space, pose_frames=DRIVING_POSE_FRAMES)
     return TrackedMotion(motion, track.found, neutral)
 
 
@@ -266,6 +269,7 @@ def motion_from_landmarks(
     neutral: Array | None = None,
     rest_frame: int | None = None,
     smooth: bool = True,
+    pose_frames: int = LEARNED_POSE_FRAMES,
 ) -> tuple[Motion, Array]:
     """Motion of a tracked clip, and the neutral face (478, 3) it is relative to.
 
@@ -273,7 +277,7 @@ def motion_from_landmarks(
     clip; without it the clip's own is estimated, and an expression that never ceases is lost.
     ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With
     ``smooth`` the tracker's noise is taken out by Savitzky-Golay filters: 5 frames on the mouth, 7
-    on the rest of the face, 9 on the pose.
+    on the rest of the face, ``pose_frames`` on the pose.
 
     Raises:
         FaceError: the space has no vertex basis.
@@ -305,7 +309,7 @@ def motion_from_landmarks(
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
     pose = relative_pose(scales, rotations, translations, at_rest)
-    values[:, space.slice("pose")] = smoother(pose, 9)
+    values[:, space.slice("pose")] = smoother(pose, pose_frames)
     return Motion(values, space), neutral
 
 
