@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from moda.data.clips import PreparedClip
 from moda.data.dataset import build_clips
+from moda.evaluation.model.denoising import Denoising, measure_denoising
 from moda.evaluation.model.lips import speech_kind
-from moda.evaluation.variants.generated_motion import Denoising, measure_denoising
 from moda.weights.checkpoints import Checkpoint
 
 
