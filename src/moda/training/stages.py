@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -254,7 +254,7 @@ def recorder(
     if trainer.processes.index:
         yield lambda values: None
         return
-    with RunLog(trainer.folder, step=trainer.step) as log:
+    with closing(RunLog(trainer.folder, step=trainer.step)) as log:
         if not log.has_tensorboard:
             say("tensorboard is not installed: the log is log.jsonl alone; pip install '.[train]'")
 

@@ -7,7 +7,6 @@ again: what rules set in the motion and a renderer loses cannot be taken for wha
 from __future__ import annotations
 
 import tempfile
-import wave
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.io import wavfile
 
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import SAMPLE_RATE_HZ
@@ -126,11 +126,7 @@ class Stage:
 def write_wav(path: Path, samples: Floats) -> Path:
     """Write mono 16 kHz samples (N,) in -1..1 as 16-bit sound."""
     values = np.clip(np.round(32768.0 * samples.astype(np.float64)), -32768, 32767)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(values.astype("<i2").tobytes())
+    wavfile.write(path, SAMPLE_RATE_HZ, values.astype(np.int16))
     return path
 
 

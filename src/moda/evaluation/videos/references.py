@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy.io import wavfile
 
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.encoders.portrait import choose_face
@@ -164,12 +164,8 @@ def read_samples(path: Path, start_seconds: float, seconds: float) -> Floats:
 
 def write_wav(path: Path, samples: Floats) -> None:
     """16-bit mono file of samples (N,) at 16 kHz in -1..1."""
-    values = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(values.tobytes())
+    values = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
+    wavfile.write(path, SAMPLE_RATE_HZ, values)
 
 
 def write_video(path: Path, frames: Iterable[Picture], size: tuple[int, int], speech: Path) -> None:
