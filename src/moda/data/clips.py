@@ -202,15 +202,10 @@ def write_shard(
         "clips": [asdict(entry) for entry in entries],
         "statistics": statistics.to_dict(),
     }
-    partial = partial_path(path)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     save_file(tensors, partial, metadata={"shard": json.dumps(header, sort_keys=True)})
     partial.chmod(path.parent.stat().st_mode & 0o666)  # else nobody but its owner may read it
     partial.replace(path)
-
-
-def partial_path(path: Path) -> Path:
-    """Where to write a file before it has its name: nobody else writes there."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
 
 
 def read_shards(folder: Path) -> Iterator[Shard]:

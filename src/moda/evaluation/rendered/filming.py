@@ -18,12 +18,12 @@ from scipy.io import wavfile
 
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.tracking import track_landmarks
+from moda.encoders.tracking import track_frames
 from moda.evaluation.videos.motion import head_angles
 from moda.options import FrameOptions
 from moda.phones import LABELS_PER_SECOND, Labels, Phone, PhoneSegment
 from moda.pipeline import TalkingHead, TalkingVideo
-from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture
+from moda.structures import Floats, Motion, Picture
 from moda.structures.landmarks import Array, lip_gap, lip_width
 from moda.systems.embedded import EmbeddedSystem
 from moda.weights.checkpoints import Checkpoint
@@ -64,8 +64,7 @@ def watch(frames: Iterable[Picture], models: FaceModels) -> SeenFace:
     Raises:
         FaceError: they show no face.
     """
-    pictures = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-    return see_face(track_landmarks(pictures, models).landmarks)
+    return see_face(track_frames(frames, models).landmarks)
 
 
 class Stage:

@@ -15,7 +15,7 @@ from scipy.io import wavfile
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.encoders.portrait import choose_face
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.tracking import LandmarkTrack, follow_face, resample_frames
+from moda.encoders.tracking import LandmarkTrack, track_frames
 from moda.errors import FaceError, InputError, MediaError
 from moda.evaluation.rendered.reenactment import calmest_frame
 from moda.evaluation.videos.protocol import Clip, Crop, OpenProtocol, SourceFrame
@@ -185,17 +185,6 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
 
 
-def track_at_25(frames: Iterable[Picture], models: FaceModels) -> tuple[LandmarkTrack, int]:
-    """Landmarks of frames at 25 fps, and how many frames there are.
-
-    Raises :class:`FaceError` if fewer than two show a face.
-    """
-    timed = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-    times, landmarks = follow_face(timed, models)
-    count = len(times)
-    return LandmarkTrack(*resample_frames(landmarks, times, count)), count
-
-
 def choose_source(track: LandmarkTrack, rule: SourceFrame, clip: Clip) -> int:
     """Frame of the real video that becomes the portrait. Raises :class:`InputError`."""
     if rule.rule == "first":
@@ -257,7 +246,8 @@ def _find_real(
 
 
 def _track_real(real: RealVideo, models: FaceModels, clip: Clip) -> LandmarkTrack:
-    track, count = track_at_25(real.frames(), models)
+    track = track_frames(real.frames(), models)
+    count = len(track)
     if count != real.num_frames:
         raise MediaError(f"{real.path} gave {count} frames, then {real.num_frames}; it is damaged")
     share = float(track.found.mean())
