@@ -139,6 +139,12 @@ def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModel
     return LandmarkTrack(*resample_frames(landmarks, times, num_grid_frames(times)))
 
 
+def track_frames(frames: Iterable[Picture], models: FaceModels) -> LandmarkTrack:
+    """The same of frames at 25 fps."""
+    timed = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
+    return track_landmarks(timed, models)
+
+
 class TrackedMotion(NamedTuple):
     """Motion of a driving video."""
 
