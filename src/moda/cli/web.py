@@ -12,7 +12,7 @@ from moda.cli import options
 from moda.pipeline import TalkingHead
 from moda.web.server import require_gradio, serve_page
 from moda.web.settings import LOGIN_VARIABLE, WebSettings, parse_login, read_login
-from moda.web.text import InstalledSpeaker
+from moda.web.text import installed_speaker
 
 app = typer.Typer()
 
@@ -44,7 +44,7 @@ def web(
     settings = WebSettings(login=login, **given)
     require_gradio()
     head = TalkingHead.from_pretrained(model, device=device)
-    with serve_page(head, InstalledSpeaker(), settings) as page:
+    with serve_page(head, installed_speaker(), settings) as page:
         typer.echo(f"The page is at {page.url}; Ctrl+C ends it")
         if page.share_url:
             typer.echo(f"Everybody can reach it at {page.share_url}")
