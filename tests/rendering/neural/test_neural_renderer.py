@@ -22,7 +22,7 @@ from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.pasting import Paster
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import ImplicitFace, Motion, MotionSpace, NeuralPortrait, Picture
-from moda.structures.keypoints import DrivingRules, driving_keypoints, place_keypoints
+from moda.structures.keypoints import driving_keypoints, place_keypoints
 from moda.structures.landmarks import eye_openings, lip_opening
 from published_weights import fill, noise
 
@@ -279,21 +279,6 @@ class TestRetargeting:
         )
         frames = list(islice(renderer.render(motion), 2))
         assert differences(frames, expected).max() <= 1
-
-    def test_rules(
-        self,
-        networks: RenderingNetworks,
-        neural_portrait: NeuralPortrait,
-        neural_space: MotionSpace,
-        motion: Motion,
-    ) -> None:
-        rules = DrivingRules(eye_offset=False, portrait_scale=False)
-        driven = driving_keypoints(neural_portrait.face, motion.values[:1], rules=rules)
-        renderer = NeuralRenderer(
-            neural_portrait, networks, neural_space, full_frame=False, rules=rules
-        )
-        expected = squares(networks, neural_portrait, stitched(networks, neural_portrait, driven))
-        assert differences(next(renderer.render(motion)), expected[0]).max() <= 1
 
     def test_openings_of_a_real_face(self, neural_portrait: NeuralPortrait) -> None:
         """She smiles with open eyes; with lids and lips closed both are zero."""

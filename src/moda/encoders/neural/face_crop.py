@@ -76,7 +76,6 @@ class CropGeometry(NamedTuple):
     side_px: float
     angle: float
     crop_from_image: Array  # (2, 3)
-    image_from_crop: Array  # (2, 3)
 
 
 def crop_points(landmarks: Array) -> CropPoints:
@@ -117,9 +116,7 @@ def square_crop(centre: Array, side_px: float, angle: float) -> CropGeometry:
     cosine, sine = np.cos(angle), np.sin(angle)
     linear = zoom * np.array([[cosine, sine], [-sine, cosine]])
     crop_from_image = np.column_stack([linear, CROP_SIZE_PX / 2 - linear @ centre])
-    back = np.linalg.inv(linear)
-    image_from_crop = np.column_stack([back, centre - back @ np.full(2, CROP_SIZE_PX / 2)])
-    return CropGeometry(centre, side_px, angle, crop_from_image, image_from_crop)
+    return CropGeometry(centre, side_px, angle, crop_from_image)
 
 
 def crop_picture(image: Picture, geometry: CropGeometry) -> Picture:

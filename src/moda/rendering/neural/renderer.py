@@ -26,7 +26,7 @@ from moda.rendering.neural.pasting import CROP_SIZE_PX, Paster, limited_picture
 from moda.rendering.neural.warping import WarpSource
 from moda.rendering.placing import check_frame_size, compose_affine, invert_affine, scaled_picture
 from moda.structures import Motion, MotionSpace, NeuralPortrait, Picture
-from moda.structures.keypoints import MOTION_SIZE, DrivingRules, driving_keypoints, place_keypoints
+from moda.structures.keypoints import MOTION_SIZE, driving_keypoints, place_keypoints
 from moda.structures.landmarks import Array, eye_openings, lip_opening
 
 APPEARANCE_SIZE_PX = 256
@@ -54,7 +54,6 @@ class NeuralRenderer:
         size: longer side of the frame in pixels, even. None is the picture's own size, at most
             1920 px, or 512 px for the crop.
         full_frame: the whole picture; otherwise only the square around the face.
-        rules: how a motion moves the portrait; None is the published way.
         eyes: wanted openness of the portrait's own eyes, lid distance over eye width; the motion
             comes on top. None leaves them as they are. The retargeting networks were trained up to
             0.8 (arXiv 2407.03168, section 3.3).
@@ -73,7 +72,6 @@ class NeuralRenderer:
         *,
         size: int | None = None,
         full_frame: bool = True,
-        rules: DrivingRules | None = None,
         eyes: float | None = None,
         lips: float | None = None,
         precision: Precision = "float32",
@@ -81,7 +79,6 @@ class NeuralRenderer:
         _check_space(space)
         self._space = space
         self._face = portrait.face
-        self._rules = rules
         self._precision = precision
         self._networks = networks.eval()
         self._device = next(networks.parameters()).device
@@ -108,7 +105,7 @@ class NeuralRenderer:
         return self._frames(motion)
 
     def _frames(self, motion: Motion) -> Iterator[Picture]:
-        driven = driving_keypoints(self._face, motion.values, rules=self._rules)
+        driven = driving_keypoints(self._face, motion.values)
         keypoints = torch.from_numpy(driven).to(self._device)
         # On a GPU the next batch is drawn while this one is copied, pasted and encoded.
         num_ahead = 1 if self._device.type == "cuda" else 0
