@@ -65,11 +65,8 @@ class LiveSpeaker:
         self._pair: tuple[Motion, Speech] | None = None
         self._shaped = shape_motion(
             self._pairs(),
-            seed=options.seed or 0,
+            SpeakingOptions(seed=options.seed, blink=options.blink, amounts=options.amounts),
             emotion=self._emotion,
-            blink=options.blink,
-            head_motion=options.amounts.head_motion,
-            expression=options.amounts.expression,
         )
         self.activity = 0.0
         """Of the last frame of motion: 1 speaks, 0 rests."""
