@@ -161,7 +161,7 @@ def track_motion(
     """Track a video, pictures with their times in seconds, into motion at 25 fps.
 
     Raises:
-        FaceError: fewer than two pictures show a face, or the space is not that of a mesh.
+        FaceError: fewer than two pictures show a face.
     """
     track = track_landmarks(pictures, models)
     motion, neutral = motion_from_landmarks(track, space, pose_frames=DRIVING_POSE_FRAMES)
@@ -240,8 +240,7 @@ class ExpressionFit:
     """Projection of faces on the basis of a mesh space: offsets to parameters."""
 
     def __init__(self, space: MotionSpace) -> None:
-        if space.basis is None:
-            raise FaceError(f"the {space.name} motion space has no vertex basis to fit faces on")
+        assert space.basis is not None
         basis = space.basis.astype(np.float64)
         self._weights = vertex_weights()
         rows = np.concatenate(
@@ -284,12 +283,8 @@ def motion_from_landmarks(
     ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With
     ``smooth`` the tracker's noise is taken out by Savitzky-Golay filters: 5 frames on the mouth, 7
     on the rest of the face, ``pose_frames`` on the pose.
-
-    Raises:
-        FaceError: the space has no vertex basis.
     """
-    if space.canonical_face is None:
-        raise FaceError(f"the {space.name} motion space has no canonical face")
+    assert space.canonical_face is not None
     canonical = space.canonical_face.astype(np.float64)
     landmarks = track.landmarks.astype(np.float64)
     person = neutral  # fitting on the own face removes identity from the pose

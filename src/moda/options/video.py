@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from moda.errors import InputError
-from moda.options.description import Command, Option, described
+from moda.options.description import Command, Option, check_limits
 from moda.options.texts import (
     Speaker,
     parse_background,
@@ -53,7 +53,7 @@ class FrameOptions:
     background: Background | None = None
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
 
     def longer_side(self, image: Picture, usual: int) -> int:
         """Longer side of the frames of a picture (H, W, 3), even."""
@@ -70,7 +70,7 @@ class MotionAmounts:
     expression: float = 1.0
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class SpeakingOptions:
     """What is said, with its times, where it is known."""
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class VideoOptions:
     # fmt: on
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
         Style(self.chosen_emotions)
         if (self.sign_cert is None) != (self.sign_key is None):
             raise InputError("a signature needs both --sign-cert and --sign-key")
@@ -276,11 +276,3 @@ class VideoOptions:
             amounts=self.amounts,
             phones=phones,
         )
-
-
-def check_limits(options: object) -> None:
-    """Raise :class:`InputError` for a field that is outside the limits of the option it names."""
-    known = described(VideoOptions)
-    for name, value in vars(options).items():
-        if name in known:
-            known[name].check(value)

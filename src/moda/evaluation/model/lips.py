@@ -183,7 +183,7 @@ def mean_motion(checkpoint: Checkpoint, speech: Speech) -> Motion:
     mean = predicted_mean(model, space, heard.features, identity=mean_identity(space))
     gain = sampling_options(space, checkpoint.config.sampler)["gain"]
     motion = mean if gain is None else Motion(mean.values * gain, space)
-    return next(shape_motion([(motion, heard, True)], seed=0))
+    return next(shape_motion([(motion, heard, True)], SpeakingOptions()))
 
 
 Predictor = Callable[[SpokenClip], tuple[Array, Array]]
