@@ -113,16 +113,6 @@ def comfyui() -> ModuleType:
     return module
 
 
-class Silent:
-    """A page without a voice."""
-
-    def why_not(self) -> str | None:
-        return None
-
-    def languages(self) -> tuple[str, ...]:
-        return ("en-us",)
-
-
 def by_command(head: TalkingHead, speech: Path, folder: Path, given: dict[str, str]) -> None:
     arguments = ["generate", str(PORTRAIT), str(speech), "-o", str(folder / "a.mp4")]
     for name, value in given.items():
@@ -161,6 +151,7 @@ def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     from moda.web.layout import input_names
     from moda.web.page import WebPage
     from moda.web.settings import WebSettings
+from moda.web.text import TextSpeaker
 
     asked: dict[str, Any] = dict.fromkeys(input_names("mesh"))
     emotion, _, amount = given.get("emotion", "none:1").partition(":")
@@ -169,7 +160,7 @@ def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     asked |= {name: VALUES.get(name, value) for name, value in given.items()}
     asked |= {"emotion": emotion, "intensity": float(amount or 1.0)}
     assert set(asked) == set(input_names("mesh"))
-    page = WebPage(head, WebSettings(), Silent(), folder)
+    page = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), folder)
     page._begin(asked, folder, lambda done, total: None).write(folder / "a.mp4")
 
 
@@ -298,7 +289,7 @@ class TestEveryOptionIsThere:
         assert set(input_names("mesh")) | set(input_names("neural")) == {
             *("portrait", "speech", "intensity"), *for_visitors(),
         }  # fmt: skip
-        blocks = WebPage(head, WebSettings(), Silent(), tmp_path).build()
+        blocks = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), tmp_path).build()
         shown = {block.elem_id: block for block in blocks.blocks.values()}
         for name in for_visitors("mesh"):
             assert name.replace("_", "-") in shown, name
