@@ -49,6 +49,7 @@ from moda.serving.videos.queue import VideoJobs
 from moda.speech_synthesis import SpokenText, espeak_is_installed
 from moda.structures import EmotionAt, Style
 from moda.systems.embedded import EmbeddedSystem, one_torch_thread
+from moda.web.text import TextSpeaker
 
 PORTRAIT = EXAMPLES / "portrait.jpg"
 ROOT = EXAMPLES.parent
@@ -151,7 +152,6 @@ def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     from moda.web.layout import input_names
     from moda.web.page import WebPage
     from moda.web.settings import WebSettings
-from moda.web.text import TextSpeaker
 
     asked: dict[str, Any] = dict.fromkeys(input_names("mesh"))
     emotion, _, amount = given.get("emotion", "none:1").partition(":")
