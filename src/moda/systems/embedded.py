@@ -57,14 +57,13 @@ class EmbeddedSystem:
                 "leave it out, or choose --renderer neural"
             )
         portrait = encode_portrait(image, self.space, models=self.models, face=options.face)
-        has_background = options.background is not None and options.full_frame
         renderer = MeshRenderer(
             portrait,
             self.space,
             size=options.longer_side(image, DEFAULT_SIZE_PX),
             full_frame=options.full_frame,
             background=options.background,
-            whole_mask=self.models.person_mask(image) if has_background else None,
+            whole_mask=self.models.person_mask(image) if options.background else None,
         )
         start = self.space.rest
         start[self.space.slice("mouth")] = renderer.photographed_mouth()
