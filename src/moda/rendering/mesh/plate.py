@@ -31,7 +31,7 @@ from moda.structures.landmarks import FACE_OVAL, Array, Similarity
 
 Side = Literal["left", "top", "right"]
 
-BOX_SIDE = 1.2
+BOX_SIDE = 1.1
 """Side of the box in that of the portrait's square crop: big hair has room to fade."""
 NARROWEST_CROP = 1.6
 """A square that is cut out of the picture is at least this large, in heights of the face."""
