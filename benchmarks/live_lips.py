@@ -43,12 +43,12 @@ def live_motion(checkpoint: Checkpoint, samples: Floats, look_ahead: int) -> Mot
         identity=mean_identity(checkpoint.space),
         options=SpeakingOptions(),
         look_ahead=look_ahead,
-        remember=LiveFeatures,
     )
+    memory = LiveFeatures(speaker.num_frames)
     num_frames = -(-len(samples) // SAMPLES_PER_FRAME)
     total = (num_frames + look_ahead) * SAMPLES_PER_FRAME + LEAD_SAMPLES
     heard = encoder.push(np.pad(samples, (0, total - len(samples))))
-    rows = [speaker.hear(frame).values for frame in heard[: num_frames + look_ahead]]
+    rows = [speaker.hear(memory.hear(frame)).values for frame in heard[: num_frames + look_ahead]]
     return Motion(np.concatenate(rows[look_ahead:]), checkpoint.space)
 
 

@@ -34,7 +34,7 @@ from moda.rendering.neural.cpu.acceleration import accelerate_for_cpu
 from moda.rendering.neural.generator import resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingNetworks
 from moda.structures import ImplicitFace
-from moda.structures.keypoints import driving_keypoints
+from moda.structures.keypoints import EYE_OFFSET, driving_keypoints
 
 PARTS = ("torch", "numpy", "numba")
 NUM_KEYPOINT_FRAMES = 25
@@ -143,7 +143,10 @@ def make_clip(networks: RenderingNetworks) -> Clip:
 
 def drive_together(networks: RenderingNetworks, clip: Clip, source_keypoints: Tensor) -> Tensor:
     """Driving key points (T, 21, 3) of a clip."""
-    driven = torch.from_numpy(driving_keypoints(clip.face, clip.motion))
+    motion = clip.motion.copy()
+    motion[:, :63] += EYE_OFFSET.reshape(-1)
+    motion[:, 63] = clip.face.motion[63]
+    driven = torch.from_numpy(driving_keypoints(clip.face, motion))
     return networks.stitch(source_keypoints, driven)
 
 

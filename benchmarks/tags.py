@@ -11,17 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from moda import TalkingHead
 from moda.encoders.tracking import track_landmarks
-from moda.evaluation.rendered.emotions import schedule_effects
+from moda.errors import InputError
+from moda.evaluation.rendered.emotions import landmark_effects
 from moda.media import VideoReader
+from moda.motion.rules.emotion import CHANGE_SECONDS
 from moda.speech_synthesis import Espeak, synthesise
+from moda.structures import FRAMES_PER_SECOND, EmotionAt
+from moda.structures.landmarks import Array
 from moda.systems.embedded import EmbeddedSystem
 
 TEXTS = {
@@ -33,6 +39,19 @@ TEXTS = {
     " maintenant, et c'est dur. [angry] Personne ne m'a dit que ce serait si tôt !",
 }
 SHOWN = ("corner_height", "mouth_width", "inner_brow_height", "lid_opening")
+SMOOTH_FRAMES = 9
+
+
+class SpanEffect(NamedTuple):
+    """What one entry of an emotion schedule did to the frames it is in force for."""
+
+    entry: EmotionAt
+    end_seconds: float
+    effects: dict[str, float]
+    """Of :func:`landmark_effects`, once the change is over"""
+    turned_seconds: float | None
+    """When the corners of the mouth were halfway from the span before, after the entry's time; None
+    for the first span, and where the two do not differ"""
 
 
 def main() -> None:
@@ -87,6 +106,60 @@ def measured(head: TalkingHead, portrait: Path, language: str, size: int) -> lis
         }
         for span in schedule_effects(*tracks, spoken.style.schedule)
     ]
+
+
+def schedule_effects(
+    plain: Array, tagged: Array, schedule: Sequence[EmotionAt]
+) -> list[SpanEffect]:
+    """Whether a video's emotions follow their schedule, span by span.
+
+    Args:
+        plain: (T, 478, 3) pixels, the same speech without emotions, at 25 fps.
+        tagged: (T, 478, 3) pixels, with them.
+        schedule: in the order of time; what the video was asked for.
+
+    Raises:
+        InputError: the tracks differ in length, or a span is over before its change is.
+    """
+    if len(plain) != len(tagged):
+        raise InputError(f"tracks of {len(plain)} and {len(tagged)} frames cannot be compared")
+    ends = [entry.seconds for entry in schedule[1:]] + [len(plain) / FRAMES_PER_SECOND]
+    spans = []
+    for entry, end in zip(schedule, ends, strict=True):
+        begin, stop = (round(at * FRAMES_PER_SECOND) for at in (entry.seconds, end))
+        settled = begin + round(CHANGE_SECONDS * FRAMES_PER_SECOND) if begin else 0
+        if settled >= stop:
+            raise InputError(
+                f"the emotion at {entry.seconds:.2f} s lasts {end - entry.seconds:.2f} s; "
+                f"give it more than {CHANGE_SECONDS} s"
+            )
+        effects = landmark_effects(plain[settled:stop], tagged[settled:stop])
+        spans.append(SpanEffect(entry, end, effects, None))
+    course = _corner_course(plain, tagged)
+    for index in range(1, len(spans)):
+        before, after = (each.effects["corner_height"] for each in spans[index - 1 : index + 1])
+        begin = round(spans[index].entry.seconds * FRAMES_PER_SECOND)
+        turn = _first_crossing(course[begin:], 0.5 * (before + after), after > before)
+        if turn is not None and before != after:
+            spans[index] = spans[index]._replace(turned_seconds=turn / FRAMES_PER_SECOND)
+    return spans
+
+
+def _corner_course(plain: Array, tagged: Array) -> Array:
+    """Difference of the height of the mouth's corners (T,), smooth, in the unit of the effects."""
+    frames = range(len(plain))
+    raw = np.array(
+        [
+            landmark_effects(plain[index : index + 1], tagged[index : index + 1])["corner_height"]
+            for index in frames
+        ]
+    )
+    return uniform_filter1d(raw, SMOOTH_FRAMES, mode="nearest")
+
+
+def _first_crossing(course: Array, level: float, is_rising: bool) -> int | None:
+    passed = np.flatnonzero((course > level) if is_rising else (course < level))
+    return int(passed[0]) if len(passed) else None
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from moda.config import preset
-from moda.data.clips import NeuralTrack, PreparedClip, write_clips
+from moda.data.clips import ClipEntry, NeuralTrack, PreparedClip, write_shard
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.training.loop import Trainer
@@ -130,7 +130,9 @@ def write_made_clip(folder: Path, index: int) -> None:
         samples=np.zeros(640 * NUM_FRAMES, np.int16),
         neural=NeuralTrack(motion, identity, features),
     )
-    write_clips(folder, [clip], MotionStatistics.total([], motion.shape[-1]))
+    path = folder / f"shard-{clip.name}.safetensors"
+    statistics = MotionStatistics.total([], motion.shape[-1])
+    write_shard(path, [ClipEntry.of(clip)], [clip], statistics, "neural")
 
 
 if __name__ == "__main__":

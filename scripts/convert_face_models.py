@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from tflite import Constant, FlexBuffer, Operator, TfliteModel, read_tflite
 
 OPSET = 17

@@ -31,6 +31,7 @@ from moda.data.phone_corpus import (
 from moda.errors import MediaError
 from moda.media.audio import AudioReader
 from moda.phones import (
+    LABELS_PER_SECOND,
     Labels,
     PhoneSegment,
     arpabet_phones,
@@ -113,7 +114,8 @@ def main() -> None:
     )
     corpus = join_utterances(list(label_recordings(paths)))
     corpus.write(options.corpus)
-    print(f"{options.corpus}: {corpus.hours:.2f} h, {len(corpus)} recordings")
+    hours = len(corpus.labels) / LABELS_PER_SECOND / 3600
+    print(f"{options.corpus}: {hours:.2f} h, {len(corpus)} recordings")
 
 
 if __name__ == "__main__":

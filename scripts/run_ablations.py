@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from moda.config import SamplerConfig
-from moda.data.clips import read_clips
-from moda.data.dataset import TrainingClip, build_clips
-from moda.evaluation.metrics import RunningGaussian, frechet_distance
-from moda.evaluation.variants.ablation import FIGURES, FIGURES_OF_SIZE, AblationTable, Result
-from moda.evaluation.variants.generated_motion import (
+from ablations.generated_motion import (
     FeatureSpace,
     fit_feature_space,
-    measure_denoising,
     measure_generated,
     measure_reconstruction,
     real_motion,
 )
+from ablations.table import FIGURES, FIGURES_OF_SIZE, AblationTable, Result
+from moda.config import SamplerConfig
+from moda.data.clips import read_clips
+from moda.data.dataset import TrainingClip, build_clips
+from moda.evaluation.metrics import RunningGaussian, frechet_distance
+from moda.evaluation.model.denoising import measure_denoising
 from moda.motion.variants.autoencoder import MotionAutoencoder
 from moda.motion.variants.building import build_model
 from moda.strict_json import to_dict

@@ -36,12 +36,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import soxr
-from festival_phones import PhoneSet, festival_phones
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.io import wavfile
-from synthesis_texts import TextSource, one_of
 
+from festival_phones import PhoneSet, festival_phones
 from moda.data.phone_corpus import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_LABEL,
@@ -59,6 +58,7 @@ from moda.phones import (
     label_segments,
     restore_closures,
 )
+from synthesis_texts import TextSource, one_of
 
 SECONDS_LIMITS = (0.8, 16.0)
 LEVEL = 0.07

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from moda.config import ModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
-from moda.data.clips import NeuralTrack, PreparedClip, write_clips
+from moda.data.clips import ClipEntry, NeuralTrack, PreparedClip, SpaceName, write_shard
 from moda.data.dataset import TrainingClip, WindowSampler
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
@@ -30,7 +30,10 @@ HUBERT = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
 
 def write_prepared(folder: Path, *clips: PreparedClip) -> None:
     """Shards of clips, without statistics of their motion."""
-    write_clips(folder, clips, MotionStatistics.total([], 1))
+    for clip in clips:
+        space: SpaceName = "mesh" if clip.neural is None else "neural"
+        path = folder / f"shard-{clip.name}.safetensors"
+        write_shard(path, [ClipEntry.of(clip)], [clip], MotionStatistics.total([], 1), space)
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

@@ -37,7 +37,6 @@ SMALL = {
     "speech_embedder_from": "../source.safetensors",
     "options": {
         "speech_steps": 0, "flow_steps": 2, "batch_size": 2, "window_frames": [16],
-        "train_speech_projection": True,
     },
     "sampler": {"num_steps": 1, "guidance_scale": 1.0},
 }  # fmt: skip
@@ -63,7 +62,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = made_clip(f"speaker{seed}", seed)
         write_prepared(folder / "prepared", clip)
     torch.manual_seed(0)
-    motion = changed(preset("moda-tiny").motion, NETWORK | {"hidden": 128})
+    motion = changed(preset("moda-tiny").motion, NETWORK)
     save_checkpoint(
         folder / "source.safetensors",
         build_model(motion).eval(),

@@ -112,8 +112,8 @@ class LiveHead:
             identity=actor.identity,
             options=self.options.speaking,
             look_ahead=self.options.look_ahead_frames,
-            remember=LiveFeatures,
         )
+        self._memory = LiveFeatures(self._speaker.num_frames)
         self._encoder = LiveSpeechEncoder(self.options.sample_rate)
         rate = RateChange(self.options.sample_rate)
         self._per_frame, self._lead = rate.per_frame, rate.lead
@@ -180,6 +180,7 @@ class LiveHead:
     def interrupt(self) -> None:
         """Stop speaking: the sound ends with the next frame, and the lips close in 0.12 s."""
         self._queue.clear()
+        self._memory.forget(self.options.look_ahead_frames)
         self._speaker.interrupt()
         self._encoder.forget()
         fade = int(FADE_SECONDS * self.options.sample_rate)
@@ -197,7 +198,7 @@ class LiveHead:
         self._pulled = np.concatenate([self._pulled, taken])
         (heard,) = self._encoder.push(taken)
         with one_torch_thread():
-            motion = self._speaker.hear(heard)
+            motion = self._speaker.hear(self._memory.hear(heard))
         sound, self._pulled = self._pulled[: self._per_frame], self._pulled[self._per_frame :]
         picture = next(self._renderer.render(motion)) if draw else None
         self._number += 1

@@ -77,11 +77,12 @@ class LocalProcesses:
     def __call__(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
     ) -> Iterator[tuple[Job, Result | LostJob]]:
+        context = multiprocessing.get_context("spawn")
         waiting = deque(range(len(jobs)))
         attempts: Counter[int] = Counter()
         while waiting:
             # Every job that runs when a worker dies is suspect; suspects then run alone.
-            with self._pool() as pool:
+            with ProcessPoolExecutor(self._num_workers, context, end_with_parent) as pool:
                 running: dict[Future[Result], int] = {}
                 try:
                     while waiting or running:
@@ -103,10 +104,6 @@ class LocalProcesses:
                             waiting.appendleft(index)
                         else:
                             yield jobs[index], _lost()
-
-    def _pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._num_workers, context, end_with_parent)
 
 
 def end_with_parent() -> None:

@@ -23,7 +23,7 @@ import pytest
 from moda import cli
 from moda.data import clip_jobs, prepare
 from moda.data.clip_jobs import ClipJob, PrepareOptions
-from moda.data.clips import ClipEntry, Shard, partial_path, read_clips, read_shards
+from moda.data.clips import ClipEntry, Shard, read_clips, read_shards
 from moda.data.corpora import Corpus, Problem, read_corpus
 from moda.data.packing import ShardFolder, shard_number
 from moda.data.prepare import Outcome, count_reasons, prepare_corpus
@@ -243,7 +243,7 @@ class Memory:
             if job.clip.name not in self._made:
                 function(job)
                 self._made[job.clip.name] = job.target.read_bytes()
-            partial = partial_path(job.target)
+            partial = job.target.with_suffix(".partial")
             partial.write_bytes(self._made[job.clip.name])
             partial.replace(job.target)
             yield job, Shard(job.target).entries[0]

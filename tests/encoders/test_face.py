@@ -283,7 +283,3 @@ class TestTracker:
             found = tracker.track(picture)
         assert found is not None
         assert found.region.x < 512
-        tracker.reset()
-        found = tracker.track(frame(440, 505))
-        assert found is not None
-        assert found.region.x > 512

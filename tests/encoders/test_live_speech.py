@@ -8,7 +8,6 @@ import soxr
 
 from moda.encoders.live_speech import (
     LEAD_SAMPLES,
-    LIVE_RATES_HZ,
     REFRESH_FRAMES,
     REFRESHED_FRAMES,
     LiveFeatures,
@@ -20,7 +19,6 @@ from moda.encoders.live_speech import (
 from moda.encoders.prosody import track_pitch
 from moda.encoders.speech import SAMPLES_PER_FRAME, encode_speech, prosody
 from moda.encoders.whisper import load_speech_encoder
-from moda.errors import InputError
 from moda.media import AudioReader
 from moda.structures import Floats, HeardFrame, RecentSpeech
 from paths import SPEECH
@@ -169,9 +167,3 @@ def test_what_is_forgotten_is_told_again_as_silence() -> None:
     told = slice(0, len(before.features) - REFRESHED_FRAMES - 1)
     np.testing.assert_array_equal(after.features[told], before.features[1:][told])
     assert after.num_pending == 1
-
-
-def test_other_rates_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match="44100"):
-        LiveSpeechEncoder(44_100)
-    assert LIVE_RATES_HZ == (16_000, 24_000, 48_000)

@@ -219,7 +219,6 @@ def test_the_heads_are_fitted_before_and_frozen() -> None:
         for name, weight in reader.named_parameters()
         if weight.requires_grad and name != "null_speech"
     }
-    assert {id(weight) for weight in reader.projection_parameters()} < learning
     outside = [name for name, weight in model.named_parameters() if not weight.requires_grad]
     assert all(name.startswith("speech_embedder.") for name in outside)
 

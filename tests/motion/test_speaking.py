@@ -92,9 +92,8 @@ def test_it_is_listening_sampling_and_shaping(
     )
     whole = Motion(np.concatenate([part.values for part in sampled]), space)
     (shaped,) = shape_motion(
-        [(whole, heard, True)], seed=5, emotion=EmotionOffsets(model, space, style), blink=False,
-        head_motion=0.5, expression=1.4,
-    )  # fmt: skip
+        [(whole, heard, True)], options, emotion=EmotionOffsets(model, space, style)
+    )
     found = spoken(model, space, speech, options)
     np.testing.assert_allclose(found, shaped.values, atol=1e-5)
     assert np.abs(found - spoken(model, space, speech)).max() > 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,12 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
 
 
 def test_the_log_forgets_what_will_happen_again(tmp_path: Path) -> None:
-    with RunLog(tmp_path, step=0) as log:
+    with closing(RunLog(tmp_path, step=0)) as log:
         for step in range(1, 8):
             log.scalars({"step": step, "flow": 1.0 / step})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 8, "fl')  # what a kill leaves
-    with RunLog(tmp_path, step=5) as log:
+    with closing(RunLog(tmp_path, step=5)) as log:
         assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3, 4, 5]
         log.scalars({"step": 6, "flow": 0.5})
     assert read_log(tmp_path)[-1] == {"step": 6, "flow": 0.5}
@@ -68,7 +69,7 @@ def test_scalars_and_pictures_reach_tensorboard(tmp_path: Path) -> None:
     import numpy as np
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with RunLog(tmp_path, step=0) as log:
+    with closing(RunLog(tmp_path, step=0)) as log:
         for step in range(1, 4):
             log.scalars({"step": step, "flow": 1.0 / step})
         log.picture("preview", np.zeros((8, 16, 3), np.uint8), 3)

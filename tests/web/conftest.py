@@ -8,17 +8,8 @@ from pathlib import Path
 import pytest
 
 from moda.pipeline import TalkingHead
+from moda.web.text import TextSpeaker
 from paths import EXAMPLES
-
-
-class SilentSpeaker:
-    """A computer without a synthesiser."""
-
-    def why_not(self) -> str | None:
-        return "nothing on this computer can speak; install espeak-ng"
-
-    def languages(self) -> tuple[str, ...]:
-        raise AssertionError("nobody may ask")
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +40,6 @@ def cut(path: Path, seconds: float) -> Path:
 
 
 @pytest.fixture(scope="session")
-def silent_speaker() -> SilentSpeaker:
-    return SilentSpeaker()
+def silent_speaker() -> TextSpeaker:
+    """A computer without a synthesiser."""
+    return TextSpeaker("nothing on this computer can speak; install espeak-ng")

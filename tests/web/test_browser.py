@@ -17,6 +17,7 @@ import pytest
 
 from moda.pipeline import TalkingHead
 from moda.web.settings import WebSettings
+from moda.web.text import TextSpeaker
 from paths import EXAMPLES
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -36,7 +37,7 @@ PLAYER = "document.querySelector('#result video')"
 
 
 @pytest.fixture(scope="module")
-def page(head: TalkingHead, silent_speaker: object) -> Iterator[Served]:
+def page(head: TalkingHead, silent_speaker: TextSpeaker) -> Iterator[Served]:
     with served(head, silent_speaker, WebSettings(port=0)) as running:
         yield running
 

@@ -17,6 +17,7 @@ from moda.errors import InputError
 from moda.pipeline import TalkingHead
 from moda.web.layout import input_names
 from moda.web.settings import WebSettings
+from moda.web.text import TextSpeaker
 from paths import EXAMPLES, PORTRAIT
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra web is not installed")
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def page(head: TalkingHead, silent_speaker: object) -> Iterator[Served]:
+def page(head: TalkingHead, silent_speaker: TextSpeaker) -> Iterator[Served]:
     settings = WebSettings(port=0, max_seconds=4.0, max_upload_mib=1, max_waiting=1)
     with served(head, silent_speaker, settings) as running:
         yield running
@@ -165,7 +166,7 @@ class TestDoors:
         assert answer.status_code in (403, 404)
 
     def test_a_taken_port_is_one_clear_line(
-        self, page: Served, head: TalkingHead, silent_speaker: object
+        self, page: Served, head: TalkingHead, silent_speaker: TextSpeaker
     ) -> None:
         port = httpx.URL(page.url).port or 0
         with (
@@ -175,7 +176,7 @@ class TestDoors:
             raise AssertionError("two pages at one port")
 
 
-def test_login(head: TalkingHead, silent_speaker: object) -> None:
+def test_login(head: TalkingHead, silent_speaker: TextSpeaker) -> None:
     settings = WebSettings(port=0, login=("ada", "right"))
     with served(head, silent_speaker, settings) as page:
         assert httpx.get(f"{page.url}config").status_code == 401
@@ -190,7 +191,7 @@ def test_login(head: TalkingHead, silent_speaker: object) -> None:
 
 
 def test_a_client_that_leaves_stops_the_work(
-    head: TalkingHead, silent_speaker: object, five_seconds: Path
+    head: TalkingHead, silent_speaker: TextSpeaker, five_seconds: Path
 ) -> None:
     with served(head, silent_speaker, WebSettings(port=0)) as page:
         with warnings.catch_warnings():

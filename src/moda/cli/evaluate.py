@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import typer
 
-from moda.cli.options import takes_fields
+from moda.cli.options import Given, takes_fields
 from moda.data.clips import read_clips
 from moda.data.phone_corpus import read_phone_corpus
 from moda.encoders.face import FaceModels
@@ -24,6 +24,7 @@ from moda.evaluation.model.report import (
 )
 from moda.evaluation.rendered.reenactment import self_reenactment
 from moda.media import AudioReader, read_image, write_image
+from moda.options import Option
 from moda.structures import Floats
 from moda.training.recipe import read_recipe
 from moda.weights.checkpoints import load_checkpoint, load_motion_space
@@ -42,27 +43,21 @@ Speakers = Annotated[
 class EvidenceFiles:
     """What a model is measured on besides clips."""
 
-    compare: Annotated[str | None, typer.Option(help="Another model to compare the lips with.")] = (
-        None
-    )
+    compare: Annotated[str | None, Option("Another model to compare the lips with.")] = None
     phones: Annotated[
         list[Path] | None,
-        typer.Option(help="Corpus (.npz) of speech with phone times; may be given again."),
+        Option("Corpus (.npz) of speech with phone times; may be given again."),
     ] = None
     clip_phones: Annotated[
-        Path | None, typer.Option(help="Corpus (.npz) with the phones of the clips' own sound.")
+        Path | None, Option("Corpus (.npz) with the phones of the clips' own sound.")
     ] = None
     rerender: Annotated[
         Path | None,
-        typer.Option(
-            help="Portrait on which motion is rendered and tracked again. Default: the example's."
-        ),
+        Option("Portrait on which motion is rendered and tracked again. Default: the example's."),
     ] = None
     other_portrait: Annotated[
         Path | None,
-        typer.Option(
-            help="A second portrait, for default videos of two. Default: the first, mirrored."
-        ),
+        Option("A second portrait, for default videos of two. Default: the first, mirrored."),
     ] = None
 
     def read(self) -> Evidence:
@@ -82,7 +77,7 @@ class EvidenceFiles:
 @app.command(
     epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
 )
-@takes_fields("files", EvidenceFiles)
+@takes_fields(EvidenceFiles)
 def evaluate(
     clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
     model: Annotated[str, typer.Option(help="Built-in model, or a .safetensors file.")] = (
@@ -93,7 +88,7 @@ def evaluate(
     ] = None,
     speaker: Speakers = None,
     *,
-    files: EvidenceFiles,
+    given: Given,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=20)] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="One seed, and less of all.")] = False,
     threads: Annotated[int, typer.Option(help="Processor threads.", min=1)] = 2,
@@ -113,7 +108,7 @@ def evaluate(
     speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
     if not speakers:
         raise InputError("no held-out speakers; give --speaker or --recipe")
-    evidence = files.read()
+    evidence = EvidenceFiles(**given).read()
     result = evaluate_model(
         load_checkpoint(model),
         read_clips(clips),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from moda.options import OPTIONS, Command, DescribedOption, of_command
+from moda.options.description import described
 
 PortraitFile = Annotated[
     Path, typer.Argument(metavar="PORTRAIT", help="Picture with a face (jpg, png, webp, ...).")
@@ -49,84 +49,67 @@ RayAddress = Annotated[
 
 
 Given = Mapping[str, Any]
-"""What was given of the options of a video, by the names of their fields."""
+"""What was given of the options of a command, by the names of their fields."""
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def takes_video_options(command: Command) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_video_options(command: Command) -> Decorator:
     """Put the options of a video that a command takes in the place of a parameter ``given``.
 
     The function's own parameters come before options of the same name.
     """
+    return _takes([OPTIONS[name] for name in of_command(command)])
+
+
+def takes_fields(kind: type) -> Decorator:
+    """Put the described fields of a dataclass in the place of a parameter ``given``."""
+    return _takes(described(kind).values())
+
+
+def _takes(options: Iterable[DescribedOption]) -> Decorator:
+    """A function with many parameters in the place of one, which is gathered from them."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(function).parameters
-        parameters = [_parameter(OPTIONS[name]) for name in of_command(command) if name not in own]
-        return _spread(function, "given", parameters, _given)
+        own = inspect.signature(function, eval_str=True).parameters
+        parameters = [_parameter(known) for known in options if known.field not in own]
+        signature: list[inspect.Parameter] = []
+        for parameter in own.values():
+            if parameter.name == "given":
+                signature += parameters
+            else:
+                signature.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            taken = {one.name: values.pop(one.name) for one in parameters}
+            given = {name: value for name, value in taken.items() if value not in (None, (), [])}
+            function(**values, given=given)
+
+        run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+        return run
 
     return decorate
 
 
-def takes_fields(place: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Put the fields of a dataclass, annotated for typer, in the place of a parameter."""
-    hints = get_type_hints(kind, include_extras=True)
-    parameters = [
-        inspect.Parameter(
-            entry.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=entry.default,
-            annotation=hints[entry.name],
-        )
-        for entry in fields(kind)
-    ]
-    return lambda function: _spread(function, place, parameters, lambda values: kind(**values))
-
-
-def _given(values: dict[str, Any]) -> Given:
-    return {name: value for name, value in values.items() if value not in (None, (), [])}
-
-
-def _spread(
-    function: Callable[..., None],
-    place: str,
-    parameters: Sequence[inspect.Parameter],
-    gather: Callable[[dict[str, Any]], Any],
-) -> Callable[..., None]:
-    """A function with many parameters in the place of one, which is gathered from them."""
-    signature: list[inspect.Parameter] = []
-    for own in inspect.signature(function, eval_str=True).parameters.values():
-        if own.name == place:
-            signature += parameters
-        else:
-            signature.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-
-    @functools.wraps(function)
-    def run(**values: Any) -> None:
-        gathered = gather({one.name: values.pop(one.name) for one in parameters})
-        function(**values, **{place: gathered})
-
-    run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
-    return run
-
-
-def _parameter(described: DescribedOption) -> inspect.Parameter:
+def _parameter(known: DescribedOption) -> inspect.Parameter:
     """A parameter of typer; what is more than a number, a flag or a file stays a text."""
-    option, default = described.option, described.default
-    kind: Any = next((kind for kind in (bool, float, Path) if kind in described.kinds), str)
-    if int in described.kinds and option.parse is None:
+    option, default = known.option, known.default
+    kind: Any = next((kind for kind in (bool, float, Path, list[Path]) if kind in known.kinds), str)
+    if int in known.kinds and option.parse is None:
         kind = int
     if option.parse_many is not None:
         kind, default = list[str], None
     optional = kind if default is not None else kind | None
     info = typer.Option(
-        described.flag,
-        help=described.help,
+        known.flag,
+        help=known.help,
         metavar=option.metavar,
         envvar=option.variable,
         show_default=option.usual or default is not None,
     )
     return inspect.Parameter(
-        described.field,
+        known.field,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[optional, info],

@@ -8,37 +8,28 @@ from typing import Annotated
 
 import typer
 
+from moda.cli import options
 from moda.pipeline import TalkingHead
 from moda.web.server import require_gradio, serve_page
 from moda.web.settings import LOGIN_VARIABLE, WebSettings, parse_login, read_login
-from moda.web.text import InstalledSpeaker
+from moda.web.text import installed_speaker
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: moda web --open")
+@options.takes_fields(WebSettings)
 def web(
-    host: Annotated[
-        str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="Port; 0 takes the first free one from 7860 on.")
-    ] = 7860,
     login_file: Annotated[
         Path | None,
         typer.Option(help="File with user:password, which the page then asks for."),
     ] = None,
-    share: Annotated[
-        bool, typer.Option("--share", help="A public address too, through Gradio's servers.")
-    ] = False,
-    max_upload: Annotated[int, typer.Option(help="Largest file, in MiB.")] = 50,
-    max_seconds: Annotated[float, typer.Option(help="Longest video, in seconds.")] = 300.0,
-    max_waiting: Annotated[int, typer.Option(help="People who may wait for their turn.")] = 8,
     model: Annotated[
         str, typer.Option(help="moda-tiny, moda-base, or a .safetensors file.")
     ] = "moda-tiny",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    device: options.Device = "auto",
+    *,
+    given: options.Given,
 ) -> None:
     """Serve a web page that makes talking videos.
 
@@ -50,19 +41,10 @@ def web(
         login = read_login(login_file)
     elif LOGIN_VARIABLE in os.environ:
         login = parse_login(os.environ[LOGIN_VARIABLE], f"variable {LOGIN_VARIABLE}")
-    settings = WebSettings(
-        host=host,
-        port=port,
-        login=login,
-        share=share,
-        max_upload_mib=max_upload,
-        max_seconds=max_seconds,
-        max_waiting=max_waiting,
-        open_browser=open_browser,
-    )
+    settings = WebSettings(login=login, **given)
     require_gradio()
     head = TalkingHead.from_pretrained(model, device=device)
-    with serve_page(head, InstalledSpeaker(), settings) as page:
+    with serve_page(head, installed_speaker(), settings) as page:
         typer.echo(f"The page is at {page.url}; Ctrl+C ends it")
         if page.share_url:
             typer.echo(f"Everybody can reach it at {page.share_url}")

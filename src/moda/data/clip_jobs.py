@@ -24,10 +24,15 @@ from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import motion_from_landmarks, track_landmarks
 from moda.errors import FaceError, MediaError
 from moda.media import AudioReader, VideoReader
-from moda.structures import MotionSpace, Picture
 from moda.structures.keypoints import MOTION_SIZE
-from moda.weights.checkpoints import Checkpoint, load_checkpoint, load_motion_space
+from moda.weights.checkpoints import load_checkpoint, load_motion_space
 from moda.workers import one_thread
+
+_face_models = cache(FaceModels)
+_encoders = cache(NeuralEncoders.load)
+_judge = cache(load_checkpoint)
+_mesh_space = cache(load_motion_space)
+"""Each worker loads them once."""
 
 NO_SOUND = "no sound: there is no track and no file beside it; label it none, or use --no-sound"
 
@@ -107,7 +112,7 @@ def track_clip(clip: CorpusClip, options: PrepareOptions) -> tuple[PreparedClip,
     reader, watch = VideoReader(clip.video), PictureWatch(models)
     faces: ImplicitFaces | None = None
     if options.space == "neural":
-        views = iter((watch.pass_on, _unwatched))
+        views = iter((watch.pass_on, iter))
         faces = track_implicit_faces(
             lambda: next(views)(reader.timed_pictures()),
             models,
@@ -131,14 +136,14 @@ def track_clip(clip: CorpusClip, options: PrepareOptions) -> tuple[PreparedClip,
         clip.words,
     )
     if prepared.has_speech:
-        judge = _judge(options.device)
+        judge = _judge("moda-tiny", options.device)
         reasons += check_sound(track, prepared.sound, judge, options.limits)
     elif clip.has_own_sound:
         reasons.append(NO_SOUND)
     if faces is not None:
         features = _encoders(options.device).hear(prepared.sound, len(track))
         neural = NeuralTrack(faces.motion, faces.identity, features)
-        prepared = PreparedClip(**{**vars(prepared), "neural": neural})
+        prepared = replace(prepared, neural=neural)
     return prepared, reasons
 
 
@@ -161,30 +166,6 @@ def _motions(clips: Sequence[PreparedClip], space: SpaceName) -> Iterator[NDArra
             yield motion_from_landmarks(clip.track, _mesh_space())[0].values
         elif clip.neural is not None:
             yield from clip.neural.motion
-
-
-def _unwatched(pictures: Iterator[tuple[float, Picture]]) -> Iterator[tuple[float, Picture]]:
-    return pictures
-
-
-@cache
-def _face_models(device: str) -> FaceModels:
-    return FaceModels(device)
-
-
-@cache
-def _encoders(device: str) -> NeuralEncoders:
-    return NeuralEncoders.load(device)
-
-
-@cache
-def _judge(device: str) -> Checkpoint:
-    return load_checkpoint("moda-tiny", device)
-
-
-@cache
-def _mesh_space() -> MotionSpace:
-    return load_motion_space()
 
 
 def _read_samples(path: Path) -> NDArray[np.int16]:

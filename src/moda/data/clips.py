@@ -202,23 +202,10 @@ def write_shard(
         "clips": [asdict(entry) for entry in entries],
         "statistics": statistics.to_dict(),
     }
-    partial = partial_path(path)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     save_file(tensors, partial, metadata={"shard": json.dumps(header, sort_keys=True)})
     partial.chmod(path.parent.stat().st_mode & 0o666)  # else nobody but its owner may read it
     partial.replace(path)
-
-
-def write_clips(folder: Path, clips: Iterable[PreparedClip], statistics: MotionStatistics) -> None:
-    """Write clips that were not made by ``moda prepare`` as shards of one clip each."""
-    for clip in clips:
-        space: SpaceName = "mesh" if clip.neural is None else "neural"
-        path = folder / f"shard-{clip.name}.safetensors"
-        write_shard(path, [ClipEntry.of(clip)], [clip], statistics, space)
-
-
-def partial_path(path: Path) -> Path:
-    """Where to write a file before it has its name: nobody else writes there."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
 
 
 def read_shards(folder: Path) -> Iterator[Shard]:
@@ -234,16 +221,14 @@ def read_shards(folder: Path) -> Iterator[Shard]:
         yield Shard(path)
 
 
-def iterate_clips(folder: Path, *, split: Split | None = None) -> Iterator[PreparedClip]:
-    """Prepared clips of a folder, of one split or of all; one is in memory at a time.
+def iterate_clips(folder: Path) -> Iterator[PreparedClip]:
+    """Prepared clips of a folder; one is in memory at a time.
 
     Raises:
         CheckpointError: The folder holds none, or a file is damaged.
     """
     for shard in read_shards(folder):
-        for entry in shard.entries:
-            if entry.status == "prepared" and split in (None, entry.split):
-                yield shard.clip(entry)
+        yield from shard.clips()
 
 
 def read_clips(folders: list[Path]) -> list[PreparedClip]:

@@ -274,11 +274,6 @@ class WindowSampler:
             for group in (self._speaking, self._silent)
         }
 
-    @property
-    def mean_identity(self) -> Floats:
-        """(63,) what stands for an unknown face."""
-        return self._mean_identity.astype(np.float32)
-
     def num_silent(self, size: int) -> int:
         """How many windows of a batch have no sound; they are its first ones."""
         return round(size * self._silent_share)

@@ -39,10 +39,6 @@ class PhoneCorpus:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def hours(self) -> float:
-        return len(self.labels) / LABELS_PER_SECOND / 3600
-
     def item(self, index: int) -> tuple[Samples, Labels]:
         """Samples (160 n,) and labels (n,) of one utterance."""
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])

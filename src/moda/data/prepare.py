@@ -6,7 +6,6 @@ is killed when, the next run does what is missing, and the shards are the same, 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,12 +19,13 @@ from moda.data.clip_jobs import (
     prepare_clip,
     statistics_size,
 )
-from moda.data.clips import SpaceName, partial_path, read_shards
+from moda.data.clips import SpaceName, read_shards
 from moda.data.corpora import Corpus
 from moda.data.neural import require_networks
 from moda.data.packing import ShardFolder
 from moda.data.statistics import MotionStatistics
 from moda.errors import CheckpointError, OutputError
+from moda.strict_json import write_json
 from moda.workers import LostJob, RunJobs
 
 INDEX_FORMAT = "moda-index-1"
@@ -123,7 +123,7 @@ def write_index(output: Path, space: SpaceName) -> None:
         "statistics": {**statistics.to_dict(), "std": statistics.std.tolist()},
         "clips": sorted(clips, key=lambda clip: str(clip["name"])),
     }
-    _write_json(output / INDEX_NAME, index)
+    write_json(output / INDEX_NAME, index)
 
 
 def write_report(output: Path, outcomes: Sequence[Outcome]) -> None:
@@ -135,15 +135,9 @@ def write_report(output: Path, outcomes: Sequence[Outcome]) -> None:
         "reasons": dict(reasons.most_common()),
         "outcomes": [outcome._asdict() for outcome in sorted(outcomes)],
     }
-    _write_json(output / REPORT_NAME, report)
+    write_json(output / REPORT_NAME, report)
 
 
 def count_reasons(outcomes: Sequence[Outcome]) -> Counter[str]:
     """How many clips met each kind of reason: the words before its colon."""
     return Counter(reason.split(":")[0] for outcome in outcomes for reason in outcome.reasons)
-
-
-def _write_json(path: Path, values: object) -> None:
-    partial = partial_path(path)
-    partial.write_text(json.dumps(values, indent=1, sort_keys=True), encoding="utf-8")
-    partial.replace(path)

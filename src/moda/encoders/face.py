@@ -334,10 +334,6 @@ class FaceTracker:
 
     def __init__(self, models: FaceModels) -> None:
         self._models = models
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the face: the next frame is the first one of another video."""
         self._region: FaceRegion | None = None
         self._num_missed = 0
 

@@ -28,7 +28,6 @@ from moda.encoders.speech import (
     spread_activity,
 )
 from moda.encoders.whisper import load_speech_encoder
-from moda.errors import InputError
 from moda.structures import FRAMES_PER_SECOND, Floats, HeardFrame, RecentSpeech
 
 LIVE_RATES_HZ = (16_000, 24_000, 48_000)
@@ -98,9 +97,6 @@ class LiveSpeechEncoder:
     """Mono samples at one of :data:`LIVE_RATES_HZ` to frames, each as soon as its sound is there.
 
     Frame t is there when :data:`LEAD_SAMPLES` beyond its end are. Memory is constant.
-
-    Raises:
-        InputError: another sample rate.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -231,9 +227,6 @@ class RateChange:
     """
 
     def __init__(self, sample_rate: int) -> None:
-        if sample_rate not in LIVE_RATES_HZ:
-            known = ", ".join(map(str, LIVE_RATES_HZ))
-            raise InputError(f"live sound at {sample_rate} Hz is not supported; send {known}")
         self.lead = LEAD_SAMPLES * sample_rate // SAMPLE_RATE_HZ
         """Samples at the rate of the sound that :data:`LEAD_SAMPLES` take."""
         self.per_frame = int(sample_rate / FRAMES_PER_SECOND)

@@ -175,8 +175,7 @@ def close_mouth(keypoints: Array, space: MotionSpace) -> Array:
     upper, lower = LIP_CENTRES
     if np.linalg.norm(keypoints[upper, :2] - keypoints[lower, :2]) <= OPEN_LIP_GAP:
         return keypoints.copy()
-    if space.basis is None:
-        raise ConfigError(f"the {space.name} motion space has no basis to close a mouth with")
+    assert space.basis is not None
     mouth = space.slice("mouth")
     basis, deviation = space.basis[mouth].astype(np.float64), space.std[mouth].astype(np.float64)
 

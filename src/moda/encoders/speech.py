@@ -131,8 +131,6 @@ class LevelTracker:
 def encode_speech(
     chunks: Iterable[Floats],
     kind: Literal["whisper", "log_mel"] = "whisper",
-    *,
-    look_ahead_seconds: float = LEVEL_LOOK_AHEAD_SECONDS,
 ) -> Iterator[Speech]:
     """Mono 16 kHz samples in chunks of any length to stretches of :class:`Speech`.
 
@@ -142,12 +140,12 @@ def encode_speech(
     (T, 160) are the spectra.
     """
     if kind == "log_mel":
-        yield from _to_frames(_normalised_hops(_hops(chunks), look_ahead_seconds))
+        yield from _to_frames(_normalised_hops(_hops(chunks)))
         return
     spectra, sound, samples = tee(chunks, 3)
     encoder = load_speech_encoder()
     streams = (
-        encode_speech(spectra, "log_mel", look_ahead_seconds=look_ahead_seconds),
+        encode_speech(spectra, "log_mel"),
         _pairs(encode_tokens(encoder, sound)),
         track_pitch(samples),
     )
@@ -220,12 +218,12 @@ def _hops(chunks: Iterable[Floats]) -> Iterator[Floats]:
 
 
 def _normalised_hops(
-    blocks: Iterator[Floats], look_ahead_seconds: float
+    blocks: Iterator[Floats],
 ) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
     """Blocks of features, and for each hop whether it is speech."""
     held: list[Floats] = []
     tracker: LevelTracker | None = None
-    look_ahead_hops = int(look_ahead_seconds * SAMPLE_RATE_HZ / HOP)
+    look_ahead_hops = int(LEVEL_LOOK_AHEAD_SECONDS * SAMPLE_RATE_HZ / HOP)
 
     def normalise(block: Floats, tracker: LevelTracker) -> tuple[Floats, NDArray[np.bool_]]:
         tracked = [

@@ -49,6 +49,12 @@ INNER_LIP_WEIGHT, LIP_WEIGHT, GAP_WEIGHT, DEPTH_WEIGHT = 6.0, 3.0, 10.0, 0.3
 TRACKING_NOISE = 0.003
 """Usual error of a landmark in canonical units: what the fit need not explain."""
 
+LEARNED_POSE_FRAMES, DRIVING_POSE_FRAMES = 13, 7
+"""Frames over which a pose is smoothed: a model learns calm heads, a driven one moves as filmed."""
+
+LIP_NOISE = 0.005
+"""Usual error of the lips in one frame, canonical units: larger quick changes are movements."""
+
 EYE_CLOSED_SHARE = 0.3
 """Lid opening of a closed eye as the tracker sees it, as a share of the clip's open eye."""
 
@@ -133,6 +139,12 @@ def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModel
     return LandmarkTrack(*resample_frames(landmarks, times, num_grid_frames(times)))
 
 
+def track_frames(frames: Iterable[Picture], models: FaceModels) -> LandmarkTrack:
+    """The same of frames at 25 fps."""
+    timed = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
+    return track_landmarks(timed, models)
+
+
 class TrackedMotion(NamedTuple):
     """Motion of a driving video."""
 
@@ -149,10 +161,10 @@ def track_motion(
     """Track a video, pictures with their times in seconds, into motion at 25 fps.
 
     Raises:
-        FaceError: fewer than two pictures show a face, or the space is not that of a mesh.
+        FaceError: fewer than two pictures show a face.
     """
     track = track_landmarks(pictures, models)
-    motion, neutral = motion_from_landmarks(track, space)
+    motion, neutral = motion_from_landmarks(track, space, pose_frames=DRIVING_POSE_FRAMES)
     return TrackedMotion(motion, track.found, neutral)
 
 
@@ -228,8 +240,7 @@ class ExpressionFit:
     """Projection of faces on the basis of a mesh space: offsets to parameters."""
 
     def __init__(self, space: MotionSpace) -> None:
-        if space.basis is None:
-            raise FaceError(f"the {space.name} motion space has no vertex basis to fit faces on")
+        assert space.basis is not None
         basis = space.basis.astype(np.float64)
         self._weights = vertex_weights()
         rows = np.concatenate(
@@ -263,6 +274,7 @@ def motion_from_landmarks(
     neutral: Array | None = None,
     rest_frame: int | None = None,
     smooth: bool = True,
+    pose_frames: int = LEARNED_POSE_FRAMES,
 ) -> tuple[Motion, Array]:
     """Motion of a tracked clip, and the neutral face (478, 3) it is relative to.
 
@@ -270,13 +282,9 @@ def motion_from_landmarks(
     clip; without it the clip's own is estimated, and an expression that never ceases is lost.
     ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With
     ``smooth`` the tracker's noise is taken out by Savitzky-Golay filters: 5 frames on the mouth, 7
-    on the rest of the face, 13 on the pose.
-
-    Raises:
-        FaceError: the space has no vertex basis.
+    on the rest of the face, ``pose_frames`` on the pose.
     """
-    if space.canonical_face is None:
-        raise FaceError(f"the {space.name} motion space has no canonical face")
+    assert space.canonical_face is not None
     canonical = space.canonical_face.astype(np.float64)
     landmarks = track.landmarks.astype(np.float64)
     person = neutral  # fitting on the own face removes identity from the pose
@@ -294,13 +302,15 @@ def motion_from_landmarks(
     smoother = _smoother if smooth else _unchanged
     mouth = space.slice("mouth")
     values[:, mouth] = smoother(expression[:, mouth], 5)
+    if smooth:
+        values[:, mouth] += _quick_lips(expression[:, mouth] - values[:, mouth], space)
     values[:, mouth.stop : expression.shape[1]] = smoother(expression[:, mouth.stop :], 7)
     at_rest = slice(None) if rest_frame is None else slice(rest_frame, rest_frame + 1)
     values[:, space.slice("blink")] = blink_from_openness(openness)
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
     pose = relative_pose(scales, rotations, translations, at_rest)
-    values[:, space.slice("pose")] = smoother(pose, 13)
+    values[:, space.slice("pose")] = smoother(pose, pose_frames)
     return Motion(values, space), neutral
 
 
@@ -346,6 +356,17 @@ def _smoother(values: Array, window: int) -> Array:
     if len(values) < window:
         return values
     return savgol_filter(values, window, 2, axis=0)
+
+
+def _quick_lips(smoothed_away: Array, space: MotionSpace) -> Array:
+    """What a smoother took from the mouth (T, M) by mistake: more than tracking noise on the lips.
+
+    The filter opens closures of one or two frames otherwise.
+    """
+    assert space.basis is not None
+    basis = space.basis[space.slice("mouth")][:, list(LIPS), :2].astype(np.float64)
+    moved = (np.tensordot(smoothed_away, basis, 1) ** 2).sum(-1).mean(-1)  # (T,) canonical units^2
+    return smoothed_away * (moved / (moved + LIP_NOISE**2))[:, None]
 
 
 def _unchanged(values: Array, window: int) -> Array:

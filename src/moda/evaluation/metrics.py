@@ -208,8 +208,3 @@ def frechet_distance(first: RunningGaussian, second: RunningGaussian) -> float:
     inner = eigh(root @ two @ root, eigvals_only=True)
     trace = np.trace(one) + np.trace(two) - 2.0 * np.sqrt(np.maximum(inner, 0.0)).sum()
     return float(((first.mean - second.mean) ** 2).sum() + max(trace, 0.0))
-
-
-def jitter(values: NDArray[np.floating]) -> float:
-    """Root mean square of the second difference over time of (T, n), per frame squared."""
-    return float(np.sqrt((np.diff(values.astype(np.float64), n=2, axis=0) ** 2).mean()))

@@ -1,4 +1,4 @@
-"""What a network makes from noise, and how it learns to: protocols, and the paper's two answers.
+"""What a network makes from noise, and how it learns to: the paper's two answers.
 
 The numbers of the joint parameter space are made by flow matching. :mod:`moda.motion.variants` has
 other answers. Axis letters: B batch, T frames, D motion, G numbers that are made from noise.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,57 +22,38 @@ Predict = Callable[[Tensor, int], Tensor]
 """``predict(noisy_motion, step)`` is the network's answer (B, T, G) in one step of a schedule."""
 
 
-class Objective(Protocol):
-    """One way to learn motion. ``sigma`` is 1 at the noise and broadcasts against (B, T, G)."""
+class Objective:
+    """One way to learn motion: the velocity of a straight path, followed with Euler's method.
+
+    Other ways override all of it. ``sigma`` is 1 at the noise and broadcasts against (B, T, G).
+    """
 
     def sigma_of(self, draw: Tensor) -> Tensor:
         """(B,) noise levels for training, from standard normal numbers (B,)."""
-        ...
-
-    def corrupt(self, motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """Noisy motion."""
-        ...
-
-    def target(self, motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """What the network is to predict of it."""
-        ...
-
-    def estimate(self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor) -> Tensor:
-        """The motion that a prediction speaks of."""
-        ...
-
-    def sigma_at(self, noise_to_signal: float) -> float:
-        """The noise level at which noise is this many times as large as motion."""
-        ...
-
-    def sample(self, predict: Predict, noise: Tensor, schedule: Tensor) -> Tensor:
-        """From noise (B, T, G) to motion along the steps (N, 2) of a schedule."""
-        ...
-
-
-class FlowMatching:
-    """Velocity of a straight path, followed with Euler's method."""
-
-    def sigma_of(self, draw: Tensor) -> Tensor:
         return torch.sigmoid(draw * SIGMA_LOGIT_STD + SIGMA_LOGIT_MEAN)
 
     def corrupt(self, motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """Noisy motion."""
         return flow.interpolate(motion, noise, sigma)
 
     def target(self, motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """What the network is to predict of it."""
         return flow.velocity(motion, noise)
 
     def estimate(self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor) -> Tensor:
+        """The motion that a prediction speaks of."""
         return flow.estimate_motion(noisy_motion, prediction, sigma)
 
     def sigma_at(self, noise_to_signal: float) -> float:
+        """The noise level at which noise is this many times as large as motion."""
         return noise_to_signal / (1.0 + noise_to_signal)
 
     def sample(self, predict: Predict, noise: Tensor, schedule: Tensor) -> Tensor:
+        """From noise (B, T, G) to motion along the steps (N, 2) of a schedule."""
         return flow.sample_euler(predict, noise, schedule)
 
 
-FLOW = FlowMatching()
+FLOW = Objective()
 
 
 class Representation(nn.Module, ABC):

@@ -292,10 +292,6 @@ class SpeechEmbedder(nn.Module):
         """(C,) learned token that stands for an unknown sound."""
         return self.null_speech
 
-    def projection_parameters(self) -> Iterator[nn.Parameter]:
-        """The last layer, whose size is the transformer's."""
-        return (value for part in (self.linear, self.norm) for value in part.parameters())
-
     def layer_parameters(self) -> Iterator[nn.Parameter]:
         """All that turns sound into tokens, which is not what stands for an unknown sound."""
         return (value for name, value in self.named_parameters() if name != "null_speech")

@@ -118,7 +118,6 @@ def sample_motion(
     share: Floats | None = None,
     gain: Floats | None = None,
     precision: Precision = "float32",
-    device: torch.device | str | None = None,
 ) -> Iterator[Motion]:
     """Yield consecutive stretches of motion, as many frames in all as there is speech.
 
@@ -131,7 +130,6 @@ def sample_motion(
     guidance. The emotion of a window is the one in force at its middle. ``generator`` is a seed, or
     the source of all randomness; the same one gives the same motion, bit for bit on a CPU.
     ``precision`` is that of the network's matrix products; the motion itself stays float32.
-    ``device`` moves the model first.
 
     Raises :class:`InputError` for values that don't fit the model, and when there is no speech.
     """
@@ -151,7 +149,7 @@ def sample_motion(
     else:
         steps = uniform_schedule(num_steps)
     stretches = sample_windows(
-        model.to(device) if device is not None else model,
+        model,
         speech_windows(speech, config),
         identity=_row(identity, config.identity_size, "identity"),
         style=style or Style(),

@@ -50,16 +50,9 @@ def speak(
     )
     return shape_motion(
         ((motion, heard.recall(len(motion)), is_last) for motion, is_last in with_end(sampled)),
-        seed=options.seed or 0,
+        options,
         emotion=EmotionOffsets(model, space, options.style),
-        blink=options.blink,
-        blink_rate=options.blink_rate,
-        gaze=options.gaze,
-        lips_only=options.lips_only,
-        guide=options.guide,
         start=start,
-        head_motion=options.amounts.head_motion,
-        expression=options.amounts.expression,
     )
 
 

@@ -5,8 +5,6 @@ Axis letters: B batch, T frames, F features, C hidden channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -35,9 +33,6 @@ class SpeechMLP(SpeechEmbedder):
         first, second, third = self.layers
         inner = F.relu(second(F.relu(first(features.flatten(2)))))
         return self.norm(third(inner).float())
-
-    def projection_parameters(self) -> Iterator[nn.Parameter]:
-        return (value for part in (self.layers[-1], self.norm) for value in part.parameters())
 
     def null_token(self) -> Tensor:
         """(C,) what an unknown sound gives: one learned feature, the same in all layers."""

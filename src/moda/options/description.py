@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from moda.errors import InputError
 from moda.options.texts import Speaker
@@ -157,12 +157,22 @@ _TRUTH = {"yes": True, "true": True, "1": True, "on": True} | {
 
 @cache
 def described(kind: type) -> Mapping[str, DescribedOption]:
-    """The described fields of a dataclass, by their names, in their order."""
+    """The fields of a dataclass that are described, by their names, in their order."""
     found = {}
     hints = get_type_hints(kind, include_extras=True)
     for entry in fields(kind):
+        if get_origin(hints[entry.name]) is not Annotated:
+            continue
         value, option = get_args(hints[entry.name])
         is_union = isinstance(value, UnionType) or type(None) in get_args(value)
         kinds = tuple(k for k in (get_args(value) if is_union else (value,)) if k is not type(None))
         found[entry.name] = DescribedOption(entry.name, option, kinds, entry.default)
     return found
+
+
+def check_limits(options: object, kind: type) -> None:
+    """Raise :class:`InputError` for a value that is outside the limits of the field of ``kind``."""
+    known = described(kind)
+    for name, value in vars(options).items():
+        if name in known:
+            known[name].check(value)

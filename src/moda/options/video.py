@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from moda.errors import InputError
-from moda.options.description import Command, Option, described
+from moda.options.description import Command, Option, check_limits
 from moda.options.texts import (
     Speaker,
     parse_background,
@@ -55,7 +55,7 @@ class FrameOptions:
     background: Background | None = None
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
 
     def longer_side(self, own: int) -> int:
         """Longer side of the frames in pixels, even.
@@ -75,7 +75,7 @@ class MotionAmounts:
     expression: float = 1.0
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class SpeakingOptions:
     """What is said, with its times, where it is known."""
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class VideoOptions:
     # fmt: on
 
     def __post_init__(self) -> None:
-        check_limits(self)
+        check_limits(self, VideoOptions)
         Style(self.chosen_emotions)
         if (self.sign_cert is None) != (self.sign_key is None):
             raise InputError("a signature needs both --sign-cert and --sign-key")
@@ -281,11 +281,3 @@ class VideoOptions:
             amounts=self.amounts,
             phones=phones,
         )
-
-
-def check_limits(options: object) -> None:
-    """Raise :class:`InputError` for a field that is outside the limits of the option it names."""
-    known = described(VideoOptions)
-    for name, value in vars(options).items():
-        if name in known:
-            known[name].check(value)

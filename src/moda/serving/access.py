@@ -10,10 +10,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
+from moda.errors import ModaError
 from moda.serving.live.protocol import KEY_SUBPROTOCOL
 
 MAX_CLIENTS = 10_000
 """Clients whose rate is remembered; of more, those seen longest ago are forgotten."""
+
+
+class BusyError(ModaError):
+    """There is no room for one more; ``retry_seconds`` later there may be."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class ApiKeys:

@@ -18,11 +18,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
-from moda.errors import ModaError
+from moda.errors import MissingExtraError, ModaError
+from moda.serving.access import BusyError
 from moda.serving.gate import Gate
-from moda.serving.live.pool import BusyError, SessionPool
-from moda.serving.live.protocol import ProtocolError, read_start
-from moda.serving.live.sessions import RETRY_SECONDS, PeerSessions, SocketSession
+from moda.serving.live.pool import SessionPool
+from moda.serving.live.protocol import read_start
+from moda.serving.live.sessions import PeerSessions, SocketSession
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.api import router
@@ -161,12 +162,7 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
         if offer.type != "offer":
             raise HTTPException(422, "the session description is no offer")
         peers: PeerSessions = request.app.state.peers
-        try:
-            identifier, sdp = await peers.begin(read_start(dict(offer.start)), offer.sdp)
-        except BusyError as busy:
-            raise HTTPException(503, str(busy), {"Retry-After": str(RETRY_SECONDS)}) from None
-        except ProtocolError as error:
-            raise HTTPException(422, str(error)) from None
+        identifier, sdp = await peers.begin(read_start(dict(offer.start)), offer.sdp)
         return Answer(id=identifier, sdp=sdp)
 
     @app.delete("/v1/live/{identifier}", tags=["live"], status_code=204)
@@ -198,11 +194,18 @@ def _add_error_answers(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{where[:80]}: {first['msg']}"}, 422)
 
     async def user_error(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 422)
+        status = 501 if isinstance(error, MissingExtraError) else 422
+        return JSONResponse({"detail": str(error)}, status)
+
+    async def busy(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, BusyError)
+        headers = {"Retry-After": str(error.retry_seconds)}
+        return JSONResponse({"detail": str(error)}, 503, headers)
 
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody reads it
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ModaError, user_error)
+    app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(ClientDisconnect, gone)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from moda.errors import InputError
-from moda.options import MIN_SIZE_PX, VISITOR_SIZE_PX, require_range
+from moda.options import MIN_SIZE_PX, VISITOR_SIZE_PX, Option, require_range
+from moda.options.description import check_limits
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 MIN_KEY_LENGTH = 16
@@ -47,12 +48,30 @@ class ServerSettings:
 
     portraits: tuple[Path, ...] = ()
     """Whom live sessions can show; each is prepared once in every worker."""
-    host: str = "127.0.0.1"
-    port: int = 8000
-    model: str = "moda-tiny"
-    size: int = 512
-    """Longer side of live pictures in pixels."""
-    full_frame: bool = True
+    # fmt: off
+    host: Annotated[str, Option(
+        "Address to listen on; others than this machine need API keys.")] = "127.0.0.1"
+    port: Annotated[int, Option("0 takes any that is free.", 0, 65535)] = 8000
+    max_sessions: Annotated[int, Option(
+        "Live sessions at once, each a process of about 0.8 GB.", 0, 64, name="sessions",
+        label="live sessions")] = 2
+    max_waiting: Annotated[int, Option(
+        "Clients that may wait for a live session.", 0, 1000, name="waiting",
+        label="waiting clients")] = 4
+    max_jobs: Annotated[int, Option(
+        "Videos on request that may wait.", 0, 1000, name="jobs", label="videos at once")] = 8
+    size: Annotated[int, Option(
+        "Longer side of live pictures in pixels.", MIN_SIZE_PX, VISITOR_SIZE_PX,
+        label="size in pixels")] = 512
+    full_frame: Annotated[bool, Option(
+        "The whole picture, or only the head.", flag="--full-frame/--crop")] = True
+    model: Annotated[str, Option("moda-tiny, or a .safetensors file.")] = "moda-tiny"
+    max_speech_seconds: Annotated[float, Option(
+        "Longest speech of a video on request, in seconds.", 1, 4 * 3600, name="max_speech",
+        label="speech in s")] = 600.0
+    requests_per_minute: Annotated[int, Option("Of one client.", 1, 1_000_000)] = 300
+    # fmt: on
+    """Health checks are not counted."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """Whoever knows one of them may do everything; without any, everybody may."""
     allowed_origins: tuple[str, ...] = ()
@@ -60,10 +79,6 @@ class ServerSettings:
     ice_servers: tuple[IceServer, ...] = field(default=(), repr=False)
     """STUN and TURN servers for WebRTC."""
 
-    max_sessions: int = 2
-    """Live sessions at once, each in a process of its own."""
-    max_waiting: int = 4
-    """Clients that may wait for a session to become free."""
     waiting_seconds: float = 30.0
     session_seconds: float = 3600.0
     idle_seconds: float = 600.0
@@ -71,28 +86,16 @@ class ServerSettings:
     queued_seconds: float = 60.0
     """Sound of one session that may wait to be spoken."""
     jpeg_quality: int = 85
-
-    max_jobs: int = 8
-    """Videos that are being made or wait to be made."""
     kept_jobs: int = 32
     """Videos that are kept for their clients; the oldest go first."""
     kept_seconds: float = 3600.0
     max_portrait_bytes: int = 20 * 2**20
     max_speech_bytes: int = 100 * 2**20
-    max_speech_seconds: float = 600.0
-    requests_per_minute: int = 300
-    """Of one client; health checks are not counted."""
 
     def __post_init__(self) -> None:
-        require_range("port", self.port, 0, 65535)
-        require_range("size in pixels", self.size, MIN_SIZE_PX, VISITOR_SIZE_PX)
-        require_range("live sessions", self.max_sessions, 0, 64)
-        require_range("waiting clients", self.max_waiting, 0, 1000)
-        require_range("videos at once", self.max_jobs, 0, 1000)
+        check_limits(self, ServerSettings)
         require_range("kept videos", self.kept_jobs, 1, 10_000)
         require_range("quality of pictures", self.jpeg_quality, 10, 100)
-        require_range("requests per minute", self.requests_per_minute, 1, 1_000_000)
-        require_range("speech in s", self.max_speech_seconds, 1, 4 * 3600)
         for key in self.api_keys:
             if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable():
                 raise InputError(

@@ -3,7 +3,7 @@
 from moda.structures.arrays import Floats, Metadata, Picture
 from moda.structures.motion import FRAMES_PER_SECOND, Motion, MotionSpace, Renderer
 from moda.structures.portrait import Background, ImplicitFace, NeuralPortrait, Portrait
-from moda.structures.speech import UNKNOWN_PHONE, HeardFrame, RecentSpeech, Speech, SpeechMemory
+from moda.structures.speech import UNKNOWN_PHONE, HeardFrame, RecentSpeech, Speech
 from moda.structures.style import EMOTIONS, EmotionAt, Style
 
 __all__ = [
@@ -24,6 +24,5 @@ __all__ = [
     "RecentSpeech",
     "Renderer",
     "Speech",
-    "SpeechMemory",
     "Style",
 ]

@@ -7,7 +7,6 @@ arXiv 2011.15126, section 3.1). Everything is numpy float32 and batched over lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -51,16 +50,6 @@ class MotionParts(NamedTuple):
     roll: Floats  # (...,) degrees
 
 
-@dataclass(frozen=True)
-class DrivingRules:
-    """How a motion moves a portrait; the defaults are the published system's."""
-
-    eye_offset: bool = True
-    """Move the eye key points by the fixed :data:`EYE_OFFSET`."""
-    portrait_scale: bool = True
-    """Keep the portrait's scale and ignore the scale in the motion."""
-
-
 def split_motion(motion: Floats) -> MotionParts:
     """Name the parts of a raw motion (..., 70).
 
@@ -87,10 +76,6 @@ def angles_from_logits(logits: Floats) -> Floats:
 
     The expectation over bins is Hopenet's (arXiv 1710.00925, section 3.2).
     """
-    if logits.shape[-1:] != (NUM_ANGLE_BINS,):
-        raise InputError(
-            f"angle logits have shape {logits.shape}; expected (..., {NUM_ANGLE_BINS})"
-        )
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     bins = np.arange(NUM_ANGLE_BINS, dtype=np.float32)
     expected_bin = (weights * bins).sum(axis=-1) / weights.sum(axis=-1)
@@ -136,23 +121,15 @@ def place_keypoints(canonical: Floats, motion: Floats) -> Floats:
     return placed
 
 
-def driving_keypoints(
-    face: ImplicitFace, motion: Floats, *, rules: DrivingRules | None = None
-) -> Floats:
+def driving_keypoints(face: ImplicitFace, motion: Floats) -> Floats:
     """Key points (T, 21, 3) of a portrait driven by a raw motion (T, 70), before stitching.
 
     The motion replaces the portrait's expression on :data:`DRIVEN_AXES` only, and its pose
-    entirely, but for the scale (see :class:`DrivingRules`). Nothing is changed in place.
+    entirely. Nothing is changed in place.
     """
-    rules = rules or DrivingRules()
     own, driving = split_motion(face.motion), split_motion(motion)
-    expression = driving.expression
-    if rules.eye_offset:
-        expression = expression + EYE_OFFSET
     moved = np.array(motion, dtype=np.float32)
-    moved[..., :EXPRESSION_SIZE] = np.where(DRIVEN_AXES, expression, own.expression).reshape(
-        *motion.shape[:-1], EXPRESSION_SIZE
-    )
-    if rules.portrait_scale:
-        moved[..., EXPRESSION_SIZE] = own.scale
+    moved[..., :EXPRESSION_SIZE] = np.where(
+        DRIVEN_AXES, driving.expression, own.expression
+    ).reshape(*motion.shape[:-1], EXPRESSION_SIZE)
     return place_keypoints(face.canonical_keypoints, moved)

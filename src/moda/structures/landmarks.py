@@ -83,20 +83,19 @@ class Similarity(NamedTuple):
         return (points - self.translation) @ self.rotation / self.scale
 
 
-def fit_similarity(source: Array, target: Array, weights: Array | None = None) -> Similarity:
+def fit_similarity(source: Array, target: Array) -> Similarity:
     """Least-squares similarity that maps ``source`` onto ``target``, both (N, 3).
 
     Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point
-    patterns", PAMI 1991, equations 40-42, with optional weights (N,).
+    patterns", PAMI 1991, equations 40-42.
     """
-    weights = np.ones(len(source)) if weights is None else weights
-    weights = (weights / weights.sum())[:, None]
-    source_mean, target_mean = (weights * source).sum(0), (weights * target).sum(0)
+    weight = 1.0 / len(source)
+    source_mean, target_mean = (weight * source).sum(0), (weight * target).sum(0)
     source_centred, target_centred = source - source_mean, target - target_mean
-    left, singular, right = np.linalg.svd((weights * target_centred).T @ source_centred)
+    left, singular, right = np.linalg.svd((weight * target_centred).T @ source_centred)
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
     rotation = (left * signs) @ right
-    scale = float((singular * signs).sum() / (weights * source_centred**2).sum())
+    scale = float((singular * signs).sum() / (weight * source_centred**2).sum())
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 

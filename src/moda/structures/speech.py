@@ -6,7 +6,7 @@ Axis letters in shape comments: T frames, F speech features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,15 +59,3 @@ class RecentSpeech(NamedTuple):
     activity: Floats  # (N,) in 0..1
     num_pending: int
     """Frames at the end whose tokens are not known yet, and 0 in the features"""
-
-
-class SpeechMemory(Protocol):
-    """Hears sound frame by frame and remembers the last frames."""
-
-    def hear(self, frame: HeardFrame) -> RecentSpeech:
-        """Take the next frame."""
-        ...
-
-    def forget(self, num_frames: int) -> None:
-        """The last frames were silence."""
-        ...

@@ -13,7 +13,7 @@ from moda.systems.embedded import EmbeddedSystem
 from moda.systems.protocol import FaceSystem
 from moda.systems.published import load_published_system
 from moda.weights.catalogue import find_model
-from moda.weights.checkpoints import load_checkpoint
+from moda.weights.checkpoints import Checkpoint, load_checkpoint
 
 DEFAULT_MODELS: Mapping[str, str] = {"mesh": "moda-tiny", "neural": "moda-base"}
 """The model that goes with each renderer."""
@@ -49,7 +49,13 @@ def load_system(
     """
     device = choose_device(device)
     path = find_model(name_or_path) if name_or_path == "moda-base" else name_or_path
-    checkpoint = load_checkpoint(path, device)
+    return system_of(load_checkpoint(path, device), device, precision, compat)
+
+
+def system_of(
+    checkpoint: Checkpoint, device: str, precision: str = "float32", compat: str | None = None
+) -> FaceSystem:
+    """The system of a checkpoint; errors are those of :func:`load_system`."""
     if checkpoint.space.name == "neural":
         return load_published_system(checkpoint, device, precision, compat)
     if precision != "float32" or compat is not None:

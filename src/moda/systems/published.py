@@ -52,7 +52,7 @@ from moda.options import FrameOptions, MotionAmounts, SpeakingOptions
 from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
-from moda.structures.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET, DrivingRules
+from moda.structures.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET
 from moda.structures.landmarks import Array
 from moda.systems.notes import notes_on
 from moda.systems.protocol import Actor, TimedPictures
@@ -65,8 +65,6 @@ SILENCE_FRAMES = 50
 """Two seconds of silence that the released implementation appends to the speech."""
 SILENT_FRAME = 43
 """Frame of a silent window whose lips are those of silence: the 37th from its end."""
-MOTION_IS_FINAL = DrivingRules(eye_offset=False, portrait_scale=False)
-"""The rules of speech are in the motion already, and a driving video's scale is meant."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,6 @@ class PublishedSystem:
             self.space,
             size=None if options.size is None else options.longer_side(max(image.shape[:2])),
             full_frame=options.full_frame,
-            rules=MOTION_IS_FINAL,
             eyes=options.eyes,
             lips=options.lips,
             precision=self.precision,

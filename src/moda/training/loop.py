@@ -174,9 +174,6 @@ class Trainer:
         frozen = options.freeze_speech_embedder and not speech_only
         for parameter in model.speech_embedder.layer_parameters():
             parameter.requires_grad_(not frozen and id(parameter) in self._trainable)
-        if options.train_speech_projection:
-            for parameter in model.speech_embedder.projection_parameters():
-                parameter.requires_grad_(id(parameter) in self._trainable)
         if hasattr(model, "mouth_head"):
             for parameter in model.mouth_head.parameters():
                 parameter.requires_grad_(speech_only and id(parameter) in self._trainable)

@@ -16,7 +16,12 @@ PROBABILITIES = (
     "forget_identity",
     "forget_emotion",
 )
-FIXED = {"gradient_clip": 1.0, "keep_statistics": True, "keep_checkpoints": 2}
+FIXED = {
+    "gradient_clip": 1.0,
+    "keep_statistics": True,
+    "keep_checkpoints": 2,
+    "train_speech_projection": False,
+}
 """Options of earlier versions that are constants now."""
 
 
@@ -60,9 +65,6 @@ class TrainingOptions:
     sync_gate: float = 0.4
     """least cosine of the real lips and the speech at which the expert's loss counts"""
     log_every: int = 20
-    train_speech_projection: bool = False
-    """train the last layer of a frozen speech embedder, which may come from a model of another
-    size"""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.speech_steps, self.flow_steps) < 0:
@@ -80,7 +82,7 @@ class TrainingOptions:
 
     @staticmethod
     def upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Values of this or an earlier version, without three keys that are gone."""
+        """Values of this or an earlier version, without the keys that are gone."""
         for key, fixed in FIXED.items():
             if values.get(key, fixed) != fixed:
                 raise ConfigError(f"options: {key} is always {fixed}; leave it out")

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from moda.encoders.face import FaceModels
+from moda.data.neural import require_networks
 from moda.errors import InputError
 from moda.media import read_image
 from moda.pipeline import TalkingHead
 from moda.structures import Picture
-from moda.systems.embedded import EmbeddedSystem
-from moda.systems.published import load_published_system
-from moda.weights.catalogue import find_model
+from moda.systems.loading import system_of
 from moda.weights.checkpoints import Checkpoint
 
 STRIP_FRAMES = 8
@@ -50,8 +48,7 @@ class Preview:
 
     def __init__(self, options: PreviewOptions, base: Path, folder: Path, space: str) -> None:
         if space == "neural":
-            for name in ("liveportrait", "hubert"):
-                find_model(name)
+            require_networks()
         self._options = options
         self._portrait = read_image(base / options.portrait)
         self._speech = base / options.speech
@@ -66,11 +63,7 @@ class Preview:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"step-{step:08d}.mp4"
-        if checkpoint.space.name == "neural":
-            head = TalkingHead(load_published_system(checkpoint, "cpu", "float32", None))
-        else:
-            head = TalkingHead(EmbeddedSystem(checkpoint, FaceModels("cpu")))
-        video = head.generate(
+        video = TalkingHead(system_of(checkpoint, "cpu")).generate(
             self._portrait, self._speech, size=self._options.size, full_frame=False
         )
         video.write(path)

@@ -10,15 +10,12 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from moda.errors import InputError, MissingExtraError
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 T = TypeVar("T")
 
@@ -59,10 +56,15 @@ class AcceleratedProcesses(Processes):
     """One of the processes that ``accelerate launch`` has started."""
 
     def __init__(self, device: str) -> None:
-        accelerate = _accelerate()
-        from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-
-        self._accelerator: Accelerator = accelerate(
+        try:
+            from accelerate import Accelerator
+            from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+        except ImportError as error:
+            raise MissingExtraError(
+                "training in several processes needs the package accelerate; in MoDA's folder run: "
+                "pip install '.[train]'"
+            ) from error
+        self._accelerator = Accelerator(
             cpu=device == "cpu",
             mixed_precision="no",  # the losses choose their own precision, see StepLosses
             kwargs_handlers=[
@@ -124,14 +126,3 @@ def in_turn(processes: Processes, work: Callable[[], T]) -> T:
     result = work()
     processes.wait()
     return result
-
-
-def _accelerate() -> Callable[..., Accelerator]:
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise MissingExtraError(
-            "training in several processes needs the package accelerate; in MoDA's folder run: "
-            "pip install '.[train]'"
-        ) from error
-    return Accelerator

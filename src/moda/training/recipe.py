@@ -69,7 +69,7 @@ class Recipe:
     """what differs from the network of ``model``: keys of its motion configuration"""
     speech_embedder_from: str = ""
     """built-in name or file of a checkpoint from whose speech embedder the training begins; of a
-    reader only the mouth is fitted anew; a last layer of another size is new"""
+    reader only the mouth is fitted anew"""
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     """training of the motion autoencoder that the network may have"""
 

@@ -42,7 +42,6 @@ from moda.training.stages import (
     require_sound,
     require_speakers,
     starting_model,
-    take_over,
     window_sampler,
     without_unreliable,
 )
@@ -89,7 +88,7 @@ def train(
     minutes = f"{data.minutes:.1f}"
     say(f"{len(data.clips)} clips, {minutes} minutes to train on")
     if start is not None and data.embedder is not None:
-        take_over(data.embedder, start.model.speech_embedder)
+        start.model.speech_embedder.load_state_dict(data.embedder.state_dict())
     trainer = Trainer(
         config,
         data.space,
@@ -102,7 +101,7 @@ def train(
     )
     if not trainer.resume() and start is None:
         if data.embedder is not None:
-            take_over(data.embedder, trainer.model.speech_embedder)
+            trainer.model.speech_embedder.load_state_dict(data.embedder.state_dict())
         representation = trainer.model.representation
         if isinstance(representation, MotionAutoencoder):
             say(f"training the autoencoder for {recipe.autoencoder.steps} steps")
@@ -221,7 +220,7 @@ def _read(
     reader = SpeechReader(motion.speech, motion.mouth_size, motion.hidden, motion.speech_embedder)
     corpora = None
     if known is not None:
-        take_over(known, reader)
+        reader.load_state_dict(known.state_dict())
     elif path.exists():
         reader.load_state_dict(torch.load(path, weights_only=True))
     else:

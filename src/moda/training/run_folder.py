@@ -10,7 +10,7 @@ from typing import Any
 
 from moda.data.clips import read_shards
 from moda.errors import CheckpointError, InputError, OutputError
-from moda.strict_json import to_dict
+from moda.strict_json import to_dict, write_json
 from moda.training.recipe import Recipe
 
 RUN_FILE = "run.json"
@@ -40,13 +40,11 @@ def claim_folder(folder: Path, recipe: Recipe, base: Path) -> None:
             raise InputError(
                 f"{folder} holds another run: {named}{more}; use another folder, or remove it"
             )
-    partial = path.with_suffix(".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(now, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
+    write_json(path, now)
 
 
 def _description(recipe: Recipe, base: Path) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 
 from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, iterate_clips
@@ -93,19 +92,12 @@ def embedder_of(recipe: Recipe, base: Path) -> SpeechEmbedder:
             f"the speech embedder of {name} is another one than the recipe's network has: {own}; "
             "give the same in 'network'"
         )
-    if found.hidden != wanted.hidden and not recipe.options.train_speech_projection:
+    if found.hidden != wanted.hidden:
         raise ConfigError(
             f"tokens of {name} have {found.hidden} channels, the recipe's network {wanted.hidden}; "
-            "set the option train_speech_projection to train a new last layer"
+            "give the same 'hidden' in 'network'"
         )
     return source.model.speech_embedder
-
-
-def take_over(source: nn.Module, target: nn.Module) -> None:
-    """Copy all weights that fit; a last layer of another size stays new."""
-    own, others = target.state_dict(), source.state_dict()
-    fitting = {name: others[name] for name in own if others[name].shape == own[name].shape}
-    target.load_state_dict(own | fitting)
 
 
 def without_unreliable(clip: PreparedClip, patterns: Sequence[str]) -> PreparedClip:
@@ -262,7 +254,7 @@ def recorder(
     if trainer.processes.index:
         yield lambda values: None
         return
-    with RunLog(trainer.folder, step=trainer.step) as log:
+    with closing(RunLog(trainer.folder, step=trainer.step)) as log:
         if not log.has_tensorboard:
             say("tensorboard is not installed: the log is log.jsonl alone; pip install '.[train]'")
 

@@ -120,7 +120,9 @@ class StepLosses(nn.Module):
         random = WindowNoise(batch.windows, self._device)
         motion, inside = self._tensor(batch.motion), self._tensor(batch.weight)
         silent = self._tensor(batch.is_silent)
-        forgotten, deaf = (random.uniform(2) < self._probabilities()).unbind(1)
+        dropout = (options.condition_dropout, options.speech_dropout)
+        chance = torch.tensor(dropout, device=self._device)
+        forgotten, deaf = (random.uniform(2) < chance).unbind(1)
         label = self._tensor(batch.emotion)
         offset = torch.zeros_like(motion[:, :1])
         if config.mouth_size:
@@ -190,11 +192,6 @@ class StepLosses(nn.Module):
         before = self.model.config.speech_embedder.before
         heard = batch.speech[:, before : before + batch.motion.shape[1]]
         return self._tensor(heard)
-
-    def _probabilities(self) -> Tensor:
-        """(2,) of a window without speech and emotion, and of one without speech."""
-        both = (self.options.condition_dropout, self.options.speech_dropout)
-        return torch.tensor(both, device=self._device)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         """An array of the batch on the model's device; half precision becomes single."""

@@ -128,8 +128,7 @@ def _examples(inputs: dict[str, Any]) -> None:
 
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
-    reason = speaker.why_not()
-    languages = speaker.languages() if reason is None else ()
+    reason, languages = speaker
     portrait = portrait_picture(
         sources=["upload", "webcam", "clipboard"],
         label="Portrait",

@@ -180,9 +180,8 @@ class WebPage:
         if options.text is not None:
             if asked["speech"]:
                 raise InputError("there is a recording and a text; remove one of them")
-            reason = self._speaker.why_not()
-            if reason is not None:
-                raise InputError(reason)
+            if self._speaker.why_not is not None:
+                raise InputError(self._speaker.why_not)
         elif not asked["speech"]:
             raise InputError("there is no speech yet; add a recording")
         speech = Path(asked["speech"]) if asked["speech"] else None

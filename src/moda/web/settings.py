@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from moda.errors import InputError
-from moda.options import require_range
+from moda.options.description import Option, check_limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGIN_VARIABLE = "MODA_WEB_LOGIN"
@@ -17,25 +18,26 @@ LOGIN_VARIABLE = "MODA_WEB_LOGIN"
 class WebSettings:
     """How the page is served. Raises :class:`InputError` for values outside the limits."""
 
-    host: str = "127.0.0.1"
-    port: int = 7860
-    """0 takes the first free one from 7860 on."""
     login: tuple[str, str] | None = None
     """Name and password that are asked for."""
-    share: bool = False
-    """A public address through Gradio's servers."""
-    max_upload_mib: int = 50
-    max_seconds: float = 300.0
-    """Longest video that can be made."""
-    max_waiting: int = 8
-    """People who may wait while another one's video is made."""
-    open_browser: bool = False
+    # fmt: off
+    host: Annotated[str, Option(
+        "Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1"
+    port: Annotated[int, Option("Port; 0 takes the first free one from 7860 on.", 0, 65_535)] = 7860
+    share: Annotated[bool, Option(
+        "A public address too, through Gradio's servers.", flag="--share")] = False
+    max_upload_mib: Annotated[int, Option(
+        "Largest file, in MiB.", 1, 4_096, name="max_upload",
+        label="limit of uploads in MiB")] = 50
+    max_seconds: Annotated[float, Option(
+        "Longest video, in seconds.", 1, 4 * 3600, label="limit of the length in s")] = 300.0
+    max_waiting: Annotated[int, Option(
+        "People who may wait for their turn.", 1, 1000, label="number of people who wait")] = 8
+    open_browser: Annotated[bool, Option("Open it in a browser.", flag="--open")] = False
+    # fmt: on
 
     def __post_init__(self) -> None:
-        require_range("port", self.port, 0, 65_535)
-        require_range("limit of uploads in MiB", self.max_upload_mib, 1, 4_096)
-        require_range("limit of the length in s", self.max_seconds, 1.0, 4 * 3600)
-        require_range("number of people who wait", self.max_waiting, 1, 1000)
+        check_limits(self, WebSettings)
 
     @property
     def is_public(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple
 
 from moda.speech_synthesis import (
     DEFAULT_LANGUAGE,
@@ -12,25 +12,18 @@ from moda.speech_synthesis import (
 )
 
 
-class TextSpeaker(Protocol):
-    """Knows what can be spoken."""
+class TextSpeaker(NamedTuple):
+    """What can be spoken."""
 
-    def why_not(self) -> str | None:
-        """Why nothing can be spoken here, in one sentence; None if it can."""
-        ...
-
-    def languages(self) -> tuple[str, ...]:
-        """Names of the languages that can be spoken, the usual one first."""
-        ...
+    why_not: str | None
+    """Why nothing can be spoken here, in one sentence; None if it can."""
+    languages: tuple[str, ...] = ()
+    """Names of the languages that can be spoken, the usual one first."""
 
 
-class InstalledSpeaker:
-    """The :class:`TextSpeaker` of this computer: espeak-ng."""
-
-    def why_not(self) -> str | None:
-        return None if espeak_is_installed() else ESPEAK_INSTALL
-
-    def languages(self) -> tuple[str, ...]:
-        known = espeak_languages()
-        usual = tuple(name for name in known if name == DEFAULT_LANGUAGE)
-        return usual + tuple(name for name in known if name != DEFAULT_LANGUAGE)
+def installed_speaker() -> TextSpeaker:
+    """What espeak-ng speaks on this computer."""
+    if not espeak_is_installed():
+        return TextSpeaker(ESPEAK_INSTALL)
+    usual_first = sorted(espeak_languages(), key=lambda name: name != DEFAULT_LANGUAGE)
+    return TextSpeaker(None, tuple(usual_first))

@@ -274,11 +274,11 @@ def _space_from_arrays(arrays: Arrays, header: str, where: Path) -> MotionSpace:
 
 def _require_surface_tensors(space: MotionSpace, where: Path) -> None:
     """Triangles and basis of a mesh space must address the surface points."""
-    if space.triangles is not None and (
-        space.triangles.ndim != 2
-        or space.triangles.shape[1] != 3
-        or (space.triangles.size and not space.triangles.min() >= 0)
-        or (space.triangles.size and not space.triangles.max() < NUM_SURFACE)
+    triangles = space.triangles
+    if triangles is not None and (
+        triangles.ndim != 2
+        or triangles.shape[1] != 3
+        or not ((triangles >= 0) & (triangles < NUM_SURFACE)).all()
     ):
         raise CheckpointError(f"{where}: space tensor 'triangles' must be (N, 3) surface points")
     if space.basis is not None and (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from moda.errors import CheckpointError, OutputError
+from moda.strict_json import write_json
 from moda.weights.catalogue import HubFile, PublishedModel
 from moda.weights.official import SUFFIXES, ConvertedModel, convert_official_files, load_converted
 from moda.weights.transfer import (
@@ -157,14 +157,7 @@ class Records:
             "originals": {key: entry._asdict() for key, entry in self.originals.items()},
             "verified": {key: entry._asdict() for key, entry in self.verified.items()},
         }
-        temporary = folder / f".{RECORDS_FILE}.{uuid.uuid4().hex}.tmp"
-        try:
-            temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
-            temporary.replace(folder / RECORDS_FILE)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder / RECORDS_FILE}: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(folder / RECORDS_FILE, values)
 
     def of(self, model: PublishedModel, file: HubFile) -> OriginalRecord | None:
         return self.originals.get(f"{model.repository}/{file.path}")

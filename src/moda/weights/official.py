@@ -7,7 +7,6 @@ missing, too much or mis-shaped is refused under its official name.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -38,6 +37,7 @@ from moda.weights.checkpoints import (
     save_network_weights,
 )
 from moda.weights.official_keys import official_keys
+from moda.weights.transfer import file_sha256
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -469,8 +469,7 @@ def _flat(values: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _provenance(file: OfficialFile) -> dict[str, str]:
-    with file.path.open("rb") as stream:
-        return {f"sha256 of {file.path.name}": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {f"sha256 of {file.path.name}": file_sha256(file.path)}
 
 
 def _first_line(error: Exception) -> str:

@@ -57,12 +57,14 @@ def make_speaker(tiny: Checkpoint, look_ahead: int = 6, seed: int = 0) -> LiveSp
         identity=mean_identity(tiny.space),
         options=SpeakingOptions(seed=seed),
         look_ahead=look_ahead,
-        remember=LiveFeatures,
     )
 
 
-def spoken(speaker: LiveSpeaker, frames: list[HeardFrame]) -> Floats:
-    return np.concatenate([speaker.hear(frame).values for frame in frames])
+def spoken(
+    speaker: LiveSpeaker, frames: list[HeardFrame], memory: LiveFeatures | None = None
+) -> Floats:
+    memory = memory or LiveFeatures(speaker.num_frames)
+    return np.concatenate([speaker.hear(memory.hear(frame)).values for frame in frames])
 
 
 def test_with_all_the_future_the_mouth_is_exactly_that_of_the_recording(
@@ -149,11 +151,13 @@ def test_an_interruption_closes_the_lips_within_four_frames(
     tiny: Checkpoint, heard: list[HeardFrame]
 ) -> None:
     speaker = make_speaker(tiny)
-    before = spoken(speaker, heard[:70])
+    memory = LiveFeatures(speaker.num_frames)
+    before = spoken(speaker, heard[:70], memory)
     gap, _ = lips_of_motion(Motion(before, tiny.space))
     assert gap[-10:].max() > 0.01
+    memory.forget(6)
     speaker.interrupt()
-    after = spoken(speaker, [silent_frame()] * 20)
+    after = spoken(speaker, [silent_frame()] * 20, memory)
     gap, _ = lips_of_motion(Motion(after, tiny.space))
     assert gap[3:].max() == pytest.approx(0.0, abs=1e-6)
 
@@ -174,10 +178,12 @@ def test_an_emotion_changes_the_face_over_its_usual_time(
     tiny: Checkpoint, heard: list[HeardFrame]
 ) -> None:
     plain, happy = make_speaker(tiny), make_speaker(tiny)
-    spoken(plain, heard[:30])
-    spoken(happy, heard[:30])
+    memories = [LiveFeatures(plain.num_frames) for _ in range(2)]
+    spoken(plain, heard[:30], memories[0])
+    spoken(happy, heard[:30], memories[1])
     happy.express("happy")
-    one, other = spoken(plain, heard[30:60]), spoken(happy, heard[30:60])
+    one = spoken(plain, heard[30:60], memories[0])
+    other = spoken(happy, heard[30:60], memories[1])
     expression = tiny.space.slice("expression")
     difference = np.abs(one - other)[:, expression].mean(1)
     assert difference[0] < 0.2 * difference[-1]

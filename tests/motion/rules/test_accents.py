@@ -7,6 +7,7 @@ import pytest
 
 from moda.motion.rules.controls import accent_change, shape_motion
 from moda.motion.rules.idle import ACCENT_COOLDOWN_SECONDS, AccentRule, brow_raise
+from moda.options import SpeakingOptions
 from moda.structures import Floats, Motion, MotionSpace, Speech
 from moda.structures.landmarks import LEFT_BROW, RIGHT_BROW
 
@@ -62,7 +63,7 @@ def test_an_accent_lifts_brows_and_head_alone(space: MotionSpace) -> None:
     loudness, _ = stressed_speech(2)
     speech = speech_of(loudness.astype(np.float32), len(loudness))
     still = Motion(np.repeat(space.rest[None], len(loudness), 0), space)
-    (shown,) = shape_motion([(still, speech, True)], seed=3)
+    (shown,) = shape_motion([(still, speech, True)], SpeakingOptions(seed=3))
     rule = AccentRule(seed=3)
     amounts = np.array([rule.next(float(level), 1.0) for level in loudness])
     pitch = shown.part("pitch")[:, 0]
@@ -72,5 +73,5 @@ def test_an_accent_lifts_brows_and_head_alone(space: MotionSpace) -> None:
         np.outer(amounts, change[space.slice("brows")]),
         atol=1e-4,
     )
-    (deaf,) = shape_motion([(still, speech_of(None, len(loudness)), True)], seed=3)
+    (deaf,) = shape_motion([(still, speech_of(None, len(loudness)), True)], SpeakingOptions(seed=3))
     assert not deaf.part("brows").any(), "without loudness there is no stress"

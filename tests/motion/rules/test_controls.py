@@ -25,6 +25,7 @@ from moda.motion.rules.idle import (
     LipClosure,
     SteadyHead,
 )
+from moda.options import MotionAmounts, SpeakingOptions
 from moda.structures import EMOTIONS, EmotionAt, Floats, Motion, MotionSpace, Speech, Style
 from moda.structures.landmarks import lip_gaps
 
@@ -60,7 +61,7 @@ def test_lips_rest_in_silence_and_not_in_speech(space: MotionSpace) -> None:
     activity = np.ones(200)
     activity[80:140] = 0.0
     motion = random_motion(space, 200)
-    (shaped,) = shape_motion([(motion, speech_of(activity), True)], seed=0)
+    (shaped,) = shape_motion([(motion, speech_of(activity), True)], SpeakingOptions(seed=0))
     gaps = gaps_of(shaped)
     assert np.abs(gaps[85:140] - RESTING_GAP).max() < 2e-3
     np.testing.assert_array_equal(shaped.part("mouth")[10:80], motion.part("mouth")[10:80])
@@ -70,12 +71,12 @@ def test_lips_rest_in_silence_and_not_in_speech(space: MotionSpace) -> None:
 
 def test_stretches_do_not_matter(space: MotionSpace) -> None:
     motion, activity = random_motion(space, 300), np.repeat([1.0, 0.0, 1.0], 100)
-    (whole,) = shape_motion([(motion, speech_of(activity), True)], seed=3)
+    (whole,) = shape_motion([(motion, speech_of(activity), True)], SpeakingOptions(seed=3))
     pieces = [
         (Motion(motion.values[a:b], space), speech_of(activity[a:b]), b == 300)
         for a, b in ((0, 63), (63, 64), (64, 127), (127, 300))
     ]
-    values = np.concatenate([part.values for part in shape_motion(pieces, seed=3)])
+    values = np.concatenate([part.values for part in shape_motion(pieces, SpeakingOptions(seed=3))])
     np.testing.assert_array_equal(values, whole.values)
 
 
@@ -107,7 +108,9 @@ def test_amounts(space: MotionSpace) -> None:
 
 def test_no_blink(space: MotionSpace) -> None:
     motion = random_motion(space, 500)
-    (shaped,) = shape_motion([(motion, speech_of(np.ones(500)), True)], seed=0, blink=False)
+    (shaped,) = shape_motion(
+        [(motion, speech_of(np.ones(500)), True)], SpeakingOptions(seed=0, blink=False)
+    )
     assert shaped.part("blink").max() == 0.0
 
 
@@ -122,7 +125,9 @@ def speech_with_closure(closure: np.ndarray) -> Speech:
 
 def shaped_gaps(motion: Motion, closure: np.ndarray, expression: float = 1.0) -> np.ndarray:
     pairs = [(motion, speech_with_closure(closure), True)]
-    (shaped,) = shape_motion(pairs, seed=0, expression=expression)
+    (shaped,) = shape_motion(
+        pairs, SpeakingOptions(seed=0, amounts=MotionAmounts(expression=expression))
+    )
     return gaps_of(shaped)[10:]  # by then the mouth has come from rest
 
 
@@ -168,8 +173,10 @@ def test_less_than_a_hint_closes_lips_no_further_than_it_says(space: MotionSpace
 
 def test_a_closure_changes_nothing_but_the_mouth(space: MotionSpace) -> None:
     motion = random_motion(space, 60)
-    (closed,) = shape_motion([(motion, speech_with_closure(np.ones(60)), True)], seed=0)
-    (plain,) = shape_motion([(motion, speech_of(np.ones(60)), True)], seed=0)
+    (closed,) = shape_motion(
+        [(motion, speech_with_closure(np.ones(60)), True)], SpeakingOptions(seed=0)
+    )
+    (plain,) = shape_motion([(motion, speech_of(np.ones(60)), True)], SpeakingOptions(seed=0))
     mouth = space.slice("mouth")
     np.testing.assert_array_equal(closed.values[:, mouth.stop :], plain.values[:, mouth.stop :])
 
@@ -293,7 +300,7 @@ def test_a_video_begins_as_the_portrait(space: MotionSpace) -> None:
     """Head, brows, cheeks, gaze and mouth of the first frame are the photograph's."""
     motion = random_motion(space, 40)
     speech = speech_of(np.concatenate([np.zeros(5), np.ones(35)]))
-    (shaped,) = shape_motion([(motion, speech, True)], seed=0)
+    (shaped,) = shape_motion([(motion, speech, True)], SpeakingOptions(seed=0))
     first = shaped.values[0].copy()
     mouth = space.slice("mouth")
     np.testing.assert_allclose(
@@ -310,7 +317,8 @@ def test_a_place_that_the_flow_holds_is_not_shown(space: MotionSpace, part: str)
     moved = Motion(motion.values.copy(), space)
     moved.values[:, space.slice(part)] += 0.5
     pair = [
-        shape_motion([(each, speech_of(np.ones(300)), True)], seed=0) for each in (motion, moved)
+        shape_motion([(each, speech_of(np.ones(300)), True)], SpeakingOptions(seed=0))
+        for each in (motion, moved)
     ]
     (plain,), (other,) = pair
     np.testing.assert_allclose(plain.values, other.values, atol=1e-4)
@@ -328,7 +336,7 @@ def test_eyes_are_open_in_the_last_frame(space: MotionSpace, seed: int) -> None:
         (Motion(motion.values[a:b], space), speech_of(activity[a:b]), b == length)
         for a, b in pairwise(cuts)
     ]
-    parts = list(shape_motion(pieces, seed=seed, blink_rate=55.0))
+    parts = list(shape_motion(pieces, SpeakingOptions(seed=seed, blink_rate=55.0)))
     lids = np.concatenate([part.part("blink") for part in parts])
     assert lids.max() == 1.0, "somebody who blinks often"
     assert not lids[-1].any()
@@ -364,7 +372,7 @@ def test_the_head_is_steady() -> None:
 
 def test_what_is_shown_has_a_steady_head_around_rest(space: MotionSpace) -> None:
     motion, steady = random_motion(space, 80), SteadyHead()
-    (shaped,) = shape_motion([(motion, speech_of(np.ones(80)), True)], seed=0)
+    (shaped,) = shape_motion([(motion, speech_of(np.ones(80)), True)], SpeakingOptions(seed=0))
     pose = motion.part("pose").astype(np.float64)
     slow, expected = pose[0], []
     for row in pose:
@@ -389,8 +397,8 @@ def test_emotions_are_added_to_talking_and_to_resting_faces(space: MotionSpace) 
     offset[space.slice("gaze")] = [0.01, -0.02]
     offset[space.slice("pitch")] = 2.0
     pairs = [(motion, speech_of(activity), True)]
-    (plain,) = shape_motion(pairs, seed=1)
-    (happy,) = shape_motion(pairs, seed=1, emotion=emotion_of(space, offset))
+    (plain,) = shape_motion(pairs, SpeakingOptions(seed=1))
+    (happy,) = shape_motion(pairs, SpeakingOptions(seed=1), emotion=emotion_of(space, offset))
     difference = happy.values - plain.values
     np.testing.assert_allclose(difference[14:], np.tile(offset, (136, 1)), atol=1e-4)
     # It comes over the first 0.6 s, and the first frame has next to nothing of it.
@@ -407,7 +415,7 @@ def test_lids_of_emotions_and_blinks_combine(space: MotionSpace, lids: float) ->
     offset = np.zeros(space.size, np.float32)
     offset[space.slice("blink")] = lids
     pairs = [(motion, speech_of(np.ones(600)), False)]
-    (shaped,) = shape_motion(pairs, seed=0, emotion=emotion_of(space, offset))
+    (shaped,) = shape_motion(pairs, SpeakingOptions(seed=0), emotion=emotion_of(space, offset))
     found = shaped.part("blink")[15:]
     assert found.max() <= 1.0 + 1e-6
     # What an emotion leaves open of the eyes, a blink closes: fully at its height.
@@ -430,8 +438,10 @@ def test_an_emotion_goes_on_over_stretches(space: MotionSpace) -> None:
         (Motion(motion.values[a:b], space), speech_of(np.ones(b - a)), b == 60)
         for a, b in ((0, 20), (20, 33), (33, 60))
     ]
-    shaped = shape_motion(pieces, seed=0, emotion=EmotionOffsets(model, space, style))
-    plain = shape_motion(pieces, seed=0)
+    shaped = shape_motion(
+        pieces, SpeakingOptions(seed=0), emotion=EmotionOffsets(model, space, style)
+    )
+    plain = shape_motion(pieces, SpeakingOptions(seed=0))
     cheeks = np.concatenate(
         [
             part.part("cheeks") - other.part("cheeks")

@@ -9,7 +9,7 @@ from moda.errors import InputError
 from moda.motion.rules.controls import shape_motion
 from moda.motion.rules.guiding import Guide, keep_mouth_only, mouth_columns
 from moda.motion.rules.idle import BlinkRule
-from moda.options import SpeakingOptions
+from moda.options import MotionAmounts, SpeakingOptions
 from moda.structures import Motion, MotionSpace, Speech
 
 NUM_FRAMES = 400
@@ -36,8 +36,7 @@ def shaped(spoken: Motion, **options) -> Motion:
     pieces = [slice(0, 63), slice(63, 200), slice(200, count)]
     parts = shape_motion(
         ((Motion(spoken.values[p], spoken.space), speech[p], p.stop == count) for p in pieces),
-        seed=4,
-        **options,
+        SpeakingOptions(seed=4, **options),
     )
     return Motion(np.concatenate([part.values for part in parts]), spoken.space)
 
@@ -134,7 +133,7 @@ class TestDriving:
         assert differing(driven, shaped(spoken, guide=guide, gaze="camera")) == {"gaze"}
 
     def test_amounts_act_on_it(self, spoken: Motion, guide: Motion) -> None:
-        half = shaped(spoken, guide=guide, head_motion=0.5)
+        half = shaped(spoken, guide=guide, amounts=MotionAmounts(head_motion=0.5))
         yaw = guide.part("yaw")
         np.testing.assert_allclose(half.part("yaw")[:90], 0.5 * yaw, rtol=1e-5, atol=1e-6)
 

@@ -16,12 +16,13 @@ from moda.encoders.face import FaceModels
 from moda.encoders.neural.face_crop import crop_geometry, crop_picture, crop_points
 from moda.encoders.portrait import choose_face
 from moda.errors import InputError
+from moda.rendering.neural import renderer as neural_renderer
 from moda.rendering.neural.layers import RenderingConfig
 from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.pasting import Paster
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import ImplicitFace, Motion, MotionSpace, NeuralPortrait, Picture
-from moda.structures.keypoints import DrivingRules, driving_keypoints, place_keypoints
+from moda.structures.keypoints import driving_keypoints, place_keypoints
 from moda.structures.landmarks import eye_openings, lip_opening
 from published_weights import fill, noise
 
@@ -164,10 +165,10 @@ class TestFrames:
         neural_space: MotionSpace,
         motion: Motion,
         expected: Picture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        renderer = NeuralRenderer(
-            neural_portrait, networks, neural_space, full_frame=False, batch_size=2
-        )
+        monkeypatch.setattr(neural_renderer, "CPU_BATCH_SIZE", 2)
+        renderer = NeuralRenderer(neural_portrait, networks, neural_space, full_frame=False)
         frames = list(renderer.render(motion))
         assert len(frames) == 3
         assert differences(frames, expected).max() <= 1
@@ -279,21 +280,6 @@ class TestRetargeting:
         frames = list(islice(renderer.render(motion), 2))
         assert differences(frames, expected).max() <= 1
 
-    def test_rules_and_stitching(
-        self,
-        networks: RenderingNetworks,
-        neural_portrait: NeuralPortrait,
-        neural_space: MotionSpace,
-        motion: Motion,
-    ) -> None:
-        rules = DrivingRules(eye_offset=False, portrait_scale=False)
-        driven = driving_keypoints(neural_portrait.face, motion.values[:1], rules=rules)
-        renderer = NeuralRenderer(
-            neural_portrait, networks, neural_space, full_frame=False, rules=rules, stitching=False
-        )
-        expected = squares(networks, neural_portrait, driven)
-        assert differences(next(renderer.render(motion)), expected[0]).max() <= 1
-
     def test_openings_of_a_real_face(self, neural_portrait: NeuralPortrait) -> None:
         """She smiles with open eyes; with lids and lips closed both are zero."""
         landmarks = neural_portrait.landmarks.copy()
@@ -308,9 +294,6 @@ class TestErrors:
         ("options", "message"),
         [
             ({"size": 255}, "even number"),
-            ({"batch_size": 0}, "batch size 0"),
-            ({"eyes": 0.9}, "openness 0.9 of the eyes"),
-            ({"lips": -0.1}, "openness -0.1 of the lips"),
             ({"precision": "int8"}, "unknown precision 'int8'"),
             ({"precision": "float16"}, "use float32 on a CPU"),
         ],

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from moda.pipeline.jobs import VideoJob
+from moda.serving.access import BusyError
 from moda.serving.app import create_app
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
-from moda.serving.videos.queue import Job, TooManyJobsError, VideoJobs
+from moda.serving.videos.queue import Job, VideoJobs
 
 
 def make_job(folder: Path, name: str, ended: float | None) -> Job:
@@ -71,7 +72,7 @@ def test_jobs_beyond_the_limit_are_refused() -> None:
         folder = jobs.new_folder()
         request = VideoJob(folder / "portrait", folder / "video.mp4", folder / "speech")
         try:
-            with pytest.raises(TooManyJobsError, match="limit"):
+            with pytest.raises(BusyError, match="limit"):
                 jobs.add(folder, request)
         finally:
             await jobs.close()

@@ -35,7 +35,7 @@ def corpus() -> PhoneCorpus:
 
 
 def items_of(corpus: PhoneCorpus, **options: object) -> list[PhoneItem]:
-    arguments = {"held_out": False, "versions": 1, **options}
+    arguments = {"versions": 1, **options}
     return phone_items(corpus, generator=np.random.default_rng(0), **arguments)  # type: ignore[arg-type]
 
 
@@ -87,7 +87,6 @@ def test_one_version_each_is_clean_or_changed(corpus: PhoneCorpus) -> None:
 
 def test_what_is_held_out_or_left_out_or_too_short(corpus: PhoneCorpus) -> None:
     assert [len(item.features) for item in items_of(corpus)] == [40, 60]
-    assert [len(item.features) for item in items_of(corpus, held_out=True)] == [80]
     assert [len(item.features) for item in items_of(corpus, leave_out={"0"})] == [60]
     assert len(items_of(corpus, versions=3)) == 6
 

@@ -76,7 +76,6 @@ class CropGeometry(NamedTuple):
     side_px: float
     angle: float
     crop_from_image: Array  # (2, 3)
-    image_from_crop: Array  # (2, 3)
 
 
 def crop_points(landmarks: Array) -> CropPoints:
@@ -92,23 +91,12 @@ def crop_points(landmarks: Array) -> CropPoints:
     )
 
 
-def crop_geometry(
-    face: CropPoints,
-    *,
-    size_px: int = CROP_SIZE_PX,
-    scale: float = CROP_SCALE,
-    rise: float = CROP_RISE,
-) -> CropGeometry:
+def crop_geometry(face: CropPoints) -> CropGeometry:
     """The square around a face.
 
     With ``v`` the direction from the eyes to the lips and ``u`` at right angles to it, the box of
     the points along ``u`` and ``v`` has a middle and a larger extent ``e``. The square has the side
-    ``scale * e`` and its centre ``rise`` sides above that middle.
-
-    Args:
-        size_px: width and height of the crop.
-        scale: of the square against the face.
-        rise: in sides of the square.
+    ``CROP_SCALE * e`` and its centre ``CROP_RISE`` sides above that middle.
     """
     down = face.lips - face.eyes
     length = np.linalg.norm(down)
@@ -117,30 +105,26 @@ def crop_geometry(
     mean = face.points.mean(0)
     along = (face.points - mean) @ axes.T
     low, high = along.min(0), along.max(0)
-    side = scale * float((high - low).max())
-    centre = mean + 0.5 * (low + high) @ axes - rise * side * down
-    return square_crop(centre, side, float(np.arctan2(axes[0, 1], axes[0, 0])), size_px=size_px)
+    side = CROP_SCALE * float((high - low).max())
+    centre = mean + 0.5 * (low + high) @ axes - CROP_RISE * side * down
+    return square_crop(centre, side, float(np.arctan2(axes[0, 1], axes[0, 0])))
 
 
-def square_crop(
-    centre: Array, side_px: float, angle: float, *, size_px: int = CROP_SIZE_PX
-) -> CropGeometry:
+def square_crop(centre: Array, side_px: float, angle: float) -> CropGeometry:
     """The geometry of a square of given centre (2,), side, and angle in radians."""
-    zoom = size_px / side_px
+    zoom = CROP_SIZE_PX / side_px
     cosine, sine = np.cos(angle), np.sin(angle)
     linear = zoom * np.array([[cosine, sine], [-sine, cosine]])
-    crop_from_image = np.column_stack([linear, size_px / 2 - linear @ centre])
-    back = np.linalg.inv(linear)
-    image_from_crop = np.column_stack([back, centre - back @ np.full(2, size_px / 2)])
-    return CropGeometry(centre, side_px, angle, crop_from_image, image_from_crop)
+    crop_from_image = np.column_stack([linear, CROP_SIZE_PX / 2 - linear @ centre])
+    return CropGeometry(centre, side_px, angle, crop_from_image)
 
 
-def crop_picture(image: Picture, geometry: CropGeometry, *, size_px: int = CROP_SIZE_PX) -> Picture:
+def crop_picture(image: Picture, geometry: CropGeometry) -> Picture:
     """The crop (S, S, 3) of a picture (H, W, 3), bilinear, black where the picture ends."""
     crop = cv2.warpAffine(
         image,
         geometry.crop_from_image,
-        (size_px, size_px),
+        (CROP_SIZE_PX, CROP_SIZE_PX),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
     )

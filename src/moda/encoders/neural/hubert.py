@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moda.encoders.speech import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, encode_speech
-from moda.errors import ConfigError, InputError, MissingExtraError
+from moda.errors import ConfigError, MissingExtraError
 from moda.structures import FRAMES_PER_SECOND, Floats, Speech
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ PRE_EMPHASIS = np.float32(0.97)
 FULL_SCALE = np.float32(32768)  # of 16-bit samples
 SILENCE_SECONDS = 2
 PUBLISHED_PIECE_SAMPLES = 60 * SAMPLE_RATE_HZ
+CONTEXT_FRAMES = 64
+"""2.56 s."""
 FADE_FRAMES = 25
 """One second, over which a piece is faded into the next."""
 
@@ -208,30 +210,21 @@ def encode_speech_hubert(
     encoder: HubertEncoder,
     *,
     chunk_seconds: float = 30.0,
-    context_seconds: float = 2.56,
 ) -> Iterator[Speech]:
     """Mono 16 kHz samples in chunks of any length to stretches of :class:`Speech`.
 
     Frame ``t`` describes the sound from ``t / 25`` to ``(t + 1) / 25`` seconds; there are
     ``ceil(samples / 640)`` frames in all. Sound of at most ``chunk_seconds`` is heard as one, as
     the released implementation does. Longer sound is heard in pieces of that length, the last
-    one ending with the sound. Of two neighbours neither is believed within ``context_seconds`` of
+    one ending with the sound. Of two neighbours neither is believed within 2.56 s of
     its cut end (as far as its convolution over positions reaches); between these ends one is faded
     into the other over a second.
-
-    Raises :class:`InputError` if the pieces are too short for that.
     """
-    size, context = _frames(chunk_seconds), _frames(context_seconds)
-    overlap = 2 * context + FADE_FRAMES
-    if context < 0 or size < 2 * overlap:
-        raise InputError(
-            f"pieces of {chunk_seconds:g} s are too short for a context of {context_seconds:g} s; "
-            f"use at least {2 * overlap / FRAMES_PER_SECOND:g} s, or less context (0 or more)"
-        )
+    size, overlap = round(chunk_seconds * FRAMES_PER_SECOND), 2 * CONTEXT_FRAMES + FADE_FRAMES
     sound, heard = tee(_blocks(chunks))
     pieces = _overlapping_pieces(sound, size, size - overlap)
     encoded = ((piece, _encode_piece(piece, encoder)) for piece in pieces)
-    yield from _with_activity(_faded(encoded, context), encode_speech(heard, "log_mel"))
+    yield from _with_activity(_faded(encoded, CONTEXT_FRAMES), encode_speech(heard, "log_mel"))
 
 
 def encode_speech_hubert_reference(
@@ -277,10 +270,6 @@ class _Piece(NamedTuple):
     start: int
     """Frame of the sound at which it begins."""
     is_last: bool
-
-
-def _frames(seconds: float) -> int:
-    return round(seconds * FRAMES_PER_SECOND)
 
 
 def _to_length(samples: Floats, length: int) -> Floats:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from moda.data.clips import PreparedClip
 from moda.data.dataset import build_clips
-from moda.evaluation.model.lips import speech_kind
-from moda.evaluation.variants.generated_motion import Denoising, measure_denoising
+from moda.evaluation.model.denoising import Denoising, measure_denoising
 from moda.weights.checkpoints import Checkpoint
 
 
@@ -41,9 +40,8 @@ class Hearing:
 def hearing_report(checkpoint: Checkpoint, clips: Sequence[PreparedClip]) -> Hearing:
     """Measure on the clips with speech; the picture of each is moved to fit its sound."""
     speaking = [clip for clip in clips if clip.has_speech]
-    windows = build_clips(
-        speaking, checkpoint.space, versions=0, in_sync="*", kind=speech_kind(checkpoint)
-    )
+    kind = checkpoint.config.motion.speech.mesh_kind
+    windows = build_clips(speaking, checkpoint.space, versions=0, in_sync="*", kind=kind)
     return Hearing(
         measure_denoising(checkpoint, windows),
         measure_denoising(checkpoint, windows, swap_sounds=True),

@@ -21,7 +21,6 @@ from moda.evaluation.model.lips import (
     Predictor,
     SpokenClip,
     fit_linear_map,
-    has_mean,
     heard_by,
     known_phones,
     mean_motion,
@@ -120,7 +119,7 @@ def lip_table(
     for name, damaged in damaged_clips(clips, others).items():
         rows.append(_sampled_row(f"sampled, {name}", checkpoint, damaged, options.seeds))
     rows += _rows_with_phones(checkpoint, clips, options, notes)
-    if has_mean(checkpoint):
+    if checkpoint.config.motion.mouth_size:
         rows.append(
             score(
                 "regression (the model's mean)",

@@ -96,11 +96,6 @@ class SpokenClip:
         return np.stack([self.gap, self.width], axis=1)[: self.num_frames]
 
 
-def speech_kind(checkpoint: Checkpoint) -> SpeechKind:
-    """The features that a model of the mesh space is told."""
-    return checkpoint.config.motion.speech.mesh_kind
-
-
 def spoken_clips(clips: Sequence[PreparedClip], kind: SpeechKind = "whisper") -> list[SpokenClip]:
     """The clips that come with their speaker's sound."""
     chosen = []
@@ -127,7 +122,7 @@ def whole_speech(
 
 def heard_by(checkpoint: Checkpoint, clips: Sequence[SpokenClip]) -> list[SpokenClip]:
     """The clips with the features that a model is told."""
-    kind = speech_kind(checkpoint)
+    kind = checkpoint.config.motion.speech.mesh_kind
     return [
         clip
         if clip.kind == kind
@@ -158,7 +153,7 @@ def takes_phones(checkpoint: Checkpoint) -> bool:
 
 def hear(checkpoint: Checkpoint, samples: Floats, labels: NDArray[np.int8] | None = None) -> Speech:
     """What a model is told of a whole recording, see :func:`whole_speech`."""
-    return whole_speech(samples, labels, kind=speech_kind(checkpoint))
+    return whole_speech(samples, labels, kind=checkpoint.config.motion.speech.mesh_kind)
 
 
 def sampled_motion(
@@ -181,11 +176,6 @@ def sampled_motion(
     return Motion(np.concatenate([part.values for part in stretches]), checkpoint.space)
 
 
-def has_mean(checkpoint: Checkpoint) -> bool:
-    """Whether a model predicts the mean of the motion at once."""
-    return checkpoint.config.motion.mouth_size > 0
-
-
 def mean_motion(checkpoint: Checkpoint, speech: Speech) -> Motion:
     """The mean that a model predicts, without any flow, shaped as the product does it."""
     model, space = checkpoint.model, checkpoint.space
@@ -193,7 +183,7 @@ def mean_motion(checkpoint: Checkpoint, speech: Speech) -> Motion:
     mean = predicted_mean(model, space, heard.features, identity=mean_identity(space))
     gain = sampling_options(space, checkpoint.config.sampler)["gain"]
     motion = mean if gain is None else Motion(mean.values * gain, space)
-    return next(shape_motion([(motion, heard, True)], seed=0))
+    return next(shape_motion([(motion, heard, True)], SpeakingOptions()))
 
 
 Predictor = Callable[[SpokenClip], tuple[Array, Array]]

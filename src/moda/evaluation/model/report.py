@@ -29,7 +29,6 @@ from moda.evaluation.model.lips import (
     SpokenClip,
     hear,
     sampled_motion,
-    speech_kind,
     spoken_clips,
 )
 from moda.evaluation.model.liveliness import Liveliness, liveliness_report
@@ -164,7 +163,7 @@ def evaluate_model(
             f"there are {', '.join(sorted({clip.speaker for clip in clips}))}"
         )
     say("features of the clips")
-    spoken = spoken_clips(clips, speech_kind(checkpoint))
+    spoken = spoken_clips(clips, checkpoint.config.motion.speech.mesh_kind)
     held_out = [clip for clip in spoken if clip.speaker in speakers]
     others = [clip for clip in spoken if clip.speaker not in speakers]
     lips = lip_table(

@@ -47,13 +47,8 @@ class ClosuresMet:
     @property
     def shares(self) -> tuple[float, float, float]:
         """Of the closures: met, touched, met by chance; NaN without any."""
-        if not self.closures:
-            return float("nan"), float("nan"), float("nan")
-        return (
-            self.met / self.closures,
-            self.touched / self.closures,
-            self.by_chance / self.closures,
-        )
+        count = self.closures or float("nan")
+        return self.met / count, self.touched / count, self.by_chance / count
 
 
 def find_closures(gap: Array) -> list[int]:

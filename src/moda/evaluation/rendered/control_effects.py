@@ -19,7 +19,7 @@ from moda.encoders.tracking import (
     gaze_offsets,
     lid_openness,
     remove_pose,
-    track_landmarks,
+    track_frames,
 )
 from moda.evaluation.rendered.emotions import landmark_effects
 from moda.media import VideoReader
@@ -94,7 +94,7 @@ def control_effects(
     speech: Path,
     folder: Path,
     *,
-    watch: Callable[[str], None] | None = None,
+    watch: Callable[[str], None] = lambda text: None,
 ) -> ControlEffects:
     """Make each portrait speak with each setting, and measure the frames.
 
@@ -124,8 +124,7 @@ def control_effects(
             default = track if default is None else default
             rows[name].append(measure_control(track, default, guide))
             seconds = len(track) / FRAMES_PER_SECOND
-            if watch is not None:
-                watch(f"{portrait.name}: {name}")
+            watch(f"{portrait.name}: {name}")
     means = {
         name: {
             measure: float(np.mean([values[measure] for values in measured]))
@@ -164,8 +163,7 @@ def measure_control(track: Array, default: Array, guide: Array) -> dict[str, flo
 
 
 def _track(frames: Iterable[Picture], models: FaceModels) -> Array:
-    timed = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-    return track_landmarks(timed, models).landmarks.astype(np.float64)
+    return track_frames(frames, models).landmarks.astype(np.float64)
 
 
 def _angles(rotations: Array) -> Array:

@@ -7,7 +7,6 @@ again: what rules set in the motion and a renderer loses cannot be taken for wha
 from __future__ import annotations
 
 import tempfile
-import wave
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -15,15 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.io import wavfile
 
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.tracking import track_landmarks
+from moda.encoders.tracking import track_frames
 from moda.evaluation.videos.motion import head_angles
 from moda.options import FrameOptions
 from moda.phones import LABELS_PER_SECOND, Labels, Phone, PhoneSegment
 from moda.pipeline import TalkingHead, TalkingVideo
-from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture
+from moda.structures import Floats, Motion, Picture
 from moda.structures.landmarks import Array, lip_gap, lip_width
 from moda.systems.embedded import EmbeddedSystem
 from moda.weights.checkpoints import Checkpoint
@@ -64,8 +64,7 @@ def watch(frames: Iterable[Picture], models: FaceModels) -> SeenFace:
     Raises:
         FaceError: they show no face.
     """
-    pictures = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-    return see_face(track_landmarks(pictures, models).landmarks)
+    return see_face(track_frames(frames, models).landmarks)
 
 
 class Stage:
@@ -126,11 +125,7 @@ class Stage:
 def write_wav(path: Path, samples: Floats) -> Path:
     """Write mono 16 kHz samples (N,) in -1..1 as 16-bit sound."""
     values = np.clip(np.round(32768.0 * samples.astype(np.float64)), -32768, 32767)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(values.astype("<i2").tobytes())
+    wavfile.write(path, SAMPLE_RATE_HZ, values.astype(np.int16))
     return path
 
 

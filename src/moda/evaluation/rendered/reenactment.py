@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import encode_portrait
 from moda.encoders.tracking import (
+    DRIVING_POSE_FRAMES,
     LandmarkTrack,
     lid_openness,
     motion_from_landmarks,
@@ -97,7 +98,13 @@ def own_motion(track: LandmarkTrack, space: MotionSpace, source: int) -> Motion:
     landmarks = track.landmarks.astype(np.float64)
     usual = np.median(remove_pose(landmarks, space.canonical_face.astype(np.float64))[0], axis=0)
     as_photographed = remove_pose(landmarks[source : source + 1], usual)[0][0]
-    motion, _ = motion_from_landmarks(track, space, neutral=as_photographed, rest_frame=source)
+    motion, _ = motion_from_landmarks(
+        track,
+        space,
+        neutral=as_photographed,
+        rest_frame=source,
+        pose_frames=DRIVING_POSE_FRAMES,
+    )
     return motion
 
 

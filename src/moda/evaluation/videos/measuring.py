@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from moda.encoders.face import FaceModels
-from moda.encoders.tracking import LandmarkTrack
+from moda.encoders.tracking import LandmarkTrack, track_frames
 from moda.errors import FaceError, InputError
 from moda.evaluation.metrics import silence_runs
 from moda.evaluation.videos import motion, pictures
@@ -22,7 +22,6 @@ from moda.evaluation.videos.references import (
     SAMPLES_PER_FRAME,
     Reference,
     resized,
-    track_at_25,
 )
 from moda.evaluation.videos.rows import RowVideo
 from moda.structures import FRAMES_PER_SECOND, Picture
@@ -84,15 +83,15 @@ def measure_video(
     """
     if video.is_real:
         assert reference.track is not None
-        track, count = reference.track, reference.num_frames
+        track = reference.track
         placement = Placement(np.eye(2, 3), reference.size, True)
     else:
-        track, count = _track(video, models)
+        track = _track(video, models)
         placement = place(video, track, reference)
     landmarks = placement.points(track.landmarks.astype(np.float64))
     figures = {
         "face_found": float(track.found.mean()),
-        "length_difference": (count - len(reference.samples) / SAMPLES_PER_FRAME)
+        "length_difference": (len(track) - len(reference.samples) / SAMPLES_PER_FRAME)
         / FRAMES_PER_SECOND,
         **motion_figures(video, landmarks, reference),
         **{key: getattr(video.cost, key) or float("nan") for key in STATED},
@@ -210,8 +209,8 @@ def _paired(video: RowVideo, reference: Reference) -> Iterator[tuple[Picture, Pi
         yield frame, other
 
 
-def _track(video: RowVideo, models: FaceModels) -> tuple[LandmarkTrack, int]:
+def _track(video: RowVideo, models: FaceModels) -> LandmarkTrack:
     try:
-        return track_at_25(video.frames(), models)
+        return track_frames(video.frames(), models)
     except FaceError as error:
         raise FaceError(f"{video.row}, clip {video.clip}, {video.path}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,11 +10,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy.io import wavfile
 
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.encoders.portrait import choose_face
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.tracking import LandmarkTrack, follow_face, resample_frames
+from moda.encoders.tracking import LandmarkTrack, track_frames
 from moda.errors import FaceError, InputError, MediaError
 from moda.evaluation.rendered.reenactment import calmest_frame
 from moda.evaluation.videos.protocol import Clip, Crop, OpenProtocol, SourceFrame
@@ -164,12 +164,8 @@ def read_samples(path: Path, start_seconds: float, seconds: float) -> Floats:
 
 def write_wav(path: Path, samples: Floats) -> None:
     """16-bit mono file of samples (N,) at 16 kHz in -1..1."""
-    values = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(values.tobytes())
+    values = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
+    wavfile.write(path, SAMPLE_RATE_HZ, values)
 
 
 def write_video(path: Path, frames: Iterable[Picture], size: tuple[int, int], speech: Path) -> None:
@@ -187,17 +183,6 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     smaller = size[0] < width
     method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
-
-
-def track_at_25(frames: Iterable[Picture], models: FaceModels) -> tuple[LandmarkTrack, int]:
-    """Landmarks of frames at 25 fps, and how many frames there are.
-
-    Raises :class:`FaceError` if fewer than two show a face.
-    """
-    timed = ((index / FRAMES_PER_SECOND, frame) for index, frame in enumerate(frames))
-    times, landmarks = follow_face(timed, models)
-    count = len(times)
-    return LandmarkTrack(*resample_frames(landmarks, times, count)), count
 
 
 def choose_source(track: LandmarkTrack, rule: SourceFrame, clip: Clip) -> int:
@@ -261,7 +246,8 @@ def _find_real(
 
 
 def _track_real(real: RealVideo, models: FaceModels, clip: Clip) -> LandmarkTrack:
-    track, count = track_at_25(real.frames(), models)
+    track = track_frames(real.frames(), models)
+    count = len(track)
     if count != real.num_frames:
         raise MediaError(f"{real.path} gave {count} frames, then {real.num_frames}; it is damaged")
     share = float(track.found.mean())

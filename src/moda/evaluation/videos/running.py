@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moda.encoders.face import FaceModels
+from moda.encoders.tracking import track_frames
 from moda.errors import InputError
 from moda.evaluation.rendered.emotions import landmark_effects
 from moda.evaluation.videos.generation import make_video_apart
@@ -23,7 +24,7 @@ from moda.evaluation.videos.protocol import (
     used_versions,
     version_mismatches,
 )
-from moda.evaluation.videos.references import Reference, prepare_reference, track_at_25
+from moda.evaluation.videos.references import Reference, prepare_reference
 from moda.evaluation.videos.rows import (
     Make,
     RowVideo,
@@ -227,12 +228,12 @@ def _emotions(
         neutral = emotion_video(opened, method, reference, "neutral", work, make)
         if neutral is None:
             continue
-        calm, _ = track_at_25(file_frames(neutral)(), models)
+        calm = track_frames(file_frames(neutral)(), models)
         effects: Effects = {}
         for emotion in opened.protocol.emotions.emotions:
             path = emotion_video(opened, method, reference, emotion, work, make)
             assert path is not None
-            moved, _ = track_at_25(file_frames(path)(), models)
+            moved = track_frames(file_frames(path)(), models)
             effects[emotion] = landmark_effects(
                 calm.landmarks.astype(float), moved.landmarks.astype(float)
             )

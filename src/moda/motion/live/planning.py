@@ -9,13 +9,16 @@ they share. One step of the sampler is taken per frame, which spreads the work e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from moda.errors import InputError
 from moda.motion.flow import guide, interpolate, uniform_schedule
-from moda.motion.model import Conditions, MotionTransformer
+from moda.motion.model import MotionTransformer
 from moda.motion.sampler import (
     SamplingOptions,
     encode_window,
@@ -85,12 +88,10 @@ class HeadPlanner:
         self._noise = self._draw(config.window)
         self._means = np.zeros((self._num_known + 1, config.motion_size), np.float32)
         """The mean of the last frames that were given out."""
-        self._work: _Sampling | None = None
+        self._work: Iterator[Floats | None] = iter(())
         nothing = np.zeros((self.num_frames, config.speech.size), np.float32)
-        first = self._start(np.zeros((0, config.motion_size), np.float32), nothing)
-        while not first.is_done:
-            first.step()
-        rows = first.rows(self._pose)
+        *_, rows = self._steps(self._means[0], self._means[:0], nothing)
+        assert rows is not None
         spare = STRIDE_FRAMES - self._lead
         begin = self._num_known + spare
         self._past = np.pad(rows[:begin], ((1, 0), (0, 0)))[-self._num_known - 1 :]
@@ -110,99 +111,57 @@ class HeadPlanner:
         if self._age % STRIDE_FRAMES == 0:
             before = np.concatenate([self._past, self._plan[: self._lead]])
             self._noise = torch.cat([self._noise[STRIDE_FRAMES:], self._draw(STRIDE_FRAMES)])
-            self._work = self._start(before[-self._num_known - 1 :], features)
+            known = before[-self._num_known - 1 :]
+            previous = self._share * known[0] + self._means[self._lead]
+            self._work = self._steps(previous, known[1:], features)
         row: Floats = self._plan[0]
         self._plan = self._plan[1:]
         self._past = np.concatenate([self._past[1:], row[None]])
         self._means = np.concatenate([self._means[1:], mean[None]])
         self._age += 1
-        if self._work is not None:
-            for _ in range(self._per_frame):
-                self._work.step()
-            if self._work.is_done:
-                new = self._work.rows(self._pose)[self._num_known :]
-                self._plan = fuse(self._plan, new, OVERLAP_FRAMES)
-                self._work = None
+        for new in islice(self._work, self._per_frame):
+            if new is not None:
+                self._plan = fuse(self._plan, new[self._num_known :], OVERLAP_FRAMES)
         return row * self._share
 
-    def _start(self, before: Floats, features: Floats) -> _Sampling:
-        """Begin a plan after the known rows (num_known + 1, D), or after nothing."""
-        known = torch.from_numpy(before[1:])[None]
-        previous = torch.zeros(1, 1, self._model.config.motion_size)
-        if len(before):
-            shown = self._share * before[0] + self._means[self._lead]
-            previous[0, 0] = torch.from_numpy(shown)
+    @torch.inference_mode()
+    def _steps(self, previous: Floats, known: Floats, features: Floats) -> Iterator[Floats | None]:
+        """Take the steps of a plan after the frame ``previous`` (D,) and ``known`` rows (K, D).
+
+        Yields None after each Euler step but the last, and then the window (W, D) with its known
+        frames exact, and smooth in the pose.
+        """
+        model, count, beginning = self._model, len(known), torch.from_numpy(known)[None]
         heard = features[len(features) - self.num_frames :]
         window = np.pad(heard, ((0, self._unheard), (0, 0)))
-        return _Sampling(
-            self._model,
-            encode_window(self._model, window, self._identity, self._emotion),
-            previous,
-            known,
-            self._noise[None] * self._noise_scale,
-            self._schedule,
-            self._guidance_scale,
-        )
+        conditions = [encode_window(model, window, self._identity, self._emotion)]
+        if self._guidance_scale > 1.0:
+            conditions.insert(0, model.without_speech_and_emotion(conditions[0]))
+        modulations = [
+            schedule_modulations(model, half, self._schedule, 1.0) for half in conditions
+        ]
+        weights = guidance_weights(model.config, self._guidance_scale)
+        motion = noise = self._noise[None] * self._noise_scale
+        for step, (sigma, following) in enumerate(self._schedule):
+            if step:
+                yield None
+            encoded = model.representation.encode(beginning)
+            noisy = torch.cat(
+                [interpolate(encoded, noise[:, :count], sigma), motion[:, count:]], dim=1
+            )
+            slopes = [
+                model.velocity(
+                    noisy,
+                    torch.from_numpy(previous)[None, None],
+                    [part[step] for part in own],
+                    half,
+                )
+                for half, own in zip(conditions, modulations, strict=True)
+            ]
+            slope = guide(slopes[0], slopes[1], weights) if len(slopes) == 2 else slopes[0]
+            motion = noisy + (following - sigma) * slope
+        made = model.representation.decode(motion[:, count:])
+        yield smooth_pose(torch.cat([beginning, made], dim=1)[0].numpy(), self._pose)
 
     def _draw(self, count: int) -> Tensor:
         return torch.randn(count, self._model.config.generated_size, generator=self._generator)
-
-
-class _Sampling:
-    """One window on its way from noise to motion, step by step."""
-
-    def __init__(
-        self,
-        model: MotionTransformer,
-        conditions: Conditions,
-        previous: Tensor,
-        known: Tensor,
-        noise: Tensor,
-        schedule: Tensor,
-        guidance_scale: float,
-    ) -> None:
-        self._model, self._schedule = model, schedule
-        self._weights = guidance_weights(model.config, guidance_scale)
-        self._conditions = [conditions]
-        if guidance_scale > 1.0:
-            self._conditions.insert(0, model.without_speech_and_emotion(conditions))
-        self._modulations = [
-            schedule_modulations(model, part, schedule, 1.0) for part in self._conditions
-        ]
-        self._previous, self._known, self._noise = previous, known, noise
-        self._motion = noise
-        self._done = 0
-
-    @property
-    def is_done(self) -> bool:
-        return self._done == len(self._schedule)
-
-    @torch.inference_mode()
-    def step(self) -> None:
-        """One Euler step, of those that are left."""
-        if self.is_done:
-            return
-        sigma, following = self._schedule[self._done]
-        count = self._known.shape[1]
-        known = self._model.representation.encode(self._known)
-        beginning = interpolate(known, self._noise[:, :count], sigma)
-        noisy = torch.cat([beginning, self._motion[:, count:]], dim=1)
-        slopes = [
-            self._model.velocity(
-                noisy, self._previous, [part[self._done] for part in modulations], conditions
-            )
-            for conditions, modulations in zip(self._conditions, self._modulations, strict=True)
-        ]
-        slope = slopes[-1]
-        if len(slopes) == 2:
-            slope = guide(slopes[0], slopes[1], self._weights)
-        self._motion = noisy + (following - sigma) * slope
-        self._done += 1
-
-    @torch.inference_mode()
-    def rows(self, pose: slice) -> Floats:
-        """(W, D) the window with its known frames exact, and smooth in the pose."""
-        count = self._known.shape[1]
-        made = self._model.representation.decode(self._motion[:, count:])
-        whole = torch.cat([self._known, made], dim=1)
-        return smooth_pose(whole[0].numpy(), pose)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,20 +15,11 @@ from moda.motion.rules.controls import shape_motion
 from moda.motion.rules.emotion import EmotionOffsets
 from moda.motion.sampler import sampling_options
 from moda.options import SpeakingOptions
-from moda.structures import (
-    EmotionAt,
-    Floats,
-    HeardFrame,
-    Motion,
-    MotionSpace,
-    Speech,
-    SpeechMemory,
-    Style,
-)
+from moda.structures import EmotionAt, Floats, Motion, MotionSpace, RecentSpeech, Speech, Style
 
 
 class LiveSpeaker:
-    """Takes frames of sound, and gives the motion of the frame ``look_ahead`` before each.
+    """Takes speech frame by frame, and gives the motion of the frame ``look_ahead`` before each.
 
     The mouth is what the model reads from the sound at once; head, brows and cheeks are planned
     ahead. Rules of lids, gaze, closures and rest are those of :func:`shape_motion`. Same seed, same
@@ -39,7 +30,6 @@ class LiveSpeaker:
         identity: (63,)
         options: phones are left aside; of the style only what is in force at the beginning.
         look_ahead: frames, at least 4.
-        remember: makes the memory of so many frames of speech.
 
     Raises:
         InputError: the model cannot speak live.
@@ -54,11 +44,9 @@ class LiveSpeaker:
         identity: Floats,
         options: SpeakingOptions,
         look_ahead: int,
-        remember: Callable[[int], SpeechMemory],
     ) -> None:
         sampling = sampling_options(space, sampler, options)
         self._space = space
-        self._look_ahead = look_ahead
         self._listener = LiveListener(model, look_ahead)
         self._planner = HeadPlanner(
             model,
@@ -68,7 +56,8 @@ class LiveSpeaker:
             pose=space.slice("pose"),
             look_ahead=look_ahead,
         )
-        self._memory = remember(max(self._listener.num_frames, self._planner.num_frames))
+        self.num_frames = max(self._listener.num_frames, self._planner.num_frames)
+        """Frames of speech, up to the last that was heard, that have to be remembered."""
         gain = sampling["gain"]
         self._gain = np.ones(space.size, np.float32) if gain is None else gain
         self._emotion = EmotionOffsets(model, space, options.style)
@@ -76,18 +65,14 @@ class LiveSpeaker:
         self._pair: tuple[Motion, Speech] | None = None
         self._shaped = shape_motion(
             self._pairs(),
-            seed=options.seed or 0,
+            SpeakingOptions(seed=options.seed, blink=options.blink, amounts=options.amounts),
             emotion=self._emotion,
-            blink=options.blink,
-            head_motion=options.amounts.head_motion,
-            expression=options.amounts.expression,
         )
         self.activity = 0.0
         """Of the last frame of motion: 1 speaks, 0 rests."""
 
-    def hear(self, frame: HeardFrame) -> Motion:
-        """Take the next frame of sound; the motion (1, D) of the one ``look_ahead`` before."""
-        recent = self._memory.hear(frame)
+    def hear(self, recent: RecentSpeech) -> Motion:
+        """Take the last frames of speech; the motion (1, D) of the one ``look_ahead`` before."""
         judged = self._listener.judge(recent)
         values = (judged.mouth + self._planner.next(judged.mouth, recent.features))[None]
         motion = Motion(self._space.denormalize(values) * self._gain, self._space)
@@ -96,8 +81,10 @@ class LiveSpeaker:
         return next(self._shaped)
 
     def interrupt(self) -> None:
-        """Nobody has said what was heard and has not been shown yet: the lips close now."""
-        self._memory.forget(self._look_ahead)
+        """Nobody has said what was heard and has not been shown yet: the lips close now.
+
+        Whoever remembers the speech forgets the last ``look_ahead`` frames.
+        """
         self._listener.forget()
 
     def express(self, emotion: str | None, intensity: float = 1.0) -> None:

@@ -22,7 +22,7 @@ from moda.motion.rules.idle import (
     SteadyHead,
     brow_raise,
 )
-from moda.options import Gaze
+from moda.options import SpeakingOptions
 from moda.structures import Floats, Motion, MotionSpace, Speech
 
 MOVABLE: Mapping[str, tuple[str, ...]] = {
@@ -44,17 +44,10 @@ GATE_STEP = 1.0 / 3.0
 
 def shape_motion(
     pairs: Iterable[tuple[Motion, Speech, bool]],
+    options: SpeakingOptions,
     *,
-    seed: int,
     emotion: EmotionOffsets | None = None,
-    blink: bool = True,
-    blink_rate: float | None = None,
-    gaze: Gaze | None = None,
-    lips_only: bool = False,
-    guide: Motion | None = None,
     start: Floats | None = None,
-    head_motion: float = 1.0,
-    expression: float = 1.0,
 ) -> Iterator[Motion]:
     """Let lips close and rest, let eyes blink and wander, and apply the user's amounts.
 
@@ -63,25 +56,18 @@ def shape_motion(
     Args:
         pairs: consecutive stretches of motion, each with the speech of the same frames, and whether
             it is known to be the last.
-        seed: decides blinks and accents.
+        options: the seed decides blinks and accents; the amounts are factors on the deviation of
+            the head from rest, and on mouth, brows and cheeks.
         emotion: what is added to the frames, also to a resting mouth.
-        blink: whether to blink at all.
-        blink_rate: blinks a minute; None is the usual rate, or as the guide blinks.
-        gaze: ``"camera"`` keeps the eyes there; None lets them wander, or follow the guide's.
-        lips_only: leave all but the mouth as it rests, or as the guide has it.
-        guide: motion of a driving video, whose head, eyes and brows take the place of ours.
         start: (D,) what the portrait shows, where its mouth is not the resting one.
-        head_motion: factor on the head's deviation from rest; 0 holds it still.
-        expression: factor on mouth, brows and cheeks.
     """
-    rate = blink_rate if blink else 0.0
-    face = _ShownFace(seed, emotion, rate, gaze, guide, start, lips_only=lips_only)
+    face = _ShownFace(options, emotion, start)
     for motion, speech, is_last in pairs:
         shown = scale_motion(
             face.shape(motion, speech, is_last=is_last),
             rest=motion.space.rest,
-            head_motion=head_motion,
-            expression=expression,
+            head_motion=options.amounts.head_motion,
+            expression=options.amounts.expression,
         )
         if speech.closure is not None:
             closure = face.closure(motion.space)
@@ -95,22 +81,15 @@ class _ShownFace:
     """What is carried from one stretch of motion to the next."""
 
     def __init__(
-        self,
-        seed: int,
-        emotion: EmotionOffsets | None,
-        blink_rate: float | None,
-        gaze: Gaze | None,
-        guide: Motion | None,
-        start: Floats | None,
-        *,
-        lips_only: bool,
+        self, options: SpeakingOptions, emotion: EmotionOffsets | None, start: Floats | None
     ) -> None:
+        seed = options.seed or 0
         self._emotion = emotion
-        self._blink_rate, self._gaze = blink_rate, gaze
-        self._guide = None if guide is None else Guide(guide)
-        self._lips_only = lips_only
-        self._blinks = BlinkRule(seed, blink_rate)
-        self._fixations = Fixations(on_camera=gaze == "camera")
+        self._blink_rate = options.blink_rate if options.blink else 0.0
+        self._gaze, self._lips_only = options.gaze, options.lips_only
+        self._guide = None if options.guide is None else Guide(options.guide)
+        self._blinks = BlinkRule(seed, self._blink_rate)
+        self._fixations = Fixations(on_camera=self._gaze == "camera")
         self._steady = SteadyHead()
         self._centred_head, self._centred_gaze = Centred(), Centred()
         self._eased = EasedStart()

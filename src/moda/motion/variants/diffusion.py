@@ -11,7 +11,6 @@ schedule (A. Nichol and P. Dhariwal, arXiv 2102.09672, eq. 17) without its offse
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -58,21 +57,3 @@ def split_by_velocity(
     """
     alpha, beta = signal_and_noise(sigma)
     return alpha * noisy_motion - beta * velocity, beta * noisy_motion + alpha * velocity
-
-
-def sample_ddim(
-    split_at: Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor]],
-    noise: Tensor,
-    schedule: Tensor,
-) -> Tensor:
-    """From noise (B, T, D) to motion without new noise: ``alpha' x + beta' e`` step by step.
-
-    Source: DDIM, J. Song, C. Meng and S. Ermon, arXiv 2010.02502, eq. 12 with their sigma 0.
-    ``split_at(noisy_motion, step, sigma)`` estimates motion x and noise e; ``schedule`` (N, 2)
-    holds (sigma, next sigma) of every step.
-    """
-    noisy_motion = noise
-    for step, (sigma, next_sigma) in enumerate(schedule.to(noise.device)):
-        motion, estimated_noise = split_at(noisy_motion, step, sigma)
-        noisy_motion = diffuse(motion, estimated_noise, next_sigma)
-    return noisy_motion

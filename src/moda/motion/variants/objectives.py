@@ -17,7 +17,7 @@ from moda.motion.generation import FLOW, Objective, Predict
 from moda.motion.variants import diffusion
 
 
-class NoiseDiffusion:
+class NoiseDiffusion(Objective):
     """Denoising diffusion that predicts the noise (arXiv 2006.11239), sampled by DDIM."""
 
     def sigma_of(self, draw: Tensor) -> Tensor:
@@ -30,19 +30,29 @@ class NoiseDiffusion:
     def target(self, motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         return noise
 
-    def estimate(self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor) -> Tensor:
+    def split(
+        self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The motion and the noise that a prediction speaks of."""
         motion = diffusion.motion_of_noise(noisy_motion, prediction, sigma)
-        return motion.clamp(-diffusion.MOTION_LIMIT, diffusion.MOTION_LIMIT)
+        return motion.clamp(-diffusion.MOTION_LIMIT, diffusion.MOTION_LIMIT), prediction
+
+    def estimate(self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor) -> Tensor:
+        return self.split(noisy_motion, prediction, sigma)[0]
 
     def sigma_at(self, noise_to_signal: float) -> float:
         return math.atan(noise_to_signal) / diffusion.END_ANGLE
 
     def sample(self, predict: Predict, noise: Tensor, schedule: Tensor) -> Tensor:
-        def split_at(noisy_motion: Tensor, step: int, sigma: Tensor) -> tuple[Tensor, Tensor]:
-            predicted = predict(noisy_motion, step)
-            return self.estimate(noisy_motion, predicted, sigma), predicted
+        """Without new noise: ``alpha' x + beta' e`` step by step.
 
-        return diffusion.sample_ddim(split_at, noise, schedule)
+        Source: DDIM, J. Song, C. Meng and S. Ermon, arXiv 2010.02502, eq. 12 with their sigma 0.
+        """
+        noisy_motion = noise
+        for step, (sigma, next_sigma) in enumerate(schedule.to(noise.device)):
+            both = self.split(noisy_motion, predict(noisy_motion, step), sigma)
+            noisy_motion = diffusion.diffuse(*both, next_sigma)
+        return noisy_motion
 
 
 class VelocityDiffusion(NoiseDiffusion):
@@ -51,14 +61,10 @@ class VelocityDiffusion(NoiseDiffusion):
     def target(self, motion: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         return diffusion.angular_velocity(motion, noise, sigma)
 
-    def estimate(self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor) -> Tensor:
-        return diffusion.split_by_velocity(noisy_motion, prediction, sigma)[0]
-
-    def sample(self, predict: Predict, noise: Tensor, schedule: Tensor) -> Tensor:
-        def split_at(noisy_motion: Tensor, step: int, sigma: Tensor) -> tuple[Tensor, Tensor]:
-            return diffusion.split_by_velocity(noisy_motion, predict(noisy_motion, step), sigma)
-
-        return diffusion.sample_ddim(split_at, noise, schedule)
+    def split(
+        self, noisy_motion: Tensor, prediction: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return diffusion.split_by_velocity(noisy_motion, prediction, sigma)
 
 
 OBJECTIVES: Mapping[ObjectiveName, Objective] = {

@@ -26,7 +26,7 @@ from moda.structures.landmarks import (
     rotation_from_euler,
 )
 
-UPPER_FACE_SHARE = 0.8
+UPPER_FACE_SHARE = 1.0
 LID_SHARE = 0.25
 """Of the expression's own motion of the lids: blinks are a procedure of their own."""
 WIDEST_LIDS = 0.25
@@ -49,13 +49,13 @@ START_DAMPING = 1e-4
 """Keeps parameters that hardly move the lips small."""
 LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
 """Lip gaps below the first are closed; the second is where a gap is itself again."""
-GAZE_LIMIT = (0.055, 0.03)
+GAZE_LIMIT = (0.09, 0.05)
 LID_FOLLOWS_GAZE = 0.6
-YAW_LIMIT, PITCH_LIMIT, ROLL_LIMIT = 8.0, 8.0, 6.0
-FRONTAL_BONUS = 4.0
+YAW_LIMIT, PITCH_LIMIT, ROLL_LIMIT = 12.0, 12.0, 11.0
+FRONTAL_BONUS = 10.0
 TOWARDS_CAMERA_LIMIT = 6.0
 """Turning a three-quarter face back to the camera stretches its far cheek."""
-TRANSLATION_LIMIT = 0.15
+TRANSLATION_LIMIT = 0.30
 SCALE_LIMIT = 0.08
 UPPER_LIP, LOWER_LIP = np.array(INNER_LIP_UPPER), np.array(INNER_LIP_LOWER)
 

@@ -26,13 +26,10 @@ from moda.rendering.neural.pasting import CROP_SIZE_PX, Paster, limited_picture
 from moda.rendering.neural.warping import WarpSource
 from moda.rendering.placing import check_frame_size, compose_affine, invert_affine, scaled_picture
 from moda.structures import Motion, MotionSpace, NeuralPortrait, Picture
-from moda.structures.keypoints import MOTION_SIZE, DrivingRules, driving_keypoints, place_keypoints
+from moda.structures.keypoints import MOTION_SIZE, driving_keypoints, place_keypoints
 from moda.structures.landmarks import Array, eye_openings, lip_opening
 
 APPEARANCE_SIZE_PX = 256
-WIDEST_OPENING = 0.8
-"""Limit of the wanted openness of eyes and lips: the retargeting networks were trained up to it
-(arXiv 2407.03168, section 3.3)."""
 CPU_BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 1, 8
 
 
@@ -57,12 +54,10 @@ class NeuralRenderer:
         size: longer side of the frame in pixels, even. None is the picture's own size, at most
             1920 px, or 512 px for the crop.
         full_frame: the whole picture; otherwise only the square around the face.
-        rules: how a motion moves the portrait; None is the published way.
-        batch_size: frames drawn at once; None is 1 on a CPU and 8 elsewhere.
-        eyes: wanted openness of the portrait's own eyes in 0..0.8, lid distance over eye width;
-            the motion comes on top. None leaves them as they are.
+        eyes: wanted openness of the portrait's own eyes, lid distance over eye width; the motion
+            comes on top. None leaves them as they are. The retargeting networks were trained up to
+            0.8 (arXiv 2407.03168, section 3.3).
         lips: the same for the lips, inner gap over mouth width.
-        stitching: keep the shoulders where the picture has them.
         precision: of the numbers inside the networks; key points and sampling stay float32.
 
     Raises:
@@ -77,26 +72,19 @@ class NeuralRenderer:
         *,
         size: int | None = None,
         full_frame: bool = True,
-        rules: DrivingRules | None = None,
-        batch_size: int | None = None,
         eyes: float | None = None,
         lips: float | None = None,
-        stitching: bool = True,
         precision: Precision = "float32",
     ) -> None:
         _check_space(space)
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch size {batch_size} must be 1 or more")
         self._space = space
         self._face = portrait.face
-        self._rules = rules
-        self._stitching = stitching
         self._precision = precision
         self._networks = networks.eval()
         self._device = next(networks.parameters()).device
         _check_precision(precision, self._device)
-        usual = CPU_BATCH_SIZE if self._device.type == "cpu" else ACCELERATOR_BATCH_SIZE
-        self._batch_size = usual if batch_size is None else batch_size
+        is_cpu = self._device.type == "cpu"
+        self._batch_size = CPU_BATCH_SIZE if is_cpu else ACCELERATOR_BATCH_SIZE
         self._paster: Paster | None = None
         self._frame_size = self._lay_out(portrait, size, full_frame)
         self._source = self._prepare(portrait.crop_image)
@@ -117,7 +105,7 @@ class NeuralRenderer:
         return self._frames(motion)
 
     def _frames(self, motion: Motion) -> Iterator[Picture]:
-        driven = driving_keypoints(self._face, motion.values, rules=self._rules)
+        driven = driving_keypoints(self._face, motion.values)
         keypoints = torch.from_numpy(driven).to(self._device)
         # On a GPU the next batch is drawn while this one is copied, pasted and encoded.
         num_ahead = 1 if self._device.type == "cuda" else 0
@@ -133,9 +121,7 @@ class NeuralRenderer:
     def _draw(self, keypoints: Tensor) -> DrawnBatch:
         """Squares of driven key points (B, 21, 3), without waiting for them."""
         networks = self._networks
-        keypoints = keypoints + self._offset
-        if self._stitching:
-            keypoints = networks.stitch(self._source.keypoints, keypoints)
+        keypoints = networks.stitch(self._source.keypoints, keypoints + self._offset)
         with torch.autocast(
             self._device.type,
             getattr(torch, self._precision),
@@ -193,11 +179,9 @@ class NeuralRenderer:
         own = self._source.keypoints
         offset = torch.zeros_like(own)
         if eyes is not None:
-            _check_opening("eyes", eyes)
             ratios = self._ratios(*eye_openings(landmarks), eyes)
             offset = offset + self._networks.eye_offset(own, ratios)
         if lips is not None:
-            _check_opening("lips", lips)
             ratios = self._ratios(float(lip_opening(landmarks)), lips)
             offset = offset + self._networks.lip_offset(own, ratios)
         return offset
@@ -221,14 +205,6 @@ def _check_precision(precision: str, device: torch.device) -> None:
         )
     if precision == "float16" and device.type == "cpu":
         raise InputError("precision float16 is for GPUs; use float32 on a CPU")
-
-
-def _check_opening(name: str, wanted: float) -> None:
-    if not 0.0 <= wanted <= WIDEST_OPENING:
-        raise InputError(
-            f"openness {wanted} of the {name} is outside 0..{WIDEST_OPENING}; "
-            "0 is closed, 0.3 the usual open eye"
-        )
 
 
 def _start_copy(squares: Tensor) -> DrawnBatch:

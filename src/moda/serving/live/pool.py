@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from moda.errors import ModaError
+from moda.serving.access import BusyError
 from moda.serving.live.protocol import without_picture
 from moda.serving.live.worker import run_worker
 from moda.serving.metrics import Metrics
@@ -29,12 +30,9 @@ SOUND_ONLY_FRAMES = 12
 TOO_SLOW_FRAMES = 100
 MAX_OUTGOING = 1000
 RESTART_PAUSE_SECONDS = 1.0
+RETRY_SECONDS = 10
 
 Message = tuple[Any, ...]
-
-
-class BusyError(ModaError):
-    """All sessions are taken and no more clients may wait."""
 
 
 class LiveWorker:
@@ -202,8 +200,12 @@ class SessionPool:
     def require_place(self) -> None:
         """Raise :class:`BusyError` unless a session is free or there is room to wait."""
         if not self._free and len(self._line) >= self._settings.max_waiting:
-            self._metrics.refused.inc()
-            raise BusyError("all live sessions are taken; try again later")
+            raise self.refused()
+
+    def refused(self) -> BusyError:
+        """Count a client for whom there is no session; the error to raise."""
+        self._metrics.refused.inc()
+        return BusyError("all live sessions are taken; try again later", RETRY_SECONDS)
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[LiveWorker]:
@@ -234,8 +236,7 @@ class SessionPool:
                 self._hand_on(future.result())
             if not isinstance(error, TimeoutError):
                 raise
-            self._metrics.refused.inc()
-            raise BusyError("all live sessions are taken; try again later") from None
+            raise self.refused() from None
         finally:
             with suppress(ValueError):
                 self._line.remove(future)

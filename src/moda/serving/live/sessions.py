@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from moda.errors import InputError
+from moda.serving.access import BusyError
 from moda.serving.gate import refuse
-from moda.serving.live.pool import BusyError, LiveWorker, SessionPool
+from moda.serving.live.pool import LiveWorker, SessionPool
 from moda.serving.live.protocol import (
     CLOSE_BUSY,
     CLOSE_FAILED,
@@ -27,7 +28,6 @@ from moda.serving.live.protocol import (
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 
-RETRY_SECONDS = 10
 START_SECONDS = 10.0
 SEND_SECONDS = 5.0
 """A client that takes nothing for so long is given up."""
@@ -78,7 +78,7 @@ class SocketSession:
         try:
             self._pool.require_place()
         except BusyError as busy:
-            headers = {"retry-after": str(RETRY_SECONDS)}
+            headers = {"retry-after": str(busy.retry_seconds)}
             # The handshake is answered here, past what starlette knows of the socket.
             await refuse(socket.scope, socket._receive, socket._send, 503, str(busy), headers)
             return
@@ -219,8 +219,7 @@ class PeerSessions:
             InputError: the offer or the portrait cannot be used.
         """
         if self._pool.num_free == 0:
-            self._metrics.refused.inc()
-            raise BusyError("all live sessions are taken; try again later")
+            raise self._pool.refused()
         identifier = secrets.token_urlsafe(16)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._run(start, sdp, answer))

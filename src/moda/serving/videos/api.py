@@ -25,7 +25,7 @@ from moda.options import (
 )
 from moda.pipeline.jobs import VideoJob, speak_text
 from moda.serving.settings import ServerSettings
-from moda.serving.videos.queue import Job, JobState, TooManyJobsError, VideoJobs
+from moda.serving.videos.queue import Job, JobState, VideoJobs
 from moda.serving.videos.worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME, without_paths
 from moda.speech_synthesis import SpokenText, espeak_is_installed
 
@@ -33,7 +33,6 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 COPY_BYTES = 1 << 20
 MAX_TEXT_LENGTH = 10_000
-RETRY_SECONDS = 30
 
 
 class VideoStatus(BaseModel):
@@ -115,24 +114,20 @@ async def create_video(
     form: Annotated[VideoForm, Form(media_type="multipart/form-data")],
 ) -> VideoStatus:
     """Ask for a video of a portrait that says a speech recording."""
-    jobs, settings = _jobs(request), _settings(request)
-    _require_room(jobs)
+    jobs = _jobs(request)
+    jobs.require_room()
     folder = jobs.new_folder()
     try:
         options = form.options()
-        speech = await _keep_files(form, options, folder, settings)
+        speech = await _keep_files(form, options, folder, request.app.state.settings)
         if isinstance(speech, SpokenText):
             options = replace(options, text=None)
         made = VideoJob(folder / PORTRAIT_NAME, folder / RESULT_NAME, speech, options)
         job = jobs.add(folder, made)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, TooManyJobsError):
-            raise HTTPException(503, str(error), {"Retry-After": str(RETRY_SECONDS)}) from None
-        if isinstance(error, MissingExtraError):
-            raise HTTPException(501, str(error)) from None
         if isinstance(error, ModaError):
-            raise HTTPException(422, without_paths(str(error), folder)) from None
+            error.args = (without_paths(str(error), folder),)
         raise
     response.headers["Location"] = f"/v1/videos/{job.identifier}"
     return _status(job, jobs)
@@ -207,13 +202,6 @@ async def _copy(upload: UploadFile, path: Path, limit: int) -> None:
             await asyncio.to_thread(file.write, chunk)
 
 
-def _require_room(jobs: VideoJobs) -> None:
-    try:
-        jobs.require_room()
-    except TooManyJobsError as error:
-        raise HTTPException(503, str(error), {"Retry-After": str(RETRY_SECONDS)}) from None
-
-
 def _status(job: Job, jobs: VideoJobs) -> VideoStatus:
     return VideoStatus(
         id=job.identifier,
@@ -240,7 +228,3 @@ def _job(request: Request, identifier: str) -> Job:
 
 def _jobs(request: Request) -> VideoJobs:
     return request.app.state.jobs
-
-
-def _settings(request: Request) -> ServerSettings:
-    return request.app.state.settings

@@ -21,17 +21,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from moda.errors import ModaError
 from moda.pipeline.jobs import VideoJob
+from moda.serving.access import BusyError
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.worker import PORTRAIT_NAME, SPEECH_NAME, run_video_worker
 
+RETRY_SECONDS = 30
 JobState = Literal["queued", "running", "done", "failed"]
-
-
-class TooManyJobsError(ModaError):
-    """No more videos can wait."""
 
 
 @dataclass
@@ -88,10 +85,11 @@ class VideoJobs:
         return len(self._queue) + (self._running is not None)
 
     def require_room(self) -> None:
-        """Raise :class:`TooManyJobsError` unless one more may wait."""
+        """Raise :class:`BusyError` unless one more may wait."""
         if self.num_open >= self._settings.max_jobs:
-            raise TooManyJobsError(
-                f"{self.num_open} videos are being made or wait, the limit; try again later"
+            raise BusyError(
+                f"{self.num_open} videos are being made or wait, the limit; try again later",
+                RETRY_SECONDS,
             )
 
     def new_folder(self) -> Path:
@@ -99,7 +97,7 @@ class VideoJobs:
         return Path(tempfile.mkdtemp(dir=self._root))
 
     def add(self, folder: Path, request: VideoJob) -> Job:
-        """Put a job in the queue; its folder belongs to it. Raises :class:`TooManyJobsError`."""
+        """Put a job in the queue; its folder belongs to it. Raises :class:`BusyError`."""
         self.require_room()
         job = Job(secrets.token_urlsafe(16), folder, request)
         self._jobs[job.identifier] = job

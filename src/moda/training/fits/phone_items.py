@@ -38,14 +38,15 @@ class PhoneItem:
 def phone_items(
     corpus: PhoneCorpus,
     *,
-    held_out: bool,
     versions: int,
     generator: np.random.Generator,
     leave_out: Collection[str] = (),
     clean_share: float = 1.0,
     hours: float = float("inf"),
 ) -> list[PhoneItem]:
-    """Utterances of a corpus: the first version clean, the others with changed voice and room.
+    """Utterances of a corpus that are not held out, the first version clean.
+
+    The others have a changed voice and room.
 
     Where there is time for one version only, a ``clean_share`` of the utterances begins with the
     clean one and the others with a changed one.
@@ -57,9 +58,7 @@ def phone_items(
     for index in generator.permutation(len(corpus)).tolist():
         if left <= 0.0:
             break
-        if bool(corpus.held_out[index]) != held_out:
-            continue
-        if Path(str(corpus.names[index])).stem in leave_out:
+        if corpus.held_out[index] or Path(str(corpus.names[index])).stem in leave_out:
             continue
         samples, labels = corpus.item(index)
         left -= len(labels)
@@ -143,7 +142,6 @@ class SpeechCorpora:
     ) -> list[PhoneItem]:
         return phone_items(
             read_phone_corpus(path),
-            held_out=False,
             versions=versions,
             generator=np.random.default_rng([self.seed, number]),
             leave_out=self.leave_out,

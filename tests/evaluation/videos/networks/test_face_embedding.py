@@ -19,7 +19,6 @@ from moda.evaluation.videos.networks.face_embedding import (
     FIVE_POINTS,
     KIND,
     PADDING,
-    SAME_PERSON_DISTANCE,
     TEMPLATE,
     Block,
     FaceEmbedder,
@@ -37,6 +36,9 @@ from moda.structures import Picture
 from moda.structures.landmarks import Array
 from moda.weights.checkpoints import ASSETS, read_network_weights, save_network_weights
 from paths import EXAMPLES
+
+SAME_PERSON_DISTANCE = 0.6
+"""Below this Euclidean distance dlib takes two faces for one person."""
 
 GOLDEN = Path(__file__).parents[3] / "data" / "face_embedding.npz"
 """Chips (the example portrait and a made pattern), and what face-api.js 0.22.2 with tfjs-core 1.7.0

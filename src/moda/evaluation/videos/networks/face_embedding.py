@@ -30,8 +30,6 @@ CHIP_SIZE_PX, EMBEDDING = 150, 128
 PADDING = 0.25
 """What a chip shows around the face on every side, in sides of the face's own square."""
 MEAN_RGB, LEVELS = (122.782, 117.001, 104.298), 256.0
-SAME_PERSON_DISTANCE = 0.6
-"""Below this Euclidean distance dlib takes two faces for one person."""
 FIVE_POINTS = (263, 362, 33, 133, 2)
 """Of the 478: outer and inner corner of the left eye and of the right eye, base of the nose."""
 TEMPLATE = np.array(

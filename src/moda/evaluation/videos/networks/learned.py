@@ -155,7 +155,8 @@ class FrechetScorer(Scorer):
         self._gaussians: dict[str, RunningGaussian] = {}
 
     def start(self, row: str, reference: Reference, landmarks: Array) -> None:
-        self._row, self._pending, self._has_real = row, [], reference.real is not None
+        self._row, self._has_real = row, reference.real is not None
+        self._pending: list[Picture] = []
         self._gaussians.setdefault(row, RunningGaussian())
 
     def see(self, index: int, picture: Picture, real: Picture | None) -> None:
@@ -177,10 +178,6 @@ class FrechetScorer(Scorer):
         frames = np.stack(self._pending)
         self._pending = []
         self._gaussians[self._row].add(self._features(frames))
-
-    _row: str
-    _pending: list[Picture]
-    _has_real: bool
 
 
 def middle_square(picture: Picture, size_px: int) -> Picture:

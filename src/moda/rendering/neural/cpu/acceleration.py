@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
-from moda.errors import InputError
 from moda.rendering.neural.cpu.convolution import Workers
 from moda.rendering.neural.cpu.generator import CpuGenerator
 from moda.rendering.neural.cpu.warping import CpuWarping
@@ -18,15 +15,8 @@ def accelerate_for_cpu(networks: RenderingNetworks) -> None:
     on the CPU, with the number of threads that torch has now. The state dict then lacks both
     networks: load the weights first.
 
-    Raises:
-        InputError: The networks are on another device or not of float32.
+    The networks have to be there, in float32.
     """
-    weight = next(networks.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        raise InputError(
-            f"networks of {weight.dtype} on {weight.device} cannot be accelerated for a CPU; "
-            "load them as float32 on the CPU"
-        )
     workers = Workers()
     # nn.Module takes any module here; the declared classes have the same calls.
     setattr(networks, "warping", CpuWarping(networks.warping, workers))  # noqa: B010

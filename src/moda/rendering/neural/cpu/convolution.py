@@ -109,10 +109,9 @@ class Columns(NamedTuple):
 
 
 class Products(NamedTuple):
-    """What a writer is given: transformed results of some tiles."""
+    """What a writer is given: results of some tiles before their last transform."""
 
     numbers: F32  # (products, tiles, channels)
-    columns: Columns
     outputs: Transform
     counts: Axes
     first_tile: int
@@ -128,21 +127,10 @@ class Written:
     residual: F32 | None = None
     first_channel: int = 0
 
-    def write(self, products: Products) -> None:
-        numbers, columns, outputs, counts, first_tile = products
+    def write(self, products: Products, columns: Columns) -> None:
         residual = NO_RESIDUAL if self.residual is None else self.residual
         first = self.first_channel + columns.first_channel
-        write_results(
-            numbers,
-            outputs,
-            counts,
-            first_tile,
-            columns.bias,
-            residual,
-            self.slope,
-            first,
-            self.target,
-        )
+        write_results(*products, columns.bias, residual, self.slope, first, self.target)
 
 
 @dataclass(frozen=True)
@@ -156,19 +144,10 @@ class Modulated:
     """(2, B, C): factor and summand that normalise the source"""
     slope: float
 
-    def write(self, products: Products) -> None:
-        numbers, columns, outputs, counts, first_tile = products
+    def write(self, products: Products, columns: Columns) -> None:
+        first, statistics = columns.first_channel, self.statistics
         write_modulated(
-            numbers,
-            outputs,
-            counts,
-            first_tile,
-            columns.bias,
-            self.source,
-            self.statistics,
-            self.slope,
-            columns.first_channel,
-            self.target,
+            *products, columns.bias, self.source, statistics, self.slope, first, self.target
         )
 
 
@@ -231,8 +210,8 @@ class TiledConvolution:
                 numbers = products.numpy()
                 if self.depth_taps > 1:
                     numbers = self._summed(numbers, counts[0], memory[products.numel() :].numpy())
-                given = Products(numbers, columns, self.outputs, counts, first_tile)
-                writers[columns.target].write(given)
+                given = Products(numbers, self.outputs, counts, first_tile)
+                writers[columns.target].write(given, columns)
 
         self.workers.each(range(0, num_tiles, at_once), convolve)
 

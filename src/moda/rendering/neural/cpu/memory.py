@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from moda.errors import InputError
 from moda.rendering.neural.cpu.kernels import F32
 
 
@@ -25,9 +24,4 @@ class Memory:
 
 def channels_last(volume: Tensor) -> F32:
     """Volume (B, C, D, H, W) as an array (B, D, H, W, C); a copy unless it lies that way."""
-    if volume.device.type != "cpu":
-        raise InputError(
-            f"these networks compute on the CPU, the features are on {volume.device}; "
-            "move them there, or load the networks without the acceleration for CPUs"
-        )
     return volume.detach().float().movedim(1, -1).contiguous().numpy()

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from moda.evaluation.variants.ablation import AblationTable, Figure, Result, ranges_are_apart
+from ablations.table import AblationTable, Figure, Result, ranges_are_apart
 
 LIPS = Figure("generated.lip_gap", "lip gap r", 3)
 

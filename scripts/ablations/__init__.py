@@ -1,0 +1,1 @@
+"""What scripts/run_ablations.py measures, and its table."""
