@@ -9,6 +9,7 @@ import pytest
 from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
 from moda.structures import Picture
+from moda.structures.landmarks import FACE_OVAL
 from moda.systems.notes import notes_on
 
 
@@ -35,10 +36,10 @@ def test_a_video_has_the_size_of_what_it_shows(photograph: Picture, full_frame: 
 def test_a_small_face_is_said_with_the_way_out() -> None:
     picture = np.zeros((400, 800, 3), np.uint8)
     landmarks = np.zeros((478, 3))
-    landmarks[:, 0] = np.linspace(300.0, 300.0 + 0.1 * 800, 478)
+    landmarks[list(FACE_OVAL), 0] = np.linspace(300.0, 380.0, len(FACE_OVAL))
     (note,) = notes_on(picture, landmarks, FrameOptions())
     assert "10%" in note
     assert "--crop" in note
     assert notes_on(picture, landmarks, FrameOptions(full_frame=False)) == ()
-    landmarks[:, 0] *= 2.0
+    landmarks *= 2.0
     assert notes_on(picture, landmarks, FrameOptions()) == ()
