@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -42,6 +42,8 @@ second at once."""
 QUIET_SHARE = 0.05
 """Of the recent loudness: below it sound counts as a pause that may be left out."""
 FADE_SECONDS = 0.005
+LIVE_SIZE_PX = 512
+"""Longer side of live pictures where none is chosen: larger ones are late."""
 
 Pace = Literal["realtime", "ahead"]
 
@@ -142,7 +144,10 @@ class LiveHead:
                 f"the {system.space.name} renderer is too slow to speak live; choose moda-tiny"
             )
         picture = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
-        return cls(system, system.prepare(picture, frame or FrameOptions()), options)
+        frame = frame or FrameOptions()
+        if frame.size is None:
+            frame = replace(frame, size=LIVE_SIZE_PX)
+        return cls(system, system.prepare(picture, frame), options)
 
     @property
     def frame_size(self) -> tuple[int, int]:

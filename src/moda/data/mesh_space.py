@@ -24,7 +24,7 @@ from moda.encoders.tracking import (
     remove_pose,
     vertex_weights,
 )
-from moda.rendering.mesh.rig import smoothstep
+from moda.rendering.mesh.geometry import smoothstep
 from moda.structures import MotionSpace
 from moda.structures.landmarks import (
     LEFT_BROW,

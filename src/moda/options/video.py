@@ -15,10 +15,12 @@ from moda.options.texts import (
     parse_size,
 )
 from moda.phones import PhoneSegment
-from moda.structures import EMOTIONS, Background, EmotionAt, Motion, Picture, Style
+from moda.structures import EMOTIONS, Background, EmotionAt, Motion, Style
 
 Gaze = Literal["wander", "camera"]
 MIN_SIZE_PX, MAX_SIZE_PX = 64, 4096
+USUAL_SIZE_PX = 512, 1024
+"""Least and largest size that is taken where none is chosen; between them, that of the picture."""
 VISITOR_SIZE_PX = 2160
 """Largest size for visitors of a page or a server: time and memory grow with its square."""
 USUAL_BLINK_RATE, MAX_BLINK_RATE = 17.0, 60.0
@@ -55,11 +57,14 @@ class FrameOptions:
     def __post_init__(self) -> None:
         check_limits(self, VideoOptions)
 
-    def longer_side(self, image: Picture, usual: int) -> int:
-        """Longer side of the frames of a picture (H, W, 3), even."""
-        wanted = usual if self.size is None else self.size
-        own = min(max(max(image.shape[:2]), MIN_SIZE_PX), MAX_SIZE_PX)
-        return (own if wanted == "own" else int(wanted)) // 2 * 2
+    def longer_side(self, own: int) -> int:
+        """Longer side of the frames in pixels, even.
+
+        ``own``: that of what they show in the picture, to which a size that is not chosen keeps.
+        """
+        low, high = USUAL_SIZE_PX if self.size is None else (MIN_SIZE_PX, MAX_SIZE_PX)
+        wanted = self.size if isinstance(self.size, int) else min(max(own, low), high)
+        return wanted // 2 * 2
 
 
 @dataclass(frozen=True)
@@ -164,10 +169,10 @@ class VideoOptions:
     frames_per_second: Annotated[float, Option(
         "Frames per second, {limits}.", 10, 60, name="fps", also=REENACT)] = 25.0
     size: Annotated[int | Literal["own"] | None, Option(
-        "Longer side of the video in pixels, {limits}, or own: that of the picture.", MIN_SIZE_PX,
+        "Longer side of the video in pixels, {limits}, or own: that of what it shows.", MIN_SIZE_PX,
         MAX_SIZE_PX, metavar="PIXELS|own", label="size in pixels",
-        usual="512; with the neural renderer that of the picture, at most 1920", parse=parse_size,
-        also=REENACT, visitors_high=VISITOR_SIZE_PX)] = None
+        usual="that of the picture, 512 to 1024; with the neural renderer at most 1920",
+        parse=parse_size, also=REENACT, visitors_high=VISITOR_SIZE_PX)] = None
     full_frame: Annotated[bool, Option(
         "The whole picture, or only the head.", flag="--full-frame/--crop", also=REENACT)] = True
     background: Annotated[Background | None, Option(

@@ -75,6 +75,7 @@ def animate_group(
         sound=whole,
         sources=(*files, *(speaker.speech for speaker in speakers)),
         frames=lambda: _mixed(videos, weights),
+        notes=(),
     )
 
 

@@ -161,7 +161,10 @@ def begin_video(
         return animate_group(head, job.portrait, options.speakers, folder, alike)
     speech = spoken(job, head, folder, stages=stages)
     with stages("Tracking") if options.driving is not None else no_stages("") as progress:
-        return head.generate(job.portrait, speech, options, progress=progress)
+        video = head.generate(job.portrait, speech, options, progress=progress)
+    for note in video.notes:
+        tell(note)
+    return video
 
 
 def write_video(

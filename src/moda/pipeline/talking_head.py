@@ -45,7 +45,6 @@ from moda.structures import (
     Motion,
     MotionSpace,
     Picture,
-    Renderer,
     Style,
 )
 from moda.structures.words import TimedWord
@@ -130,7 +129,7 @@ class TalkingHead:
             return TimedMotion(self.system.speak(actor, chunks, speaking), chunks.seconds)
 
         return _video(
-            actor.renderer,
+            actor,
             speak,
             options,
             sound.duration_seconds,
@@ -214,7 +213,7 @@ class TalkingHead:
         motion = self._follow(actor, driving, progress, options.amounts)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return _video(
-            actor.renderer,
+            actor,
             lambda: TimedMotion(iter([motion]), lambda: seconds),
             options,
             float(seconds),
@@ -259,7 +258,7 @@ class CountedSamples:
 
 
 def _video(
-    renderer: Renderer,
+    actor: Actor,
     sampled: Callable[[], TimedMotion],
     options: VideoOptions,
     seconds: float,
@@ -268,8 +267,8 @@ def _video(
     sources: tuple[Path, ...],
     words: tuple[TimedWord, ...] = (),
 ) -> TalkingVideo:
-    """A video of motion that is sampled anew each time, drawn by a renderer."""
-    rate = options.frames_per_second
+    """A video of an actor with motion that is sampled anew each time."""
+    rate, renderer = options.frames_per_second, actor.renderer
 
     def motion() -> Iterator[Motion]:
         yield from retime_motion(sampled(), exact_rate(rate))
@@ -287,6 +286,7 @@ def _video(
         motion,
         frames,
         words,
+        actor.notes,
         transparent=options.is_transparent,
     )
 

@@ -62,6 +62,8 @@ class TalkingVideo:
     """
     words: tuple[TimedWord, ...] = ()
     """What is said and when, where that is known: for subtitles."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the picture though it stops nothing."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
     made_from: str = "a still photograph"

@@ -42,20 +42,36 @@ def check_frame_size(size: int) -> None:
         )
 
 
-def _even(length: float) -> int:
-    return max(2, 2 * round(length / 2))
+def even_size(width: float, height: float, size: int) -> tuple[int, int]:
+    """Width and height scaled to a longer side, both even."""
+    scale = size / max(width, height)
+    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
 
 def scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
     """A picture with its longer side ``size`` pixels, and the map (2, 3) from the image to it."""
     height, width = image.shape[:2]
-    scale = size / max(height, width)
-    new_width, new_height = _even(width * scale), _even(height * scale)
+    new_width, new_height = even_size(width, height, size)
     if (new_height, new_width) == (height, width):
         return np.ascontiguousarray(image), resize_map(1.0, 1.0)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    method = cv2.INTER_AREA if new_width * new_height < width * height else cv2.INTER_CUBIC
     scaled = cv2.resize(image, (new_width, new_height), interpolation=method)
     return scaled.astype(np.uint8, copy=False), resize_map(new_width / width, new_height / height)
+
+
+def sampled_picture(image: Picture, plate_from_image: Array, size: tuple[int, int]) -> Picture:
+    """A part of a picture, scaled by an affine map (2, 3) to ``size``, width and height."""
+    scale = float(np.sqrt(abs(np.linalg.det(plate_from_image[:, :2]))))
+    if scale < 0.75:  # filter down first, then only a small step is left to the sampling
+        height, width = image.shape[:2]
+        new_size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, new_size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        shrink = resize_map(new_size[0] / width, new_size[1] / height)
+        plate_from_image = compose_affine(plate_from_image, invert_affine(shrink))
+    sampled = cv2.warpAffine(
+        image, plate_from_image, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return sampled.astype(np.uint8, copy=False)
 
 
 def resize_map(scale_x: float, scale_y: float) -> Array:

@@ -19,13 +19,13 @@ from moda.motion.rules.controls import scale_motion
 from moda.motion.seeding import derive_seed
 from moda.motion.speaking import speak
 from moda.options import FrameOptions, MotionAmounts, SpeakingOptions
+from moda.rendering.mesh.plate import shown_region
 from moda.rendering.mesh.renderer import MeshRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture
 from moda.structures.landmarks import Array
+from moda.systems.notes import notes_on
 from moda.systems.protocol import Actor, TimedPictures
 from moda.weights.checkpoints import Checkpoint
-
-DEFAULT_SIZE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,19 @@ class EmbeddedSystem:
                 "leave it out, or choose --renderer neural"
             )
         portrait = encode_portrait(image, self.space, models=self.models, face=options.face)
-        has_background = options.background is not None and options.full_frame
+        shown = shown_region(portrait, full_frame=options.full_frame)
         renderer = MeshRenderer(
             portrait,
             self.space,
-            size=options.longer_side(image, DEFAULT_SIZE_PX),
+            size=options.longer_side(max(shown.width, shown.height)),
             full_frame=options.full_frame,
             background=options.background,
-            whole_mask=self.models.person_mask(image) if has_background else None,
+            whole_mask=self.models.person_mask(image) if options.background else None,
         )
         start = self.space.rest
         start[self.space.slice("mouth")] = renderer.photographed_mouth()
-        return Actor(renderer, portrait.identity, self.space.rest, start)
+        notes = notes_on(image, portrait.landmarks, options)
+        return Actor(renderer, portrait.identity, self.space.rest, start, notes)
 
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions

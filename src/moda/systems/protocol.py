@@ -28,6 +28,8 @@ class Actor(NamedTuple):
     """(D,) raw motion that gives the portrait as it is, but for a mouth that is open in it"""
     start: Floats | None = None
     """(D,) the same with the mouth as photographed, where that is known: a video begins with it"""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the picture though it stops nothing"""
 
 
 class FaceSystem(Protocol):

@@ -54,6 +54,7 @@ from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
 from moda.structures.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET
 from moda.structures.landmarks import Array
+from moda.systems.notes import notes_on
 from moda.systems.protocol import Actor, TimedPictures
 from moda.weights.catalogue import find_model
 from moda.weights.checkpoints import Checkpoint
@@ -101,13 +102,14 @@ class PublishedSystem:
             portrait,
             self.live_portrait.networks,
             self.space,
-            size=None if options.size is None else options.longer_side(image, 0),
+            size=None if options.size is None else options.longer_side(max(image.shape[:2])),
             full_frame=options.full_frame,
             eyes=options.eyes,
             lips=options.lips,
             precision=self.precision,
         )
-        return Actor(renderer, portrait.identity, portrait.face.motion)
+        notes = notes_on(image, portrait.landmarks, options)
+        return Actor(renderer, portrait.identity, portrait.face.motion, notes=notes)
 
     def speak(
         self, actor: Actor, sound: Iterable[Floats], options: SpeakingOptions

@@ -28,22 +28,26 @@ CROP_FEATHER = 0.12
 """The mask of the crop, which is finer, fades into that of the whole picture over this share."""
 
 
-def person_matte(plate: Plate, whole_mask: Floats) -> NDArray[np.uint8]:
+def person_matte(plate: Plate, whole_mask: Floats | None) -> NDArray[np.uint8]:
     """How much of every pixel of a plate is the person, (H, W).
 
     Args:
         plate: the still picture, with the mask of the square around the head.
-        whole_mask: (h, w) mask of the whole photograph, of any size; of the same frame.
+        whole_mask: mask of the whole photograph, of its size; None continues that of the square.
     """
     height, width = plate.image.shape[:2]
-    mask = cv2.resize(whole_mask, (width, height), interpolation=cv2.INTER_LINEAR)
+    mask = plate.mask_on_plate()
+    if whole_mask is not None:
+        mask = cv2.warpAffine(whole_mask, plate.plate_from_image, (width, height)).astype(
+            np.float32
+        )
     side = len(plate.person_mask)
     ramp = np.minimum(np.arange(side), np.arange(side)[::-1]) / (CROP_FEATHER * side)
     ramp = np.clip(ramp, 0.0, 1.0).astype(np.float32)
     weight = cv2.warpAffine(
         np.minimum.outer(ramp, ramp), plate.plate_from_crop, (width, height)
     ).astype(np.float32)
-    coarse = mask.astype(np.float32) + weight * (plate.mask_on_plate() - mask)
+    coarse = mask + weight * (plate.mask_on_plate() - mask)
     low, high = UNSURE
     coarse = np.clip((coarse - low) / (high - low), 0.0, 1.0).astype(np.float32)
     radius = max(2, round(FILTER_SHARE * max(height, width)))

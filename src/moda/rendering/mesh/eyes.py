@@ -27,9 +27,9 @@ from moda.rendering.mesh.eye_painting import (
     lid_curve,
     paint_eye,
 )
-from moda.rendering.mesh.geometry import Head
+from moda.rendering.mesh.geometry import Head, smoothstep
 from moda.rendering.mesh.plate import Plate, blur, polygon_mask
-from moda.rendering.mesh.rig import Rig, smoothstep
+from moda.rendering.mesh.rig import Rig
 from moda.rendering.mesh.warp import TEXTURE_ZOOM, WarpBuffers, bounds_around, enlarge_texture
 from moda.rendering.placing import Box
 from moda.structures import Picture

@@ -13,17 +13,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from moda.rendering.mesh.geometry import FrameGeometry, Head
+from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
 from moda.rendering.mesh.mouth import (
     OPEN_SOURCE_GAP,
     SEAM_DARKNESS,
     MouthInterior,
     paint_over_mouth,
 )
+from moda.rendering.mesh.outer_mesh import OVAL
 from moda.rendering.mesh.plate import make_plate
 from moda.rendering.mesh.renderer import FOLDING_MARGIN
 from moda.rendering.mesh.retargeting import Retargeting
-from moda.rendering.mesh.rig import OVAL, build_rig, smoothstep
+from moda.rendering.mesh.rig import build_rig
 from moda.rendering.mesh.warp import (
     TEXTURE_ZOOM,
     bounds_around,

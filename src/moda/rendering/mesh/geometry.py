@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,3 +35,9 @@ class FrameGeometry(NamedTuple):
     screen: NDArray[np.float32]
     """(468 + outer vertices, 3) pixels of the plate and depth"""
     head: Head
+
+
+def smoothstep(low: float, high: float, value: NDArray[np.floating[Any]] | float) -> Array:
+    """0 below ``low``, 1 above ``high``, smooth in between."""
+    t = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)

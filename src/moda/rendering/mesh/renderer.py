@@ -6,6 +6,7 @@ Frame i depends on row i of the motion alone; the same row gives the same pixels
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from moda.errors import InputError
 from moda.rendering.mesh.backdrop import clean_plate, person_matte, put_behind
 from moda.rendering.mesh.eyes import EyePair
 from moda.rendering.mesh.mouth import MouthInterior
+from moda.rendering.mesh.outer_mesh import OVAL
 from moda.rendering.mesh.plate import make_plate
 from moda.rendering.mesh.retargeting import Retargeting
-from moda.rendering.mesh.rig import OVAL, build_rig
+from moda.rendering.mesh.rig import build_rig
 from moda.rendering.mesh.warp import (
     TEXTURE_ZOOM,
     WarpBuffers,
@@ -36,9 +38,9 @@ class MeshRenderer:
     """Renders one portrait; see :class:`moda.structures.Renderer`.
 
     ``size`` is the longer side of the frame in pixels, even. ``full_frame`` renders the whole
-    photograph, otherwise only the square around the head. With a ``background`` the person is cut
-    out, by the portrait's mask and, for a full frame, a mask of the whole picture. Preparation
-    takes about half a second.
+    photograph, otherwise only what it has of a square around the head. With a ``background`` the
+    person is cut out, by the portrait's mask and a mask of the whole picture, if it is known.
+    Preparation takes about half a second.
     """
 
     def __init__(
@@ -59,27 +61,27 @@ class MeshRenderer:
         self._plate = make_plate(portrait, size=size, full_frame=full_frame)
         self._background = background
         if background is not None:
-            self._cut_out(whole_mask if full_frame else None)
+            self._cut_out(whole_mask)
         canonical_face = space.canonical_face.astype(np.float64)
         closing = portrait.neutral_keypoints - portrait.canonical_keypoints
         self._rig = build_rig(self._plate, closing[:NUM_SURFACE], canonical_face, space.triangles)
         self._retargeting = Retargeting(space, self._rig, self._plate)
-        plate = self._plate
+        plate = self._plate = replace(self._plate, box=self._rig.box)
         self._mouth = MouthInterior(plate.image, plate.landmarks, portrait, plate.rest)
         base = self._mouth.base_texture()
         self._texture = enlarge_texture(np.ascontiguousarray(plate.box.cut(base)))
         corner = np.array([plate.box.left, plate.box.top], np.float32)
         self._texels = ((self._rig.pixels - corner) * TEXTURE_ZOOM).astype(np.float32)
+        if background is not None:
+            coverage = np.repeat(plate.box.cut(self._matte)[:, :, None], 3, axis=2)
+            self._matte_texture = enlarge_texture(np.ascontiguousarray(coverage))
         self._eyes = EyePair(plate, self._rig)
 
     def _cut_out(self, whole_mask: Floats | None) -> None:
         """Find the person, and clean the rim of what was behind it."""
         plate = self._plate
-        mask = plate.mask_on_plate() if whole_mask is None else whole_mask
-        self._matte = person_matte(plate, mask)
+        self._matte = person_matte(plate, whole_mask)
         self._plate = clean_plate(plate, self._matte)
-        coverage = np.repeat(plate.box.cut(self._matte)[:, :, None], 3, axis=2)
-        self._matte_texture = enlarge_texture(np.ascontiguousarray(coverage))
 
     @property
     def space(self) -> MotionSpace:
@@ -92,8 +94,7 @@ class MeshRenderer:
     @property
     def frame_size(self) -> tuple[int, int]:
         """(width, height) of the frames, both even."""
-        height, width = self._plate.image.shape[:2]
-        return width, height
+        return self._plate.view.width, self._plate.view.height
 
     def render(self, motion: Motion) -> Iterator[Picture]:
         """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for.
@@ -118,7 +119,7 @@ class MeshRenderer:
         plate.box.cut(frame)[:] = drawn
         self._mouth.draw(frame, geometry)
         if self._background is None:
-            return frame
+            return np.ascontiguousarray(plate.view.cut(frame))
         matte = self._matte.copy()
         plate.box.cut(matte)[:] = last_warp(self._matte_texture, buffers)[:, :, 0]
-        return put_behind(frame, matte, self._background.colour)
+        return put_behind(plate.view.cut(frame), plate.view.cut(matte), self._background.colour)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.rendering.mesh.eyes import LID_REGION
-from moda.rendering.mesh.geometry import FrameGeometry, Head
+from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
 from moda.rendering.mesh.plate import Plate
-from moda.rendering.mesh.rig import UPPER_LID_SHARE, Rig, smoothstep
+from moda.rendering.mesh.rig import UPPER_LID_SHARE, Rig
 from moda.rendering.mesh.warp import keep_edge_lengths
 from moda.structures import Floats, MotionSpace
 from moda.structures.landmarks import (

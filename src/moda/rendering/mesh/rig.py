@@ -1,30 +1,22 @@
 """What moves with what: the face mesh extended over the whole box, prepared once per portrait.
 
-The 468 face points carry the expression and the pose. Around them lies a grid of *outer* points -
-hair, ears, neck, background - which follow by three harmonic fields:
-
-- ``follow``: the displacement of the face outline, fading outwards (the jaw pulls the neck along);
-- ``rigid``: the share of the head's rigid motion, 1 on the head, 0 on the border of the box;
-- a depth, from the outline's own to that of the head's centre, so that turning hardly slides hair.
+The 468 face points carry the expression and the pose. Around them lies a grid of *outer* points,
+which follow (:mod:`moda.rendering.mesh.outer_mesh`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay
 
-from moda.rendering.mesh.geometry import Head
+from moda.rendering.mesh.geometry import Head, smoothstep
+from moda.rendering.mesh.outer_mesh import OVAL, build_outer_mesh, mesh_edges
 from moda.rendering.mesh.plate import Plate
-from moda.rendering.mesh.warp import keep_edge_lengths, keep_triangle_areas
+from moda.rendering.mesh.warp import bounds_around, keep_edge_lengths, keep_triangle_areas
+from moda.rendering.placing import Box
 from moda.structures.landmarks import (
-    FACE_OVAL,
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
     LEFT_BROW,
@@ -38,20 +30,14 @@ from moda.structures.landmarks import (
     Array,
 )
 
-GRID_STEP = 0.13
-"""Spacing of the outer points. All lengths here are in eye distances (canonical units)."""
-PADDING = 0.5
-"""How far the grid goes on beyond a free side of the box."""
-HEAD_CENTRE_DEPTH = NECK_PIVOT[2]
-FOLLOW_DECAY = 0.42
 BEHIND_FACE = 0.04
-"""The outer mesh lies this much behind the face, which so wins where both cover a pixel."""
+"""The outer mesh lies this much behind the face, which so wins where both cover a pixel.
+In eye distances, canonical units."""
 LEAST_AREA = 0.06
 """Least area of a face triangle on the plate, in that of the mean face seen from the front."""
 UPPER_LID_SHARE = 0.88
 """Of a blink's way; the lower lid comes up for the rest."""
 
-OVAL = np.array(FACE_OVAL)
 OPENINGS = (
     *INNER_LIP_UPPER[1:-1],
     *INNER_LIP_LOWER[1:-1],
@@ -106,7 +92,9 @@ class Rig:
     solid: NDArray[np.int32]
     """(N, 3) the first of the triangles, without those of the holes"""
     follow: Array  # (M, 36)
-    rigid: Array  # (M,)
+    rigid: Array  # (M, 2)
+    box: Box
+    """Where the mesh lies on the plate; nothing outside of it ever changes"""
     jaw_edges: NDArray[np.int32]
     outer_edges: NDArray[np.int32]
     outer_mobility: Array  # (V,)
@@ -125,8 +113,9 @@ class Rig:
         outline = (shape - self.photographed)[OVAL]
         outer = self.outer + self.follow @ outline
         still, moved = head.rest.apply(outer), head.project(outer)
-        outer_screen = still + self.rigid[:, None] * (moved - still)
-        outer_screen[:, 2] = moved[:, 2] + BEHIND_FACE * head.rest.scale
+        outer_screen = moved
+        outer_screen[:, :2] = still[:, :2] + self.rigid * (moved - still)[:, :2]
+        outer_screen[:, 2] += BEHIND_FACE * head.rest.scale
         screen = np.concatenate([face, outer_screen])
         keep_edge_lengths(screen, self.pixels, self.outer_edges, self.outer_mobility, 0.30, 4, 0.8)
         keep_triangle_areas(screen, self.pixels, self.solid, self.mobility, 0.05, 40)
@@ -146,41 +135,30 @@ def build_rig(
     face = _unfold(plate, canonical_face, surface_triangles)
     photographed = plate.rest.invert(face)
     neutral = photographed + neutral_offset
-    points, pinned = _outer_points(plate, face[OVAL, :2])
-    outer_triangles = _outer_triangles(face[OVAL, :2], points)
-    pixels = np.concatenate([face[:, :2], points])
-    fields = _Fields(plate, pixels, outer_triangles, np.flatnonzero(pinned) + NUM_SURFACE)
-    depth = fields.depth(photographed[OVAL, 2])
-    solid = np.concatenate([outer_triangles, surface_triangles])
+    outer = build_outer_mesh(plate, face, photographed[OVAL, 2])
+    pixels = np.concatenate([face[:, :2], outer.points])
+    solid = np.concatenate([outer.triangles, surface_triangles])
     jaw = canonical_face[:NUM_SURFACE, 1] > 0.35
-    face_edges = _edges(surface_triangles)
-    outer_mobility = np.concatenate([np.zeros(NUM_SURFACE), np.where(pinned, 0.0, 1.0)])
+    face_edges = mesh_edges(surface_triangles)
+    outer_mobility = np.concatenate([np.zeros(NUM_SURFACE), np.where(outer.still, 0.0, 1.0)])
     mobility = np.concatenate([np.ones(NUM_SURFACE), outer_mobility[NUM_SURFACE:]])
     mobility[[*OPENINGS]] = 0.0
     return Rig(
         photographed=photographed,
         neutral=neutral,
-        outer=_lift(plate, points, depth),
+        outer=_lift(plate, outer.points, outer.depth),
         pixels=pixels,
         triangles=np.concatenate([solid, _hole_triangles()]),
         solid=solid,
-        follow=fields.follow(),
-        rigid=fields.rigid(),
+        follow=outer.follow,
+        rigid=outer.rigid,
+        box=_box_of(plate, pixels[solid.ravel()]),
         jaw_edges=np.ascontiguousarray(face_edges[jaw[face_edges].all(1)], np.int32),
-        outer_edges=_edges(outer_triangles),
+        outer_edges=mesh_edges(outer.triangles),
         outer_mobility=outer_mobility,
         mobility=mobility,
         blinks=(_blink(photographed, *EYES[0]), _blink(photographed, *EYES[1])),
     )
-
-
-def smoothstep(low: float, high: float, value: NDArray[np.floating[Any]] | float) -> Array:
-    """0 below ``low``, 1 above ``high``, smooth in between."""
-    t = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-# ---------------------------------------------------------------------------- outer mesh
 
 
 def _unfold(plate: Plate, canonical_face: Array, triangles: NDArray[np.int32]) -> Array:
@@ -197,59 +175,13 @@ def _unfold(plate: Plate, canonical_face: Array, triangles: NDArray[np.int32]) -
     return face
 
 
-def _outer_points(plate: Plate, oval: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Grid over the box and a ring close around the face: points (M, 2) and which are pinned."""
-    unit = plate.rest.scale
-    step, padding = GRID_STEP * unit, PADDING * unit
+def _box_of(plate: Plate, points: Array) -> Box:
+    """Whole pixels of the plate's box around points (N, 2)."""
     box = plate.box
-    low_x = box.left - padding * ("left" in plate.free_sides)
-    low_y = box.top - padding * ("top" in plate.free_sides)
-    high_x = box.right - 1 + padding * ("right" in plate.free_sides)
-    columns = np.linspace(low_x, high_x, max(4, round((high_x - low_x) / step) + 1))
-    rows = np.linspace(low_y, box.bottom - 1, max(4, round((box.bottom - 1 - low_y) / step) + 1))
-    grid = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
-    outside = _distance_outside(oval, grid) > 0.75 * step
-    on_side = (
-        ((grid[:, 0] == low_x) & ("left" not in plate.free_sides))
-        | ((grid[:, 1] == low_y) & ("top" not in plate.free_sides))
-        | ((grid[:, 0] == high_x) & ("right" not in plate.free_sides))
-        | (grid[:, 1] == box.bottom - 1)
+    top, bottom, left, right = bounds_around(
+        (points - (box.left, box.top)).astype(np.float32), 1.0, box.height, box.width
     )
-    kept = outside | on_side
-    tangent = np.roll(oval, -1, 0) - np.roll(oval, 1, 0)
-    normal = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    normal *= np.sign(((oval - oval.mean(0)) * normal).sum(1, keepdims=True))
-    ring = oval + normal * 0.45 * step
-    inside_box = (
-        (ring[:, 0] > low_x + 0.2 * step)
-        & (ring[:, 1] > low_y + 0.2 * step)
-        & (ring[:, 0] < high_x - 0.2 * step)
-        & (ring[:, 1] < box.bottom - 1 - 0.2 * step)
-        & (_distance_outside(oval, ring) > 0.2 * step)
-    )
-    points = np.concatenate([ring[inside_box], grid[kept]])
-    pinned = np.concatenate([np.zeros(int(inside_box.sum()), bool), on_side[kept]])
-    return points, pinned
-
-
-def _distance_outside(polygon: Array, points: Array) -> Array:
-    """Signed distance (N,) in pixels of points from a polygon, positive outside."""
-    contour = polygon.astype(np.float32).reshape(-1, 1, 2)
-    return -np.array([cv2.pointPolygonTest(contour, (float(x), float(y)), True) for x, y in points])
-
-
-def _outer_triangles(oval: Array, points: Array) -> NDArray[np.int32]:
-    """Delaunay triangles between the face outline and the outer points, as vertex indices."""
-    found = Delaunay(np.concatenate([oval, points])).simplices
-    corners = np.concatenate([oval, points])[found]
-    edge_one, edge_two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = np.abs(edge_one[:, 0] * edge_two[:, 1] - edge_one[:, 1] * edge_two[:, 0])
-    only_oval = (found < len(oval)).all(1)
-    outside = _distance_outside(oval, corners.mean(1)) > 0
-    found = found[(outside | ~only_oval) & (area > 1e-6)]
-    index = np.concatenate([OVAL, NUM_SURFACE + np.arange(len(points))])
-    return index[found].astype(np.int32)
+    return Box(left + box.left, top + box.top, right + box.left, bottom + box.top)
 
 
 def _hole_triangles() -> NDArray[np.int32]:
@@ -265,106 +197,12 @@ def _hole_triangles() -> NDArray[np.int32]:
     return np.array(triangles, np.int32)
 
 
-def _edges(triangles: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Each edge (E, 2) of a triangle list once."""
-    pairs = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    return np.ascontiguousarray(np.unique(np.sort(pairs, axis=1), axis=0), np.int32)
-
-
 def _lift(plate: Plate, points: Array, depth: Array) -> Array:
     """Canonical positions (M, 3) that lie at these pixels and at these canonical depths."""
     rotation, scale = plate.rest.rotation, plate.rest.scale
     shift = points - plate.rest.translation[:2]
     screen_depth = (depth * scale - shift @ rotation[:2, 2]) / rotation[2, 2]
     return np.column_stack([shift, screen_depth]) @ rotation / scale
-
-
-# ---------------------------------------------------------------------------- fields
-
-
-class _Fields:
-    """Smooth fields over the outer mesh, by sparse linear systems on its edges."""
-
-    def __init__(
-        self,
-        plate: Plate,
-        pixels: Array,
-        triangles: NDArray[np.int32],
-        pinned: NDArray[np.intp],
-    ) -> None:
-        self._plate = plate
-        self._pixels = pixels
-        self._pinned = pinned
-        self._unit = plate.rest.scale
-        edges = _edges(triangles)
-        length = np.linalg.norm(pixels[edges[:, 0]] - pixels[edges[:, 1]], axis=1) / self._unit
-        weight = 1.0 / np.maximum(0.04, length)
-        rows = np.concatenate([edges[:, 0], edges[:, 1]])
-        columns = np.concatenate([edges[:, 1], edges[:, 0]])
-        count = len(pixels)
-        self._adjacency = scipy.sparse.coo_array(
-            (np.concatenate([weight, weight]), (rows, columns)), shape=(count, count)
-        ).tocsr()
-        self._degree = np.asarray(self._adjacency.sum(1)).ravel()
-        self._screening = (
-            0.5 * (GRID_STEP / FOLLOW_DECAY) ** 2 * float(np.median(self._degree[self._degree > 0]))
-        )
-
-    def follow(self) -> Array:
-        """(M, 36): how each outer point follows each point of the face outline."""
-        fixed = np.concatenate([OVAL, self._pinned])
-        values = np.concatenate([np.eye(len(OVAL)), np.zeros((len(self._pinned), len(OVAL)))])
-        return self._solve(fixed, values, self._screening)
-
-    def depth(self, outline: Array) -> Array:
-        """(M,) canonical depth: the outline's (36,), fading to the head's centre."""
-        fixed = np.concatenate([OVAL, self._pinned])
-        values = np.append(outline - HEAD_CENTRE_DEPTH, np.zeros(len(self._pinned)))
-        return HEAD_CENTRE_DEPTH + self._solve(fixed, values[:, None], 2 * self._screening)[:, 0]
-
-    def rigid(self) -> Array:
-        """(M,) share of the head's rigid motion."""
-        points = self._pixels[NUM_SURFACE:]
-        landmarks, unit = self._plate.landmarks, self._unit
-        distance = _distance_outside(self._pixels[OVAL], points) / unit
-        chin = landmarks[152, 1]
-        below = smoothstep(chin - 0.55 * unit, chin + 0.05 * unit, points[:, 1])
-        head = 1 - smoothstep(0.9, 1.7, distance)
-        body = 1 - smoothstep(0.04, 0.85, distance)
-        share = head * (1 - below) + body * below
-        person = self._person(points, distance) > 0.5
-        known = np.flatnonzero(person) + NUM_SURFACE
-        known = known[~np.isin(known, self._pinned)]
-        fixed = np.concatenate([OVAL, self._pinned, known])
-        values = np.concatenate(
-            [np.ones(len(OVAL)), np.zeros(len(self._pinned)), share[known - NUM_SURFACE]]
-        )
-        return np.clip(self._solve(fixed, values[:, None], 1e-9)[:, 0], 0.0, 1.0)
-
-    def _person(self, points: Array, distance: Array) -> Array:
-        """Person mask at the outer points; a drawn head and shoulders where the mask is empty."""
-        landmarks = self._plate.landmarks
-        if self._plate.person_at(landmarks[OVAL, :2]).mean() > 0.3:
-            return self._plate.person_at(points)
-        chin, centre = landmarks[152], landmarks[:NUM_SURFACE].mean(0)
-        shoulders = (points[:, 1] > chin[1]) & (
-            np.abs(points[:, 0] - centre[0]) < 0.7 * self._unit + 1.2 * (points[:, 1] - chin[1])
-        )
-        return np.where((distance < 0.55) | shoulders, 1.0, 0.0)
-
-    def _solve(self, fixed: NDArray[np.intp], values: Array, screening: float) -> Array:
-        """Harmonic (or screened) interpolation of values (F, C) at fixed vertices -> (M, C)."""
-        used = np.concatenate([OVAL, np.arange(NUM_SURFACE, len(self._pixels))])
-        free = np.setdiff1d(used, fixed)
-        laplacian = scipy.sparse.diags_array(self._degree + screening) - self._adjacency
-        laplacian = laplacian.tocsr()
-        result = np.zeros((len(self._pixels), values.shape[1]))
-        result[fixed] = values
-        if len(free):
-            right_side = -(laplacian[free][:, fixed] @ values)
-            solve = scipy.sparse.linalg.splu(laplacian[free][:, free].tocsc())
-            result[free] = solve.solve(right_side)
-        return result[NUM_SURFACE:]
 
 
 # ---------------------------------------------------------------------------- lids

@@ -133,13 +133,16 @@ def warp_texture(
 
 
 def last_warp(texture: Picture, buffers: WarpBuffers) -> Picture:
-    """Another texture, drawn as :func:`warp_texture` has just drawn its own; edges not smoothed."""
+    """Another texture, drawn as :func:`warp_texture` has just drawn its own; edges not smoothed.
+
+    Hair that the picture's edge cuts is continued by its mirror image: repeated pixels are stripes.
+    """
     return cv2.remap(
         texture,
         buffers.fixed_map,
         buffers.fraction_map,
         cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+        borderMode=cv2.BORDER_REFLECT_101,
     ).astype(np.uint8, copy=False)
 
 
