@@ -10,10 +10,11 @@ from typing import NoReturn
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.errors import InputError, MediaError, OutputError
-from moda.media import VideoReader, VideoWriter, check_output_path, writer
+from moda.media import AudioReader, VideoReader, VideoWriter, check_output_path, writer
 
 SIZE = (96, 64)
 
@@ -72,17 +73,33 @@ class TestReader:
             shown = (level - 10) / 10 / native
             assert abs(shown - index / 25) <= 0.5 / min(native, 25) + 0.021
 
-    @pytest.mark.parametrize("delay_ms", [0, 120, 400])
-    def test_time_starts_with_the_sound(self, tmp_path: Path, delay_ms: int) -> None:
+    @pytest.mark.parametrize("delay_ms", [0, 20, 120, 400])
+    def test_late_sound_keeps_its_place_and_all_pictures(
+        self, tmp_path: Path, delay_ms: int
+    ) -> None:
         shades = list(range(10, 210, 10))
         path = write_video(
             tmp_path / "in.mkv",
             level_pictures(shades),
             [n * 40 for n in range(20)],
-            sound=tone(1.0, 16_000),
+            sound=click(0.4, 16_000, at=0.3)[:, 0],
             sound_start_ms=delay_ms,
         )
-        assert levels(list(VideoReader(path))) == shades[delay_ms // 40 :]
+        reader = VideoReader(path)
+        assert levels(list(reader)) == shades
+        assert reader.duration_seconds == pytest.approx(0.8, abs=0.05)
+        sound = AudioReader(path, 16_000)
+        samples = np.concatenate(list(sound))
+        assert np.abs(samples).argmax() == pytest.approx(16 * (300 + delay_ms), abs=16)
+        assert sound.duration_seconds == pytest.approx(len(samples) / 16_000, abs=0.41)
+        copy = write_all(tmp_path / "copy.mp4", list(reader), sound=path)
+        assert decode_video(copy).loudest_at == pytest.approx(0.3 + delay_ms / 1000, abs=0.002)
+
+    def test_sound_that_ends_where_pictures_begin(self, tmp_path: Path) -> None:
+        path = write_video(
+            tmp_path / "in.mkv", level_pictures([50, 100]), [400, 440], sound=tone(0.4, 16_000)
+        )
+        assert levels(list(VideoReader(path))) == [*[50] * 11, 100]
 
     def test_pictures_before_the_first_one_hold_it(self, tmp_path: Path) -> None:
         path = write_video(
@@ -95,6 +112,56 @@ class TestReader:
         times, pictures = zip(*VideoReader(path).timed_pictures(), strict=True)
         assert times == pytest.approx([0.0, 0.033, 0.3])
         assert levels(list(pictures)) == [10, 60, 110]
+
+    @pytest.mark.parametrize("mirrored", [False, True])
+    @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+    def test_any_display_matrix_is_applied(
+        self, tmp_path: Path, quarter_turns: int, mirrored: bool
+    ) -> None:
+        stored = np.zeros((64, 96, 3), np.uint8)
+        stored[:32, :48], stored[32:, :48], stored[:32, 48:] = 200, 130, 60
+        one, zero = 1 << 16, 0
+        right, down = ((one, zero), (zero, one), (-one, zero), (zero, -one))[quarter_turns], None
+        down = (-right[1], right[0])  # where the stored picture's axes point on the screen
+        shown = np.rot90(stored, -quarter_turns)
+        if mirrored:
+            right, down = (-right[0], right[1]), (-down[0], down[1])
+            shown = shown[:, ::-1]
+        matrix = (*right, 0, *down, 0, 0, 0, 1 << 30)
+        path = write_video(tmp_path / "in.mp4", [stored] * 3, [0, 40, 80], display_matrix=matrix)
+        reader = VideoReader(path)
+        first = next(iter(reader))
+        assert reader.size == first.shape[1::-1]
+        assert np.abs(first - shown.astype(float)).mean() < 4
+
+    @pytest.mark.parametrize("cover_first", [True, False])
+    def test_covers_are_no_pictures(self, tmp_path: Path, cover_first: bool) -> None:
+        shades = [10, 60, 110, 160]
+        film = write_video(tmp_path / "film.mp4", level_pictures(shades), [0, 40, 80, 120])
+        with (
+            av.open(str(film)) as source,
+            av.open(str(tmp_path / "both.mp4"), "w") as target,
+        ):
+            video = source.streams.video[0]
+
+            def cover() -> av.VideoStream:
+                stream = target.add_stream("png", rate=1)
+                stream.width, stream.height, stream.pix_fmt = 64, 64, "rgb24"
+                stream.disposition = Disposition.attached_pic
+                return stream
+
+            covers = [cover()] if cover_first else []
+            copied = target.add_stream_from_template(video)
+            covers = covers or [cover()]
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 250, np.uint8), "rgb24")
+            frame.pts = 0
+            for packet in (*covers[0].encode(frame), *covers[0].encode(None)):
+                target.mux(packet)
+            for packet in source.demux(video):
+                if packet.dts is not None:
+                    packet.stream = copied
+                    target.mux(packet)
+        assert levels(list(VideoReader(tmp_path / "both.mp4"))) == shades
 
     def test_rotation_is_applied(self, tmp_path: Path) -> None:
         picture = np.zeros((64, 96, 3), np.uint8)

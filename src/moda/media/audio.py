@@ -20,6 +20,8 @@ from moda.media.containers import (
     decode,
     open_media,
     stream_seconds,
+    stream_start,
+    time_zero,
     unreadable,
 )
 from moda.structures import Floats
@@ -88,6 +90,8 @@ class SoundTrack:
     num_channels: Literal[1, 2]
     """Of the blocks: stereo stays, everything with more channels becomes mono."""
     claimed_seconds: float | None
+    lead_seconds: float
+    """Silence before the first sample: the pictures of a video may begin earlier."""
 
     @classmethod
     def of(cls, container: av.container.InputContainer, path: Path) -> SoundTrack:
@@ -106,9 +110,11 @@ class SoundTrack:
                 f"{path} has a sample rate of {rate} Hz, outside {low}..{high}; save it as wav "
                 "at 48000 Hz"
             )
+        lead = max(float(stream_start(stream) - time_zero(container)), 0.0)
         seconds = stream_seconds(container, stream)
+        seconds = None if seconds is None else lead + seconds
         check_seconds(path, seconds or 0.0)
-        return cls(container, stream, path, rate, 2 if stream.channels == 2 else 1, seconds)
+        return cls(container, stream, path, rate, 2 if stream.channels == 2 else 1, seconds, lead)
 
     def blocks(self) -> Iterator[Floats]:
         """Yield the samples (C, N) in order, holes filled with silence, -1..1 nominal.
@@ -125,9 +131,9 @@ class SoundTrack:
                     f"{frame.sample_rate} Hz; save it as wav"
                 )
             if frame.time is not None:
-                origin = frame.time if origin is None else origin
+                origin = frame.time - self.lead_seconds if origin is None else origin
                 gap = frame.time - origin - position / self.rate_hz
-                if gap > MAX_UNFILLED_GAP_SECONDS:
+                if gap > (MAX_UNFILLED_GAP_SECONDS if position else 0.0):
                     check_seconds(self.path, frame.time - origin)
                     for silence in self._silence(round(gap * self.rate_hz)):
                         position += silence.shape[1]

@@ -14,6 +14,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -153,6 +154,22 @@ def stream_start(stream: AudioStream | VideoStream) -> Fraction:
     if stream.start_time is None or stream.time_base is None:
         return Fraction(0)
     return stream.start_time * stream.time_base
+
+
+def pictures_of(container: av.container.InputContainer) -> VideoStream | None:
+    """The video track of a file, its default one of several; covers of sound files are none."""
+    cover = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    return max(streams, key=lambda s: bool(s.disposition & Disposition.default), default=None)
+
+
+def time_zero(container: av.container.InputContainer) -> Fraction:
+    """Time stamp in seconds that is 0 for pictures and sound: where the earlier of them begins."""
+    pictures = pictures_of(container)
+    starts = [stream_start(stream) for stream in container.streams.audio[:1]]
+    if pictures is not None:
+        starts.append(stream_start(pictures))
+    return min(starts, default=Fraction(0))
 
 
 def check_seconds(path: Path, seconds: float) -> None:

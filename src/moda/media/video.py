@@ -10,19 +10,24 @@ from typing import NamedTuple
 
 import av.container
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from moda.errors import MediaError
+from moda.media.colours import to_rgb
 from moda.media.containers import (
     MIN_SIDE_PX,
     check_pixels,
     check_seconds,
     decode,
     open_media,
+    pictures_of,
     stream_seconds,
     stream_start,
+    time_zero,
 )
+from moda.media.interlacing import progressive
 from moda.structures import Picture
 
 MAX_PIXELS = 8192 * 4352
@@ -33,18 +38,33 @@ class TimedFrame(NamedTuple):
     """A decoded picture and when it is shown."""
 
     start: Fraction
-    """seconds after the first sample of sound"""
+    """seconds after time 0 of the file"""
     end: Fraction
     frame: VideoFrame
 
 
-class VideoReader:
-    """Upright RGB pictures of a video at a constant rate.
+class Orientation(NamedTuple):
+    """How a stored picture is shown: sides swapped first, then turned over."""
 
-    Time 0 is the first sample of the sound, where there is sound: that is where a copied sound
-    track starts. The picture at time n / ``frames_per_second`` is the one shown then, give or
-    take half a picture's duration, so jittering time stamps neither repeat nor drop pictures and
-    a variable rate becomes a constant one.
+    swapped: bool
+    left_is_right: bool
+    top_is_bottom: bool
+
+    def upright(self, picture: Picture) -> Picture:
+        """A stored picture (H, W, 3) as it is shown."""
+        shown = picture.transpose(1, 0, 2) if self.swapped else picture
+        rows = slice(None, None, -1 if self.top_is_bottom else 1)
+        columns = slice(None, None, -1 if self.left_is_right else 1)
+        return np.ascontiguousarray(shown[rows, columns])
+
+
+class VideoReader:
+    """Upright, progressive RGB pictures of a video at a constant rate.
+
+    Time 0 is that of :func:`moda.media.containers.time_zero`, as in the sound. The picture at time
+    n / ``frames_per_second`` is the one shown then, give or take half a picture's duration, so
+    jittering time stamps neither repeat nor drop pictures and a variable rate becomes a constant
+    one.
 
     Args:
         path: Any video file that FFmpeg opens.
@@ -62,12 +82,12 @@ class VideoReader:
             first = next(_timed_frames(container, stream, self.path), None)
             if first is None:
                 raise MediaError(f"{self.path} has no pictures; give a video of a talking face")
-            zero = _time_zero(container, stream)
+            zero = time_zero(container)
             length = stream_seconds(container, stream) or float(first.end - first.start)
             seconds = float(stream_start(stream) - zero) + length
             check_seconds(self.path, seconds)
             self.native_rate = float(stream.average_rate or stream.guessed_rate or 25)
-            self._quarter_turns = round(first.frame.rotation / 90) % 4
+            self._orientation = _orientation(first.frame)
             self._size = _square_pixel_size(stream, first.frame)
             self.has_sound = bool(container.streams.audio)
             self.duration_seconds = max(seconds, 0.0)
@@ -77,7 +97,7 @@ class VideoReader:
     def size(self) -> tuple[int, int]:
         """(width, height) of the pictures, upright, in square pixels."""
         width, height = self._size
-        return (height, width) if self._quarter_turns % 2 else (width, height)
+        return (height, width) if self._orientation.swapped else (width, height)
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures (H, W, 3) from the start, each time anew.
@@ -110,34 +130,27 @@ class VideoReader:
                 yield float(timed.start), self._picture(timed)
 
     def _picture(self, timed: TimedFrame) -> Picture:
-        width, height = self._size
-        picture = timed.frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(picture, self._quarter_turns)).astype(np.uint8)
+        return self._orientation.upright(to_rgb(timed.frame, self._size))
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> VideoStream:
-    streams = container.streams.video
-    if not streams:
+    stream = pictures_of(container)
+    if stream is None:
         raise MediaError(f"{path} has no video track; give a video of a talking face")
-    stream = streams[0]
     check_pixels(path, (stream.width, stream.height), MAX_PIXELS, "video")
     stream.thread_type = "AUTO"
     return stream
-
-
-def _time_zero(container: av.container.InputContainer, stream: VideoStream) -> Fraction:
-    return stream_start(container.streams.audio[0] if container.streams.audio else stream)
 
 
 def _timed_frames(
     container: av.container.InputContainer, stream: VideoStream, path: Path
 ) -> Iterator[TimedFrame]:
     """Decode pictures in the order of their time, each with the time it is shown."""
-    zero = _time_zero(container, stream)
+    zero = time_zero(container)
     shortest, longest = LAST_INTERVAL_LIMITS_SECONDS
     end, start = stream_start(stream) - zero, None
     interval = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
-    for frame in decode(container.demux(stream), stream.decode, path, "video"):
+    for frame in progressive(decode(container.demux(stream), stream.decode, path, "video")):
         previous, start = start, end
         if frame.pts is not None and frame.time_base is not None:
             start = frame.pts * Fraction(frame.time_base) - zero
@@ -155,3 +168,14 @@ def _square_pixel_size(stream: VideoStream, frame: VideoFrame) -> tuple[int, int
     if not Fraction(1, 4) <= ratio <= 4:
         ratio = Fraction(1)
     return max(MIN_SIDE_PX, math.floor(frame.width * ratio + Fraction(1, 2))), frame.height
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    """What the display matrix of a picture asks for, by quarter turns."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(data, SideData):
+        return Orientation(False, False, False)
+    right_right, down_right, _, right_down, down_down, *_ = np.frombuffer(bytes(data), np.int32)
+    swapped = abs(int(down_right)) > abs(int(right_right))
+    across, down = (right_down, down_right) if swapped else (right_right, down_down)
+    return Orientation(swapped, bool(across < 0), bool(down < 0))
