@@ -30,6 +30,7 @@ from moda.rendering.mesh.teeth import (
     seen_tooth_colour,
     tooth_texture,
 )
+from moda.rendering.mesh.warp import ease
 from moda.structures import Floats, Picture, Portrait
 from moda.structures.landmarks import (
     INNER_LIP_LOWER,
@@ -52,14 +53,20 @@ OPEN_SOURCE_GAP = 0.012
 """From this gap on, the portrait's own mouth counts as open."""
 TEETH_SOURCE_GAP = 0.035
 """From this gap on, the portrait's own teeth are looked for."""
+LIT_GAPS = (0.05, 0.19)
+"""Between these gaps more and more light reaches the back of the mouth."""
 AVERAGE_LIP_WIDTH = 0.55
 
 UPPER_EDGE_BELOW_LIP_LINE = 0.030
 UPPER_EDGE_MOST_BELOW_LIP = 0.084
 """A raised lip shows at most this much tooth; beyond it the teeth go up with the lip."""
 LOWER_EDGE_BELOW_LIP_LINE = 0.004
-LOWER_TEETH_SEEN = (0.002, 0.026)
+LOWER_TEETH_SEEN = (0.002, 0.014)
 """Least and most height of the lower teeth above the lower lip."""
+LOWER_TEETH_SEEN_WIDE = 0.044
+"""More of that height in a wide mouth, whose lower lip is drawn down."""
+TONGUE_SHARE = (0.45, 0.72)
+"""How high the tongue stands in a narrow and in a wide opening, in its height."""
 
 
 class MouthInterior:
@@ -165,7 +172,7 @@ class MouthInterior:
         view = _affine(geometry.head)
         jaw = (shape[CHIN] - self._neutral[CHIN]).mean(0)
         upper = self._upper._replace(edge_y=self._upper_edge(shape))
-        lower_edge = self._lower_edge(shape, float(jaw[1]))
+        lower_edge = self._lower_edge(shape, float(jaw[1]), gap)
         lower = self._lower._replace(
             centre_x=self._lower.centre_x + float(jaw[0]),
             front_z=self._lower.front_z + float(jaw[2]),
@@ -195,11 +202,11 @@ class MouthInterior:
         turn = np.array([[cosine, -sine], [sine, cosine]])
         upper, lower = (upper - origin) @ turn, (lower - origin) @ turn
         start, step, edges = lip_curves(upper, lower)
-        light = float(np.clip(0.70 + 4.0 * gap, 0.0, 1.0))
+        light = 0.56 + 0.50 * ease(0.03, 0.14, gap) + 0.12 * _depth_light(gap)
         healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
         return Opening(
             float(origin[0]), float(origin[1]), float(cosine), float(sine), start, step, edges,
-            0.5 * length, unit, self._softness(unit), light, healing,
+            0.5 * length, unit, self._softness(unit), light, _depth_light(gap), healing,
         )  # fmt: skip
 
     def _real_share(self, shape: Array) -> float:
@@ -224,22 +231,23 @@ class MouthInterior:
         most = lip + UPPER_EDGE_MOST_BELOW_LIP * self._size + self._behind(TEETH_BEHIND_LIPS)
         return _soft_minimum(self._upper.edge_y, most, 0.02)
 
-    def _lower_edge(self, shape: Array, drop: float) -> float:
+    def _lower_edge(self, shape: Array, drop: float, gap: float) -> float:
         """Canonical height of the lower teeth: with the jaw, but never far from the lower lip."""
         lip = float(shape[LOWER_MIDDLE, 1].mean()) + self._behind(LOWER_BEHIND_LIPS)
         least, most = (seen * self._size for seen in LOWER_TEETH_SEEN)
+        most += LOWER_TEETH_SEEN_WIDE * self._size * _depth_light(gap)
         edge = _soft_minimum(self._lower.edge_y + drop, lip - least, 0.01)
         return -_soft_minimum(-edge, most - lip, 0.01)
 
     def _tongue(self, view: Array, lower: Arch, gap: float, unit: float) -> Tongue:
-        """A mound behind the lower teeth; a small opening finds it raised."""
-        raised = 0.03 * float(np.clip(1.0 - gap / 0.12, 0.0, 1.0))
-        centre = np.array(
-            [lower.centre_x, lower.edge_y + (0.05 - raised) * self._size, lower.front_z + 0.10, 1]
-        )
+        """A mound behind the lower teeth; a narrow opening shows little of it."""
+        narrow, wide = TONGUE_SHARE
+        seen = (narrow + (wide - narrow) * _depth_light(gap)) * gap
+        height = 0.20 * self._size + 0.3 * gap
+        centre = np.array([lower.centre_x, lower.edge_y + height - seen, lower.front_z + 0.10, 1])
         x, y = view @ centre
-        height = (0.185 + 0.10 * float(np.clip(gap - 0.12, 0.0, 0.2))) * self._size * unit
-        return Tongue(float(x), float(y), 0.235 * self._size * unit, height)
+        width = (0.235 + 0.05 * _depth_light(gap)) * self._size
+        return Tongue(float(x), float(y), width * unit, height * unit)
 
     def _plate_from_frame(self, view: Array) -> Array:
         """Affine (2, 3) from the frame to the plate for what is fixed to the front teeth."""
@@ -289,6 +297,11 @@ def paint_over_mouth(
     soft = soft * np.float32(share / 255)
     region[:] = np.clip(region + (filled - region) * soft + 0.5, 0, 255).astype(np.uint8)
     return texture
+
+
+def _depth_light(gap: float) -> float:
+    """How much light reaches the back of an opening, 0..1."""
+    return float(ease(*LIT_GAPS, gap))
 
 
 def _soft_minimum(first: float, second: float, width: float) -> float:

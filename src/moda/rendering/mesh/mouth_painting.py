@@ -14,6 +14,9 @@ from moda.structures import Floats, Picture
 from moda.structures.landmarks import Array
 
 SAMPLES_PER_SPAN = 8
+NARROW_LIGHT, WIDE_LIGHT = 0.75, 0.5
+"""How light the dark of a narrow and of a wide mouth is, from the deepest dark to the walls. A
+narrow one has no depth: the tongue is near."""
 LIP_RIM = 0.015
 """Width of the lower lip's innermost rim, canonical units."""
 
@@ -34,7 +37,9 @@ class Opening(NamedTuple):
     softness: float
     """Width of the lip's edge in px."""
     light: float
-    """How much light falls in, 0..1."""
+    """How much light falls on what is near the lips, 0..1."""
+    depth_light: float
+    """How much light reaches the back, 0..1."""
     healing: float
     """How far to replace the dark line that closed lips left on the lower lip, 0..1."""
 
@@ -163,7 +168,9 @@ def _look_at_arch(arch: ArchView, x: float, y: float, out: Array) -> None:
 
 
 @compiled
-def _paint_tongue(colour: Array, tongue: Tongue, palette: Palette, x: float, y: float) -> None:
+def _paint_tongue(
+    colour: Array, tongue: Tongue, palette: Palette, x: float, y: float, depth_light: float
+) -> None:
     """A mound lit from the front; it sinks into the dark at its back and sides."""
     u, v = x / tongue.width, y / tongue.height
     back = -1.0 + 0.55 * abs(u) ** 2.6
@@ -171,10 +178,10 @@ def _paint_tongue(colour: Array, tongue: Tongue, palette: Palette, x: float, y: 
     if cover <= 0.0:
         return
     deep = (v - back) / (0.2 - back)
-    shade = 0.34 + 0.66 * ease(-0.05, 0.75, deep)
-    shade *= 1.0 - 0.40 * min(abs(u), 1.0) ** 2.0
+    shade = 0.34 + 0.70 * ease(-0.05, 0.75, deep)
+    shade *= 1.0 - (0.40 - 0.15 * depth_light) * min(abs(u), 1.0) ** 2.0
     shade *= 1.0 - 0.09 * np.exp(-((u / 0.13) ** 2)) * ease(0.10, 0.5, deep)
-    shade *= 1.0 - 0.22 * ease(0.75, 1.2, deep)
+    shade *= (1.0 - 0.22 * ease(0.75, 1.2, deep)) * (0.62 + 0.56 * depth_light)
     wet = 0.10 * np.exp(-(((abs(u) - 0.25) / 0.22) ** 2) - ((deep - 0.62) / 0.16) ** 2)
     _mix(colour, palette.tongue, shade + wet, cover)
 
@@ -237,15 +244,17 @@ def paint_mouth(
                 continue
             below, above = max(below_upper, 0.0) / unit, max(above_lower, 0.0) / unit
             side = along / opening.half_width
-            _paint_cavity(colour, palette, side, below, above)
-            _paint_tongue(colour, tongue, palette, x - tongue.x, y - tongue.y)
+            inner = opening.depth_light
+            _paint_cavity(colour, palette, side, below, above, inner)
+            _paint_tongue(colour, tongue, palette, x - tongue.x, y - tongue.y, inner)
             light = opening.light * (1.0 + palette.slant * side)
-            light *= 1.0 - 0.75 * ease(0.35, 1.0, abs(side))
+            light *= 1.0 - (0.75 - 0.45 * inner) * ease(0.35, 1.0, abs(side))
             _look_at_arch(lower, x, y, seen)
-            _paint_row(colour, lower, palette, seen, opening, light * 0.82, 0.25, above)
+            lower_light = light * (0.72 + 0.21 * inner)
+            _paint_row(colour, lower, palette, seen, opening, lower_light, 0.25, above)
             _look_at_arch(upper, x, y, seen)
             if seen[0] < 0.0:
-                shadow = 1.0 - 0.45 * np.exp(seen[0] / 3.5)
+                shadow = 1.0 - (0.45 - 0.20 * inner) * np.exp(seen[0] / 3.5)
                 for c in range(3):
                     colour[c] *= shadow
             plate_x = (
@@ -254,7 +263,7 @@ def paint_mouth(
             plate_y = (
                 plate_from_frame[1, 0] * x + plate_from_frame[1, 1] * y + plate_from_frame[1, 2]
             )
-            _paint_row(colour, upper, palette, seen, opening, light, 0.52, below)
+            _paint_row(colour, upper, palette, seen, opening, light, 0.60 - 0.35 * inner, below)
             share = patch.strength * _real_teeth(patch, plate_x, plate_y, real)
             if share > 0.0:
                 gain = 1.0 - 0.35 * np.exp(-below / 0.02)
@@ -314,13 +323,17 @@ def _bounds(opening: Opening, width: int, height: int) -> tuple[int, int, int, i
 
 
 @compiled
-def _paint_cavity(colour: Array, palette: Palette, side: float, below: float, above: float) -> None:
+def _paint_cavity(
+    colour: Array, palette: Palette, side: float, below: float, above: float, depth_light: float
+) -> None:
     """The dark at the back, a little lighter on the floor and where the cheeks come in."""
     down = below / (below + above + 1e-6)
     lit = 0.50 * down * down * (1.0 - side * side) + 0.35 * np.exp(-above / 0.03)
     lit += 0.30 * ease(0.45, 0.9, abs(side)) * ease(0.02, 0.09, min(below, above))
+    lit = min(lit, 1.0)
+    lit += (NARROW_LIGHT + (WIDE_LIGHT - NARROW_LIGHT) * depth_light) * (1.0 - 0.6 * lit)
     for c in range(3):
-        colour[c] = palette.deep[c] + (palette.wall[c] - palette.deep[c]) * min(lit, 1.0)
+        colour[c] = palette.deep[c] + (palette.wall[c] - palette.deep[c]) * lit
 
 
 @compiled
