@@ -13,9 +13,11 @@ from moda.config import (
     SpeechFeaturesConfig,
 )
 from moda.data.clips import PreparedClip
+from moda.data.dataset import TrainingClip, build_clips
 from moda.encoders.tracking import LandmarkTrack
 from moda.motion.model import MotionTransformer
 from moda.phones import Phone
+from moda.structures import MotionSpace
 from moda.weights.checkpoints import Checkpoint, load_motion_space
 
 
@@ -32,6 +34,12 @@ def made_clip(speaker: str, seed: int) -> PreparedClip:
     sound = generator.standard_normal(125 * 640) * np.repeat(level, 640) * 3000.0
     track = LandmarkTrack(landmarks.astype(np.float32), np.ones(125, bool))
     return PreparedClip(f"{speaker}{seed}", speaker, None, track, sound.astype(np.int16))
+
+
+def made_training_clips(space: MotionSpace, num_speakers: int) -> list[TrainingClip]:
+    """One clip of each speaker, as training takes them."""
+    prepared = [made_clip(f"speaker{seed}", seed) for seed in range(num_speakers)]
+    return build_clips(prepared, space, versions=0, in_sync="*")
 
 
 def tiny_checkpoint(*, knows_phones: bool = True, has_mean: bool = True) -> Checkpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moda.encoders.whisper import HEAD_SIZE, NUM_BANDS, load_speech_encoder, sinusoids
-from paths import ROOT
+from paths import ROOT, load_file
 
 NUM_HEADS = 2
 SIZE = NUM_HEADS * HEAD_SIZE
@@ -24,12 +23,7 @@ State = dict[str, Tensor]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     path = ROOT / "scripts" / "convert_speech_encoder.py"
-    spec = spec_from_file_location("convert_speech_encoder", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(path)
 
 
 @pytest.fixture(scope="module")

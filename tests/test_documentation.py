@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import typer
 
-from paths import ROOT
+from paths import ROOT, load_file
 
 DOCS = ROOT / "docs"
 
 
 @pytest.fixture(scope="module")
 def site() -> ModuleType:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["docs_site"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_file(ROOT / "scripts" / "docs_site.py")
 
 
 def test_every_command_and_option_is_in_the_reference(site: ModuleType) -> None:

@@ -50,6 +50,7 @@ from moda.speech_synthesis import SpokenText, espeak_is_installed
 from moda.structures import EmotionAt, Style
 from moda.systems.embedded import EmbeddedSystem, one_torch_thread
 from moda.web.text import TextSpeaker
+from paths import load_file
 
 PORTRAIT = EXAMPLES / "portrait.jpg"
 ROOT = EXAMPLES.parent
@@ -248,12 +249,7 @@ def test_the_same_request_in_comfyui(
 class TestEveryOptionIsThere:
     @pytest.fixture
     def site(self) -> ModuleType:
-        spec = importlib.util.spec_from_file_location("site", ROOT / "scripts" / "docs_site.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return load_file(ROOT / "scripts" / "docs_site.py")
 
     @pytest.mark.parametrize("command", ["generate", "dub", "reenact"])
     def test_in_the_help(self, command: Command) -> None:

@@ -21,7 +21,7 @@ import typer
 
 import moda
 from moda.errors import ModaError
-from paths import ROOT
+from paths import ROOT, load_file
 
 PACKAGE = ROOT / "src" / "moda"
 DISTRIBUTION = "moda-talking-head"
@@ -135,12 +135,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def run() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("moda_run", ROOT / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(ROOT / "run.py")
 
 
 class TestRun:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +16,7 @@ from moda.motion.variants.building import build_model
 from moda.strict_json import changed
 from moda.training.recipe import read_recipe
 from moda.weights.checkpoints import load_motion_space, save_checkpoint, save_motion_space
-from paths import ROOT
+from paths import ROOT, load_file
 from small_runs import write_prepared
 
 RECIPES = ROOT / "recipes" / "ablations"
@@ -44,13 +43,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = spec_from_file_location("run_ablations", ROOT / "scripts" / "run_ablations.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules["run_ablations"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_file(ROOT / "scripts" / "run_ablations.py")
 
 
 @pytest.fixture(scope="module")

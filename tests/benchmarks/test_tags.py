@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 import numpy as np
@@ -13,18 +11,12 @@ from moda.errors import InputError
 from moda.structures import EmotionAt
 from moda.structures.landmarks import Array, rotation_from_euler
 from moda.weights.checkpoints import load_motion_space
-from paths import ROOT
+from paths import ROOT, load_file
 
 
 @pytest.fixture(scope="module")
 def tags() -> ModuleType:
-    spec = spec_from_file_location("tags", ROOT / "benchmarks" / "tags.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules["tags"] = module  # named tuples look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_file(ROOT / "benchmarks" / "tags.py")
 
 
 @pytest.fixture(scope="module")

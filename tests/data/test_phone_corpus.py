@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +26,7 @@ from moda.phones import (
     read_phone_times,
     restore_closures,
 )
+from paths import load_file
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "festival_phones.py"
 
@@ -34,12 +34,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "festival_phones.py"
 @pytest.fixture(scope="module")
 def festival() -> ModuleType:
     """The module ``scripts/festival_phones.py``."""
-    spec = spec_from_file_location("festival_phones", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(SCRIPT)
 
 
 ARPABET = (

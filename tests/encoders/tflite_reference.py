@@ -6,7 +6,6 @@ are (1, H, W, C), as in the files.
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paths import load_file
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "tflite.py"
 
 
 def load_reader() -> Any:
     """The module ``scripts/tflite.py``."""
-    spec = importlib.util.spec_from_file_location("tflite", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(SCRIPT)
 
 
 def run_tflite(data: bytes, pixels: np.ndarray) -> dict[str, np.ndarray]:

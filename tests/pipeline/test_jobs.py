@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import av
@@ -18,7 +17,7 @@ from moda.pipeline import TalkingHead
 from moda.pipeline.jobs import job_from_row, make_video
 from moda.speech_synthesis import espeak_is_installed
 from moda.structures import Background
-from paths import EXAMPLES, PORTRAIT, SPEECH
+from paths import EXAMPLES, PORTRAIT, SPEECH, load_file
 
 SAID = (
     "Please remember: a moment ago, I was only a picture. "
@@ -130,11 +129,7 @@ class TestText:
     @pytest.mark.parametrize("language", ["en-us", "de", "fr-fr"])
     def test_tags_show_in_the_finished_video(self, head: TalkingHead, language: str) -> None:
         """Frames tracked again: a smile, then corners down, turned within the change's 0.6 s."""
-        spec = spec_from_file_location("tags", EXAMPLES.parent / "benchmarks" / "tags.py")
-        assert spec is not None
-        assert spec.loader is not None
-        tags = module_from_spec(spec)
-        spec.loader.exec_module(tags)
+        tags = load_file(EXAMPLES.parent / "benchmarks" / "tags.py")
         happy, sad, angry = tags.measured(head, PORTRAIT, language, 256)
         assert [row["tag"] for row in (happy, sad, angry)] == ["happy", "sad", "angry"]
         assert happy["corner_height"] > 3.0

@@ -19,9 +19,9 @@ from ablations.generated_motion import (
     piece_statistics,
     real_motion,
 )
-from made_clips import made_clip, tiny_checkpoint
+from made_clips import made_training_clips, tiny_checkpoint
 from moda.config import AutoencoderConfig, VariantConfig
-from moda.data.dataset import TrainingClip, build_clips
+from moda.data.dataset import TrainingClip
 from moda.evaluation.metrics import RunningGaussian, frechet_distance
 from moda.motion.model import MotionTransformer
 from moda.motion.variants.autoencoder import MotionAutoencoder
@@ -39,8 +39,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def clips(checkpoint: Checkpoint) -> list[TrainingClip]:
     """Three speakers, whose heads turn."""
-    prepared = [made_clip(f"speaker{seed}", seed) for seed in range(3)]
-    made = build_clips(prepared, checkpoint.space, versions=0, in_sync="*")
+    made = made_training_clips(checkpoint.space, 3)
     turns = np.sin(np.arange(125)[:, None] / np.linspace(3.0, 20.0, 7)).astype(np.float32)
     for clip in made:
         clip.motion[0][:, checkpoint.space.slice("pose")] += turns

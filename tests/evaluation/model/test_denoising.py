@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from made_clips import made_clip, tiny_checkpoint
+from made_clips import made_clip, made_training_clips, tiny_checkpoint
 from moda.config import AutoencoderConfig, ModelConfig, SamplerConfig, VariantConfig
-from moda.data.dataset import TrainingClip, WindowSampler, build_clips
+from moda.data.dataset import TrainingClip, WindowSampler
 from moda.evaluation.model.denoising import Denoising, measure_denoising, with_other_sounds
 from moda.evaluation.model.hearing import Hearing, hearing_report
 from moda.motion.model import MotionTransformer
@@ -26,8 +26,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def clips(checkpoint: Checkpoint) -> list[TrainingClip]:
     """Of three speakers."""
-    prepared = [made_clip(f"speaker{seed}", seed) for seed in range(3)]
-    return build_clips(prepared, checkpoint.space, versions=0, in_sync="*")
+    return made_training_clips(checkpoint.space, 3)
 
 
 def zero_error(objective: str) -> Denoising:
@@ -35,8 +34,7 @@ def zero_error(objective: str) -> Denoising:
     tiny = tiny_checkpoint(has_mean=False)
     motion = replace(tiny.config.motion, variant=VariantConfig(objective=objective))
     model = build_model(motion).eval()
-    prepared = [made_clip(f"speaker{seed}", seed) for seed in range(2)]
-    clips = build_clips(prepared, tiny.space, versions=0, in_sync="*")
+    clips = made_training_clips(tiny.space, 2)
     for clip in clips:
         clip.motion[0][:] = 0.0
         clip.motion[1][:] = 0.0
