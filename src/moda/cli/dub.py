@@ -21,12 +21,15 @@ app = typer.Typer()
 @options.takes_video_options("dub")
 def dub(
     footage: Annotated[
-        Path, typer.Argument(metavar="FOOTAGE", help="Video of one face, seen from the front.")
+        Path, typer.Argument(metavar="FOOTAGE", help="Video of a face, seen from the front.")
     ],
     speech: Annotated[
         Path | None, typer.Argument(metavar="[SPEECH]", help="What it shall say instead.")
     ] = None,
     output: options.Output = Path("dubbed.mp4"),
+    loop: Annotated[
+        bool, typer.Option(help="Let footage shorter than the speech play back and forth.")
+    ] = False,
     *,
     given: options.Given,
 ) -> None:
@@ -48,6 +51,8 @@ def dub(
                 said,
                 seed=chosen.seed,
                 expression=chosen.amounts.expression,
+                face=chosen.frame().face,
+                loop=loop,
                 progress=progress,
             )
         summary = write_video(video, output, chosen, stages=steps.progress_bar)

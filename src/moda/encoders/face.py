@@ -33,7 +33,8 @@ MASK_SIZE_PX = (256, 144)
 DETECTION_THRESHOLD = 0.5
 TILE_DETECTION_THRESHOLD = 0.75
 """Stricter than in the whole picture: among hundreds of tiles one or another looks like a face."""
-PRESENCE_THRESHOLD = 0.5
+PRESENCE_THRESHOLD, SURE_PRESENCE = 0.5, 0.97
+"""Less sure faces, such as one seen in a crumpled cloth, only count where there is no sure one."""
 OVERLAP_THRESHOLD = 0.3
 """Boxes that overlap more (intersection over union) are the same face."""
 SAME_FACE_DISTANCE = 0.35
@@ -211,7 +212,7 @@ class FaceModels:
         return FaceLandmarks(np.column_stack([planar, local[:, 2]]), presence)
 
     def find_faces(self, image: Picture, *, search: Search = "first") -> list[FaceLandmarks]:
-        """Detected faces (H, W, 3) that the mesh network confirms, the largest first.
+        """Detected faces (H, W, 3) that the mesh network confirms, sure ones, the largest first.
 
         The landmarks are refined once: taken a second time in the region of the first ones.
         """
@@ -223,7 +224,8 @@ class FaceModels:
                     faces.append(face)
             if faces and search == "first":
                 break
-        return sorted(faces, key=lambda face: -face.region.side)
+        sure = [face for face in faces if face.presence >= SURE_PRESENCE]
+        return sorted(sure or faces, key=lambda face: -face.region.side)
 
     def _confirm(self, image: Picture, detection: FaceDetection) -> FaceLandmarks | None:
         """Landmarks of a detection, None where it is no face.
@@ -325,17 +327,24 @@ class FaceModels:
 
 
 class FaceTracker:
-    """Follows one face through the frames of a video.
+    """Follows one face through the frames of a shot.
 
-    It starts with the largest face. Later frames are looked at where the face was; when it is not
-    there, first the neighbourhood and then the frame is searched, and of several faces the one
-    nearest to the last known place is taken.
+    It starts with the largest face, or with one by its number, where that many are seen. Later
+    frames are looked at where the face was; when it is not there, first the neighbourhood and then
+    the frame is searched. Of several faces the one nearest to the last known place is taken, but
+    none of those that were beside it at first. Faces may lie on their sides.
     """
 
-    def __init__(self, models: FaceModels) -> None:
+    def __init__(self, models: FaceModels, number: int | None = None) -> None:
         self._models = models
+        self._number = number
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face: the next frame is the first one of another shot."""
         self._region: FaceRegion | None = None
         self._num_missed = 0
+        self._others: list[FaceRegion] = []
 
     def track(self, image: Picture) -> FaceLandmarks | None:
         """Landmarks of the face in the next frame (H, W, 3), None if it is not visible."""
@@ -355,8 +364,47 @@ class FaceTracker:
             if face:
                 return face
         thorough = self._num_missed % TRACKER_SEARCH_INTERVAL == 0
+        if self._region is None and self._number is not None:
+            return (
+                self._first_of(self._models.find_faces(image, search="all")) if thorough else None
+            )
         faces = self._models.find_faces(image, search="first" if thorough else "whole")
-        return _nearest(faces, self._region) if self._region else next(iter(faces), None)
+        if thorough and not any(face.presence >= SURE_PRESENCE for face in faces):
+            faces = self._find_turned(image) or faces
+        return self._ours(faces, self._region) if self._region else self._first_of(faces)
+
+    def _first_of(self, faces: list[FaceLandmarks]) -> FaceLandmarks | None:
+        """The face to follow of those in the first frame, the largest first."""
+        if len(faces) < (self._number or 1):
+            return None
+        chosen = faces[0]
+        if self._number is not None:
+            chosen = sorted(faces, key=lambda face: face.region.x)[self._number - 1]
+        self._others = [face.region for face in faces if face is not chosen]
+        return chosen
+
+    def _ours(self, faces: list[FaceLandmarks], region: FaceRegion) -> FaceLandmarks | None:
+        """The face nearest to our region that is none of the others; those are followed along."""
+        left = list(faces)
+        for index, other in enumerate(self._others):
+            claimed = _nearest(left, other)
+            if claimed and _distance(claimed.region, other) < _distance(claimed.region, region):
+                left = [face for face in left if face is not claimed]
+                self._others[index] = claimed.region
+        return _nearest(left, region)
+
+    def _find_turned(self, image: Picture) -> list[FaceLandmarks]:
+        """Faces of a picture turned onto its sides and its head."""
+        for quarter_turns in (1, 3, 2):
+            turned = np.ascontiguousarray(np.rot90(image, quarter_turns))
+            faces = self._models.find_faces(turned, search="whole")
+            if any(face.presence >= SURE_PRESENCE for face in faces):
+                size = turned.shape[1], turned.shape[0]
+                return [
+                    FaceLandmarks(turn_points(face.points, size, -quarter_turns), face.presence)
+                    for face in faces
+                ]
+        return []
 
     def _find_nearby(self, image: Picture, region: FaceRegion) -> FaceLandmarks | None:
         reach = 0.5 * NEIGHBOURHOOD * region.side
@@ -368,7 +416,17 @@ class FaceTracker:
         offset = np.array([left, top, 0.0])
         found = self._models.find_faces(part, search="whole")
         faces = [FaceLandmarks(face.points + offset, face.presence) for face in found]
-        return _nearest(faces, region)
+        return self._ours(faces, region)
+
+
+def turn_points(points: Array, size: tuple[int, int], quarter_turns: int) -> Array:
+    """Points (K, 3) of a picture of size (width, height) where ``np.rot90`` of it has them."""
+    width, height = size
+    turned = points.copy()
+    for _ in range(quarter_turns % 4):
+        turned[:, :2] = np.column_stack([turned[:, 1], width - 1 - turned[:, 0]])
+        width, height = height, width
+    return turned
 
 
 def _load_network(name: str, device: str) -> Any:
