@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,9 @@ def test_frames_without_a_face_stay(
     for shot in film.shots:
         shares[shot.start : shot.stop] = shot.share
     hidden = np.flatnonzero(shares == 0.0)
+    assert film.num_hidden == len(hidden)
+    (note,) = video.notes
+    assert f"not seen in {len(hidden) / 25:.1f} of 1.6 s" in note
     assert 0.2 < len(hidden) / len(shares) < 0.6
     assert (len(np.unique(shares)) > 3) == slowly, "new lips fade in and out with the face"
     for index, frame in enumerate(video.frames()):
@@ -142,13 +146,17 @@ def changed_places(video: TalkingVideo, filmed: list[np.ndarray]) -> np.ndarray:
 
 
 def test_the_face_to_dub_is_chosen(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
-    both = [np.hstack([picture, picture[:, ::-1]]) for picture in decode_video(footage).frames[:14]]
+    both = [np.hstack([picture, picture[:, ::-1]]) for picture in decode_video(footage).frames[:6]]
     filmed = film_of(both, tmp_path / "two.mkv")
     silence = write_wav(tmp_path / "silence.wav", np.zeros(4_000), 16_000)
     for face, untouched in ((1, np.s_[:, 512:]), (2, np.s_[:, :512])):
-        places = changed_places(dub(head, tmp_path / "two.mkv", silence, face=face), filmed)
+        video = dub(head, tmp_path / "two.mkv", silence, face=face)
+        assert not video.notes
+        places = changed_places(video, filmed)
         assert places.any()
         assert not places[untouched].any()
+    (note,) = dub(head, tmp_path / "two.mkv", silence).notes
+    assert re.match(r"2 faces are seen at 0\.0 s; .* number [12] from the left; .*--face$", note)
     with pytest.raises(FaceError, match="a face 3"):
         dub(head, tmp_path / "two.mkv", silence, face=3)
 

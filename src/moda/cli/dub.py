@@ -27,6 +27,7 @@ def dub(
         Path | None, typer.Argument(metavar="[SPEECH]", help="What it shall say instead.")
     ] = None,
     output: options.Output = Path("dubbed.mp4"),
+    face: options.OneFace = None,
     loop: Annotated[
         bool, typer.Option(help="Let footage shorter than the speech play back and forth.")
     ] = False,
@@ -38,7 +39,7 @@ def dub(
     Head, eyes and light stay those of FOOTAGE; its sound is replaced by SPEECH.
     """
     started = time.perf_counter()
-    chosen = read_options(given)
+    chosen = read_options({**given, "face": face})
     job = VideoJob(footage, output, speech, chosen)
     job.check()
     head = loading.load_head(*chosen.model_choice)
@@ -51,9 +52,11 @@ def dub(
                 said,
                 seed=chosen.seed,
                 expression=chosen.amounts.expression,
-                face=chosen.frame().face,
+                face=face,
                 loop=loop,
                 progress=progress,
             )
+        for note in video.notes:
+            steps.warn(note)
         summary = write_video(video, output, chosen, stages=steps.progress_bar)
     steps.tell(summary, started)

@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from moda.encoders.regions import FaceRegion, resize, sample_region, shrink_to, turn_points
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import FACE_OVAL, OUTER_EYE_CORNERS, Array
 
@@ -85,15 +86,6 @@ class FaceDetection(NamedTuple):
         return _region(self.box.tolist(), right_eye, left_eye)
 
 
-class FaceRegion(NamedTuple):
-    """A square in a picture, turned by ``roll`` radians, clockwise on the screen."""
-
-    x: float
-    y: float
-    side: float
-    roll: float
-
-
 @dataclass(frozen=True)
 class FaceLandmarks:
     """The mesh of one face."""
@@ -127,61 +119,6 @@ def _region(box: Sequence[float], right_eye: Array, left_eye: Array) -> FaceRegi
     side = REGION_MARGIN * max(right - left, bottom - top)
     roll = float(np.arctan2(across[1], across[0]))
     return FaceRegion(0.5 * (left + right), 0.5 * (top + bottom), side, roll)
-
-
-def sample_region(image: Picture, region: FaceRegion, size: int, *, border: int) -> Picture:
-    """Resample a region to a square of ``size`` pixels.
-
-    Where the picture is reduced to less than half, it is averaged first.
-
-    Args:
-        image: (H, W, 3).
-        border: what is outside of the picture, ``cv2.BORDER_REPLICATE`` or ``BORDER_CONSTANT``.
-
-    Returns:
-        (size, size, 3); pixel (u, v) shows the region at ((u, v) / size - 1/2) * side.
-    """
-    height, width = image.shape[:2]
-    cosine, sine = np.cos(region.roll), np.sin(region.roll)
-    reach = 0.5 * region.side * (abs(cosine) + abs(sine)) + 2
-    left = int(np.clip(region.x - reach, 0, width - 1))
-    top = int(np.clip(region.y - reach, 0, height - 1))
-    right = int(np.clip(region.x + reach + 1, left + 1, width))
-    bottom = int(np.clip(region.y + reach + 1, top + 1, height))
-    visible = image[top:bottom, left:right]
-
-    step = region.side / size
-    linear = step * np.array([[cosine, -sine], [sine, cosine]])
-    shift = np.array([region.x - left, region.y - top]) - linear @ [size / 2, size / 2]
-    if step >= 2:
-        reduced = [max(1, round(length / int(step))) for length in visible.shape[1::-1]]
-        ratio = np.array(reduced) / visible.shape[1::-1]
-        visible = resize(visible, (reduced[0], reduced[1]))
-        linear, shift = ratio[:, None] * linear, ratio * (shift + 0.5) - 0.5
-    square = cv2.warpAffine(
-        visible,
-        np.column_stack([linear, shift]),
-        (size, size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=border,
-    )
-    return square.astype(np.uint8, copy=False)
-
-
-def resize(image: Picture, size: tuple[int, int]) -> Picture:
-    """Resample to (width, height): averaged where it shrinks, bicubic where it grows."""
-    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
-
-
-def shrink_to(image: Picture, long_side: int) -> Picture:
-    """Average a picture down to a long side of so many pixels; smaller ones stay as they are."""
-    height, width = image.shape[:2]
-    scale = long_side / max(height, width)
-    if scale >= 1:
-        return image
-    return resize(image, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 class FaceModels:
@@ -326,6 +263,15 @@ class FaceModels:
         return found
 
 
+class Choice(NamedTuple):
+    """Which face of a picture is followed."""
+
+    number: int
+    """From left to right from 1"""
+    num_faces: int
+    """In the picture"""
+
+
 class FaceTracker:
     """Follows one face through the frames of a shot.
 
@@ -345,6 +291,8 @@ class FaceTracker:
         self._region: FaceRegion | None = None
         self._num_missed = 0
         self._others: list[FaceRegion] = []
+        self.choice: Choice | None = None
+        """Of the first frame of the shot that shows the face."""
 
     def track(self, image: Picture) -> FaceLandmarks | None:
         """Landmarks of the face in the next frame (H, W, 3), None if it is not visible."""
@@ -364,14 +312,23 @@ class FaceTracker:
             if face:
                 return face
         thorough = self._num_missed % TRACKER_SEARCH_INTERVAL == 0
-        if self._region is None and self._number is not None:
-            return (
-                self._first_of(self._models.find_faces(image, search="all")) if thorough else None
-            )
-        faces = self._models.find_faces(image, search="first" if thorough else "whole")
-        if thorough and not any(face.presence >= SURE_PRESENCE for face in faces):
+        reach: Search = "first" if thorough else "whole"
+        if self._region:
+            return self._ours(self._look(image, reach), self._region)
+        if self._number is None:
+            faces = self._look(image, reach)
+            if len(faces) < 2:
+                return self._first_of(faces)
+        elif not thorough:
+            return None
+        return self._first_of(self._look(image, "all"))
+
+    def _look(self, image: Picture, search: Search) -> list[FaceLandmarks]:
+        """Faces in a picture, on their sides too where none is upright and time is taken."""
+        faces = self._models.find_faces(image, search=search)
+        if search != "whole" and not any(face.presence >= SURE_PRESENCE for face in faces):
             faces = self._find_turned(image) or faces
-        return self._ours(faces, self._region) if self._region else self._first_of(faces)
+        return faces
 
     def _first_of(self, faces: list[FaceLandmarks]) -> FaceLandmarks | None:
         """The face to follow of those in the first frame, the largest first."""
@@ -381,6 +338,8 @@ class FaceTracker:
         if self._number is not None:
             chosen = sorted(faces, key=lambda face: face.region.x)[self._number - 1]
         self._others = [face.region for face in faces if face is not chosen]
+        number = 1 + sum(other.x < chosen.region.x for other in self._others)
+        self.choice = Choice(number, len(faces))
         return chosen
 
     def _ours(self, faces: list[FaceLandmarks], region: FaceRegion) -> FaceLandmarks | None:
@@ -417,16 +376,6 @@ class FaceTracker:
         found = self._models.find_faces(part, search="whole")
         faces = [FaceLandmarks(face.points + offset, face.presence) for face in found]
         return self._ours(faces, region)
-
-
-def turn_points(points: Array, size: tuple[int, int], quarter_turns: int) -> Array:
-    """Points (K, 3) of a picture of size (width, height) where ``np.rot90`` of it has them."""
-    width, height = size
-    turned = points.copy()
-    for _ in range(quarter_turns % 4):
-        turned[:, :2] = np.column_stack([turned[:, 1], width - 1 - turned[:, 0]])
-        width, height = height, width
-    return turned
 
 
 def _load_network(name: str, device: str) -> Any:

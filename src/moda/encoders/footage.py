@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from moda.encoders.face import FaceModels, FaceTracker, turn_points
+from moda.encoders.face import Choice, FaceModels, FaceTracker
 from moda.encoders.portrait import close_mouth
+from moda.encoders.regions import turn_points
 from moda.encoders.shots import mark_cuts
 from moda.encoders.tracking import estimate_neutral, lid_openness, remove_pose
 from moda.structures import Floats, MotionSpace, Picture
@@ -75,6 +76,13 @@ class FilmFaces(NamedTuple):
     shots: tuple[Shot, ...]
     num_frames: int
     """Of the film"""
+    choices: dict[int, Choice]
+    """Which face was taken in frames where it was first seen after a cut."""
+
+    @property
+    def num_hidden(self) -> int:
+        """Frames without new lips."""
+        return self.num_frames - sum(int((shot.share > 0.0).sum()) for shot in self.shots)
 
 
 def track_shots(
@@ -96,11 +104,15 @@ def track_shots(
     tracker = FaceTracker(models, number)
     missing = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
     found, cuts, size = [], [0], (0, 0)
+    choices: dict[int, Choice] = {}
     for index, (picture, begins_shot) in enumerate(mark_cuts(pictures, lambda same: same)):
         if begins_shot:
             tracker.reset()
             cuts.append(index)
+        was_chosen = tracker.choice is not None
         seen = tracker.track(picture)
+        if tracker.choice is not None and not was_chosen:
+            choices[index] = tracker.choice
         found.append(missing if seen is None else seen.points.astype(np.float32))
         size = picture.shape[1], picture.shape[0]
     points = np.stack(found).astype(np.float64) if found else np.zeros((0, NUM_LANDMARKS, 3))
@@ -108,7 +120,7 @@ def track_shots(
     for start, stop in zip(cuts, [*cuts[1:], len(points)], strict=True):
         for first, face in _appearances(points[start:stop], frames_per_second):
             shots.append(_see_shot(start + first, face, size, frames_per_second, space))
-    return FilmFaces(tuple(shots), len(points))
+    return FilmFaces(tuple(shots), len(points), choices)
 
 
 class Appearance(NamedTuple):

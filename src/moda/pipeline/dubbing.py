@@ -44,6 +44,8 @@ MAX_FOOTAGE_SECONDS = 1200.0
 """All of it is looked at before the face at rest is known."""
 LONGER_SPEECH_SECONDS = 0.5
 """So much speech beyond the end of the footage is cut off."""
+LONGEST_UNSAID_SECONDS = 0.5
+"""So much footage without the face is worth a word."""
 FRAMES_WITH_TEETH = 9
 """Of the widest open mouths, in which the colour of the teeth is looked for."""
 CHUNK_BYTES = 2**28
@@ -130,8 +132,29 @@ def dub(
         motion,
         lambda: _dubbed(video, film, system, motion(), num_frames),
         words,
+        _notes(film, rate, face),
         made_from="a video whose lips were changed",
     )
+
+
+def _notes(film: FilmFaces, frames_per_second: float, number: int | None) -> tuple[str, ...]:
+    """What the user should know: a face was taken of several, pictures stay as they were."""
+    notes = []
+    if number is None and film.choices:
+        index, choice = max(film.choices.items(), key=lambda item: item[1].num_faces)
+        if choice.num_faces > 1:
+            notes.append(
+                f"{choice.num_faces} faces are seen at {index / frames_per_second:.1f} s; the "
+                f"largest is dubbed, number {choice.number} from the left; choose another with "
+                "--face"
+            )
+    hidden = film.num_hidden / frames_per_second
+    if hidden >= LONGEST_UNSAID_SECONDS:
+        notes.append(
+            f"the face is not seen in {hidden:.1f} of {film.num_frames / frames_per_second:.1f} s "
+            "of the footage; those pictures stay as they are"
+        )
+    return tuple(notes)
 
 
 def track_face(
