@@ -11,17 +11,13 @@ Label ``k`` is the class at ``(k + 0.5) / 100`` seconds, the centre of the 10 ms
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from moda.errors import InputError
 
 LABELS_PER_SECOND = 100
 
@@ -229,58 +225,3 @@ def _quiet_since(quiet: NDArray[np.bool_], seconds: float) -> float:
     while first > last and quiet[first - 1]:
         first -= 1
     return seconds if first == block else first * _BLOCK_SECONDS
-
-
-def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
-    """Phones with their times from a text file, as aligners and audio editors write them.
-
-    Every line has start and end in seconds and a symbol, separated by tabs or spaces; empty lines
-    and lines that begin with ``#`` are passed over. Symbols are ARPAbet (``AH0``, ``p``) or IPA;
-    ``sil``, ``sp``, ``spn`` and ``-`` mean silence. The alphabet is the one that knows more of the
-    symbols.
-
-    Raises:
-        InputError: The file cannot be read, a line is not of this form, times run backwards, or a
-            symbol is not of the file's alphabet.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"phone times {path} cannot be read: {error}") from error
-    lines = [
-        (number, line.split())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-    symbols = [parts[2] for _, parts in lines if len(parts) == 3]
-    spoken = [symbol for symbol in symbols if symbol not in SILENCE_SYMBOLS]
-    in_arpabet = sum(bool(arpabet_phones(symbol)) for symbol in spoken)
-    is_arpabet = in_arpabet >= sum(bool(ipa_phones(symbol)) for symbol in spoken)
-    segments: list[PhoneSegment] = []
-    for number, parts in lines:
-        where = f"phone times {path}, line {number}"
-        try:
-            start_text, end_text, symbol = parts
-            start, end = float(start_text), float(end_text)
-        except ValueError:
-            raise InputError(
-                f"{where}: expected start, end and one symbol, got {' '.join(parts)!r}"
-            ) from None
-        earliest = segments[-1].end_seconds - OVERLAP_SECONDS if segments else 0.0
-        if not earliest <= start <= end < math.inf:
-            raise InputError(
-                f"{where}: {start:g} to {end:g} s does not follow on {max(earliest, 0.0):g} s; "
-                "times must rise from line to line"
-            )
-        phones: Classes = (Phone.SILENCE,)
-        if symbol not in SILENCE_SYMBOLS:
-            phones = arpabet_phones(symbol) if is_arpabet else ipa_phones(symbol)
-        if not phones:
-            alphabet = "ARPAbet" if is_arpabet else "IPA"
-            raise InputError(
-                f"{where}: {symbol!r} is no symbol of {alphabet}, in which the others are written"
-            )
-        segments.append(PhoneSegment(symbol, start, end, phones))
-    if not segments:
-        raise InputError(f"phone times {path} holds no phones")
-    return tuple(segments)

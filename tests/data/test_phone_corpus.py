@@ -23,7 +23,6 @@ from moda.phones import (
     arpabet_phones,
     ipa_phones,
     label_segments,
-    read_phone_times,
     restore_closures,
 )
 from paths import load_file
@@ -154,91 +153,6 @@ def test_a_hole_between_segments_is_silence_and_a_part_is_that_of_the_whole() ->
     assert label_segments(segments, 14).tolist() == expected
     for first in range(14):
         assert label_segments(segments, 14 - first, first_label=first).tolist() == expected[first:]
-
-
-def phone_file(folder: Path, text: str) -> Path:
-    path = folder / "phones.txt"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_arpabet_times_are_read(tmp_path: Path) -> None:
-    lines = (
-        "# a comment, and an empty line",
-        "",
-        "0.0\t0.25\tsil",
-        "  0.25   0.31  P ",
-        "0.31 0.5 AY1",
-        "  # another comment",
-        "0.498 0.6 hh",
-        "0.7 0.7 t",
-        "1e0 2 pau",
-    )
-    segments = read_phone_times(phone_file(tmp_path, "\ufeff" + "\r\n".join(lines)))
-    assert segments == (
-        PhoneSegment("sil", 0.0, 0.25, (Phone.SILENCE,)),
-        PhoneSegment("P", 0.25, 0.31, (Phone.BILABIAL,)),
-        PhoneSegment("AY1", 0.31, 0.5, (Phone.A, Phone.I)),
-        PhoneSegment("hh", 0.498, 0.6, (Phone.GLOTTAL,)),
-        PhoneSegment("t", 0.7, 0.7, (Phone.ALVEOLAR,)),
-        PhoneSegment("pau", 1.0, 2.0, (Phone.SILENCE,)),
-    )
-
-
-def test_ipa_times_are_read(tmp_path: Path) -> None:
-    text = "0 0.1 sp\n0.1 0.2 tʃ\n0.2 0.3 aɪ\n0.3 0.4 y\n0.4 0.5 ch\n"
-    segments = read_phone_times(str(phone_file(tmp_path, text)))
-    assert [segment.phones for segment in segments] == [
-        (Phone.SILENCE,),
-        (Phone.POSTALVEOLAR,),
-        (Phone.A, Phone.I),
-        (Phone.ROUNDED,),  # in ARPAbet it would be an I
-        (Phone.VELAR, Phone.GLOTTAL),
-    ]
-
-
-@pytest.mark.parametrize("symbol", ["sil", "SIL", "sp", "spn", "SPN", "-", "_", "pau"])
-@pytest.mark.parametrize("other", ["AH0", "ʌ"])
-def test_silence_fits_both_alphabets(tmp_path: Path, symbol: str, other: str) -> None:
-    silence, vowel = read_phone_times(phone_file(tmp_path, f"0 1 {symbol}\n1 2 {other}\n"))
-    assert silence.phones == (Phone.SILENCE,)
-    assert vowel.phones == (Phone.A,)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("0 0.1 p\n0.1 0.2\n", "line 2: expected start, end and one symbol, got '0.1 0.2'"),
-        ("# times\n\n0 soon p\n", "line 3: expected .* got '0 soon p'"),
-        ("0 0.1 p b\n", "line 1: expected .* got '0 0.1 p b'"),
-        ("p\n", "line 1: expected .* got 'p'"),
-        ("0 0.1 p\n0.05 0.2 b\n", "line 2: 0.05 to 0.2 s does not follow on 0.095 s"),
-        ("0.2 0.1 p\n", "line 1: 0.2 to 0.1 s"),
-        ("-0.1 0.1 p\n", "line 1: -0.1 to 0.1 s does not follow on 0 s"),
-        ("0 nan p\n", "line 1: 0 to nan s"),
-        ("0 inf p\n", "line 1: 0 to inf s"),
-        ("0 0.1 ʌ\n0.1 0.2 ʘ\n", "line 2: 'ʘ' is .*IPA"),
-        ("0 0.1 AH0\n0.1 0.2 B\n0.2 0.3 QQ\n", "line 3: 'QQ' is .*ARPAbet"),
-        ("0 0.1 ʌ\n0.1 0.2 B\n0.2 0.3 ʃ\n", "line 2: 'B' is .*IPA"),
-        ("", "holds no phones"),
-        ("# only a comment\n\n", "holds no phones"),
-    ],
-)
-def test_what_is_wrong_with_phone_times_is_said(tmp_path: Path, text: str, says: str) -> None:
-    path = phone_file(tmp_path, text)
-    with pytest.raises(InputError, match=says) as caught:
-        read_phone_times(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_phone_times_that_cannot_be_read(tmp_path: Path) -> None:
-    binary = tmp_path / "binary.txt"
-    binary.write_bytes(b"\xff\xfe0\x00")
-    for path in (tmp_path / "missing.txt", tmp_path, binary):
-        with pytest.raises(InputError, match="cannot be read") as caught:
-            read_phone_times(path)
-        assert str(path) in str(caught.value)
 
 
 def vowel_closure_burst(

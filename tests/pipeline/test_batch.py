@@ -64,6 +64,38 @@ def write_table(path: Path, model: Path, rows: list[dict[str, str]]) -> None:
             writer.writerow({"portrait": "face.jpg", "model": str(model), **QUICK, **row})
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets_are_read(folder: Path, separator: str, encoding: str) -> None:
+    rows = [
+        ["Portrait", " Speech", "OUTPUT", "Head Motion", "", ""],
+        ["face.jpg", "a.wav ", "one.mp4", "0.5", "", ""],
+        ["", "", "", "", "", ""],
+        ["face.jpg", "b.wav", "two.mp4", "", "", "", "", ""],
+        [" ", "", "", "", "", ""],
+    ]
+    table = folder / "sheet.csv"
+    text = "\r\n".join(separator.join(row) for row in rows) + "\r\n\r\n"
+    table.write_bytes(text.encode(encoding))
+    found = read_table(table, {})
+    assert [(row.number, row.job.output.name) for row in found] == [(2, "one.mp4"), (4, "two.mp4")]
+    assert [row.job.speech for row in found] == [folder / "a.wav", folder / "b.wav"]
+    assert [row.job.options.head_motion for row in found] == [0.5, None]
+
+
+def test_a_text_may_hold_what_parts_other_tables(folder: Path) -> None:
+    table = folder / "list.csv"
+    table.write_text('portrait;text;output\nface.jpg;"One, two; three,\nfour";a.mp4\n')
+    (row,) = read_table(table, {})
+    assert row.job.options.text == "One, two; three,\nfour"
+    table.write_text('portrait;text;output\nface.jpg;"Open;a.mp4\n')
+    with pytest.raises(InputError, match=r"after line 1: .*double quotes"):
+        read_table(table, {})
+    table.write_text("portrait,text,output\nface.jpg,One, two,a.mp4\n")
+    with pytest.raises(InputError, match=r"line 2: there are more values than columns"):
+        read_table(table, {})
+
+
 def make(folder: Path, **options) -> list[Outcome]:
     table = folder / "list.csv"
     return make_batch(table, read_table(table, {}), **options)

@@ -15,10 +15,11 @@ from media_files import click, decode_video, level_pictures, tone, write_video, 
 from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError, MediaError
+from moda.media.phone_times import read_phone_times
 from moda.motion.model import MotionTransformer
 from moda.motion.rules.retiming import TimedMotion, retime_motion
 from moda.motion.speaking import HeardSpeech
-from moda.phones import Phone, PhoneSegment, read_phone_times
+from moda.phones import Phone, PhoneSegment
 from moda.pipeline import TalkingHead
 from moda.pipeline.read_ahead import read_ahead
 from moda.structures import Motion, MotionSpace, Speech, Style

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ _FIELDS = {name: known.field for known in OPTIONS.values() for name in (known.fi
 
 
 def field_name(name: str) -> str:
-    """``--steps``, ``steps`` and ``num_steps`` are the field ``num_steps``; others stay."""
-    plain = name.strip().removeprefix("--").replace("-", "_")
+    """``--steps``, ``Steps`` and ``num_steps`` are the field ``num_steps``; others stay."""
+    plain = re.sub(r"[- ]", "_", name.strip().removeprefix("--").lower())
     return _FIELDS.get(plain, plain)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import io
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from moda.errors import InputError, ModaError, OutputError
+from moda.media.texts import decode_text
 from moda.options import ModelChoice, field_name
 from moda.pipeline.jobs import VideoJob, job_from_row, make_video
 from moda.pipeline.loading import load_head
@@ -27,7 +29,9 @@ from moda.pipeline.talking_head import TalkingHead
 from moda.version import __version__
 from moda.workers import LocalProcesses, LostJob, RayCluster, RunJobs, one_thread, run_here
 
-MAX_ROWS = 100_000
+MAX_ROWS, MAX_TABLE_BYTES = 100_000, 256 * 2**20
+SEPARATORS = (",", ";", "\t")
+"""What parts columns: the one that the heading has most of. Spreadsheets write all three."""
 
 
 class Row(NamedTuple):
@@ -59,27 +63,18 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
     """Read a table with the columns portrait, output, speech or text, and any other option.
 
     Args:
-        path: CSV, UTF-8, with a heading; relative names in it are relative to its folder.
+        path: CSV in UTF-8 or UTF-16, with a heading; commas, semicolons or tabs part the columns.
+            Relative names in it are relative to its folder.
         defaults: Options for rows that do not say otherwise.
 
     Raises:
         InputError: The table cannot be read, or some of its rows are wrong; it says which.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            records = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"table {path} cannot be read: {error}; give a CSV file in UTF-8"
-        ) from None
-    if not records:
-        raise InputError(f"table {path} has no rows; its first line names the columns")
-    if len(records) > MAX_ROWS:
-        raise InputError(f"table {path} has {len(records)} rows, more than the limit of {MAX_ROWS}")
+    records = _records(path)
     rows: list[Row] = []
     problems: list[str] = []
     outputs: dict[Path, int] = {}
-    for number, record in enumerate(records, start=2):
+    for number, record in records:
         try:
             if None in record:
                 raise InputError("there are more values than columns; put texts in quotes")
@@ -96,6 +91,52 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"table {path}, {'; '.join(problems[:3])}{more}")
     return rows
+
+
+def _records(path: Path) -> list[tuple[int, dict[Any, Any]]]:
+    """Rows of a table that hold anything, by column, each with the line on which it ends."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TABLE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"table {path} cannot be read: {error}; give a CSV file") from None
+    if len(data) > MAX_TABLE_BYTES:
+        raise InputError(
+            f"table {path} has more than {MAX_TABLE_BYTES // 2**20} MiB, the limit; cut it"
+        )
+    text = decode_text(data, f"table {path}")
+    heading = text.lstrip("\n").partition("\n")[0]
+    separator = max(SEPARATORS, key=heading.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=separator, strict=True)
+    found = []
+    try:
+        for cells in reader:
+            record = _cells_with_something(cells)
+            if record:
+                found.append((reader.line_num, record))
+    except csv.Error as error:
+        raise InputError(
+            f"table {path}, after line {reader.line_num}: {error}; put texts with quotes, line breaks or "
+            f"{separator!r} in double quotes"
+        ) from None
+    if not found:
+        raise InputError(f"table {path} has no rows; its first line names the columns")
+    if len(found) > MAX_ROWS:
+        raise InputError(f"table {path} has {len(found)} rows, more than the limit of {MAX_ROWS}")
+    return found
+
+
+def _cells_with_something(cells: Mapping[str | None, str | list[str] | None]) -> dict[Any, Any]:
+    """Values by column without the empty ones; beyond the last column they stand under None."""
+    return {
+        column: value.strip() if isinstance(value, str) else value
+        for column, value in cells.items()
+        if (
+            any(text.strip() for text in value)
+            if isinstance(value, list)
+            else (value or "").strip()
+        )
+    }
 
 
 def _with_defaults(record: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:

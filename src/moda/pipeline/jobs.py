@@ -14,6 +14,7 @@ from moda.encoders.style import delivery_of
 from moda.errors import InputError
 from moda.media import check_output_path
 from moda.media.provenance import SigningIdentity
+from moda.media.texts import decode_text, spoken_part
 from moda.options import OPTIONS, VideoOptions, field_name, read_options
 from moda.speech_synthesis import (
     CommandSynthesiser,
@@ -230,20 +231,27 @@ def speak_text(options: VideoOptions, path: Path, *, stages: Stages = no_stages)
 
 
 def read_text(path: Path) -> str:
-    """A text file, or standard input for ``-``.
+    """What is said in a text file or in subtitles, or on standard input for ``-``.
 
     Raises:
-        InputError: It cannot be read, is not UTF-8, or is too long.
+        InputError: It cannot be read, or is no text.
     """
+    most = 4 * MAX_CHARACTERS + 4
     try:
         if str(path) == "-":
-            text = sys.stdin.buffer.read(4 * MAX_CHARACTERS + 1).decode("utf-8-sig")
+            data = sys.stdin.buffer.read(most)
         else:
             with path.open("rb") as file:
-                text = file.read(4 * MAX_CHARACTERS + 1).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"text {path} cannot be read: {error}; give a UTF-8 file") from None
-    return text
+                data = file.read(most)
+    except OSError as error:
+        raise InputError(
+            f"text {path} cannot be read ({error.strerror or error}); give a text file"
+        ) from None
+    if len(data) == most:
+        raise InputError(
+            f"text {path} has more than {most - 1} bytes, the limit; cut it into parts"
+        )
+    return spoken_part(decode_text(data, f"text {path}"))
 
 
 def text_or_file(text: str) -> str:

@@ -23,6 +23,7 @@ from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
 from moda.media import AudioReader, VideoReader, exact_rate, read_image
+from moda.media.phone_times import read_phone_times
 from moda.motion.hearing.aligning import align_phones
 from moda.motion.rules.retiming import TimedMotion, retime_motion
 from moda.options import (
@@ -35,7 +36,6 @@ from moda.options import (
     read_options,
     require_range,
 )
-from moda.phones import read_phone_times
 from moda.pipeline.read_ahead import read_ahead
 from moda.pipeline.talking_video import Progress, TalkingVideo
 from moda.speech_synthesis import DEFAULT_LANGUAGE, Espeak, SpokenText, synthesise

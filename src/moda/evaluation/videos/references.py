@@ -20,7 +20,8 @@ from moda.errors import FaceError, InputError, MediaError
 from moda.evaluation.rendered.reenactment import calmest_frame
 from moda.evaluation.videos.protocol import Clip, Crop, OpenProtocol, SourceFrame
 from moda.media import AudioReader, VideoReader, VideoWriter, read_image, write_image
-from moda.phones import LABELS_PER_SECOND, Labels, label_segments, read_phone_times
+from moda.media.phone_times import read_phone_times
+from moda.phones import LABELS_PER_SECOND, Labels, label_segments
 from moda.structures import FRAMES_PER_SECOND, Floats, Picture
 from moda.structures.landmarks import FACE_OVAL, Array
 
