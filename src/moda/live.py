@@ -22,12 +22,12 @@ import numpy as np
 
 from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
-from moda.media import read_image
 from moda.motion.live.speaking import LiveSpeaker
 from moda.options import FrameOptions, SpeakingOptions, require_range
 from moda.pipeline import TalkingHead
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Picture, Style
 from moda.systems.embedded import EmbeddedSystem, one_torch_thread
+from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
 
 LOOK_AHEAD_FRAMES = 6
@@ -143,11 +143,10 @@ class LiveHead:
             raise InputError(
                 f"the {system.space.name} renderer is too slow to speak live; choose moda-tiny"
             )
-        picture = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
         frame = frame or FrameOptions()
         if frame.size is None:
             frame = replace(frame, size=LIVE_SIZE_PX)
-        return cls(system, system.prepare(picture, frame), options)
+        return cls(system, prepare_portrait(system, portrait, frame), options)
 
     @property
     def frame_size(self) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import PIL
 import pytest
 from PIL import Image, ImageCms
 
+from media_files import write_video, write_wav
 from moda.errors import MediaError
-from moda.media import read_image
+from moda.media import AudioReader, check_image, read_image
+from moda.media.images import read_pictures
 
 
 def gradient(width: int = 96, height: int = 80) -> np.ndarray:
@@ -202,3 +205,65 @@ def test_truncation_anywhere_is_one_error(tmp_path: Path, suffix: str, length: i
     path.write_bytes(whole.read_bytes()[:length])
     with pytest.raises(MediaError):
         read_image(path)
+
+
+def test_a_large_photograph_is_decoded_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = np.kron(gradient(), np.ones((4, 4, 1), np.uint8))
+    path = tmp_path / "large.jpg"
+    Image.fromarray(large).save(path, quality=95)
+    monkeypatch.setattr("moda.media.images.MAX_PIXELS", large[..., 0].size // 10)
+    picture = read_image(path)
+    assert picture.shape == gradient().shape
+    assert np.abs(picture.astype(int) - gradient()).mean() < 6.0
+    Image.fromarray(large).save(tmp_path / "large.png")
+    with pytest.raises(MediaError, match="384 x 320 pixels"):
+        read_image(tmp_path / "large.png")
+
+
+def test_pictures_of_telephones_are_read(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "picture.heic"
+    heif.from_pillow(Image.fromarray(gradient())).save(path, quality=95)
+    assert np.abs(read_image(path).astype(int) - gradient()).mean() < 6.0
+    assert check_image(path) == (96, 80)
+
+
+def test_without_the_package_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "renamed.jpg"
+    path.write_bytes(b"\0\0\0\x24ftypheic" + bytes(80))
+    with pytest.raises(MediaError, match=r"is a HEIC picture; pip install .*heic.* JPEG"):
+        read_image(path)
+
+
+def test_all_pictures_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((80, 96, 3), level, np.uint8)) for level in (0, 90, 200)]
+    for suffix in ("gif", "webp", "png"):
+        path = tmp_path / f"moves.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=80)
+        levels = [float(picture.mean()) for picture in read_pictures(path)]
+        assert levels == pytest.approx([0, 90, 200], abs=3)
+        assert read_image(path).mean() < 3
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+    sound = write_wav(tmp_path / "sound.jpg", np.zeros(8000), 16_000)
+    with pytest.raises(MediaError, match=r"is a sound recording, .*the portrait comes first"):
+        read_image(sound)
+    film = write_video(tmp_path / "film.mp4", [gradient()] * 3, [0, 40, 80])
+    with pytest.raises(MediaError, match="is a video, not a picture; `moda dub`"):
+        check_image(film)
+    with pytest.raises(MediaError, match="standard input"):
+        read_image("-")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff", "avif"])
+def test_a_picture_is_no_sound(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"face.{suffix}"
+    Image.fromarray(gradient()).save(path)
+    with pytest.raises(MediaError, match="is a picture, not sound; the portrait comes first"):
+        AudioReader(path)

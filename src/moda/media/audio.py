@@ -18,9 +18,11 @@ from moda.media.containers import (
     MAX_SECONDS,
     check_seconds,
     decode,
+    is_picture,
     open_media,
     stream_seconds,
     stream_start,
+    taken_for,
     time_zero,
     unreadable,
 )
@@ -101,6 +103,8 @@ class SoundTrack:
             MediaError: There is none, or its rate or duration is outside the limits.
         """
         if not container.streams.audio:
+            if is_picture(path):
+                raise taken_for(path, "sound")
             raise MediaError(f"{path} has no sound track; give a recording of speech")
         stream = container.streams.audio[0]
         rate = stream.rate or 0

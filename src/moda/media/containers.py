@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import av
 import av.container
@@ -30,6 +30,9 @@ DEMUXERS = (
 )  # fmt: skip
 """Containers that hold the media themselves; playlists, which name other files, are left out."""
 
+PICTURE_BEGINNINGS = (
+    b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*",
+)  # fmt: skip
 MAX_DAMAGED_SHARE = 0.1
 """Packets that a decoder may refuse before the file counts as damaged."""
 
@@ -51,6 +54,10 @@ def check_file(path: Path, kind: str, max_bytes: int) -> Path:
         with path.open("rb"):
             pass
     except FileNotFoundError:
+        if str(path) == "-":
+            raise MediaError(
+                f"standard input (-) is read for --text-file alone; give a {kind} file"
+            ) from None
         hint = "; only local files are read" if "://" in str(path) or ":/" in str(path) else ""
         raise MediaError(f"{path} does not exist; give a {kind} file{hint}") from None
     except (OSError, ValueError) as error:
@@ -101,11 +108,43 @@ def open_media(path: Path, kind: str) -> Iterator[av.container.InputContainer]:
         container.close()
 
 
+def kind_of_media(path: Path) -> Literal["sound", "video"] | None:
+    """What a file holds that was taken for something else; None for neither, or if unreadable."""
+    try:
+        with open_media(path, "video") as container:
+            if pictures_of(container) is not None:
+                return "video"
+            return "sound" if container.streams.audio else None
+    except MediaError:
+        return None
+
+
 def unreadable(path: Path, kind: str, error: Exception) -> MediaError:
     """The error for content that is not what it says it is."""
+    if is_picture(path):
+        return taken_for(path, kind)
     reason = getattr(error, "strerror", None) or str(error)
     hint = "wav, flac, mp3, m4a or ogg" if kind == "sound" else "mp4, mov, mkv or webm"
     return MediaError(f"{path} cannot be read as {kind} ({reason}); use {hint}")
+
+
+def taken_for(path: Path, kind: str) -> MediaError:
+    """The error for a picture in place of sound or video."""
+    other = "speech" if kind == "sound" else kind
+    return MediaError(
+        f"{path} is a picture, not {kind}; the portrait comes first, then the {other}"
+    )
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a picture."""
+    with path.open("rb") as file:
+        beginning = file.read(12)
+    if beginning[:4] == b"RIFF":
+        return beginning[8:] == b"WEBP"
+    if beginning[4:8] == b"ftyp":
+        return beginning[8:] in (b"avif", b"avis", b"heic", b"heix", b"mif1")
+    return beginning.startswith(PICTURE_BEGINNINGS)
 
 
 def decode(

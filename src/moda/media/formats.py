@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import av
@@ -14,6 +15,8 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
+
+from moda.errors import InputError
 
 BT709 = 1
 
@@ -59,6 +62,19 @@ TRANSPARENT_FORMATS: Mapping[str, OutputFormat] = {
     ".gif": FORMATS[".gif"],
 }
 """VP9 with transparency for browsers, ProRes 4444 for editing, one bit of it in a GIF."""
+
+MAX_GIF_RATE = 50
+"""Pictures a second: programs show shorter delays than two hundredths of a second as a tenth."""
+
+
+def check_rate(path: Path, frames_per_second: float) -> None:
+    """Raise :class:`InputError` for a rate that the format of a file cannot hold."""
+    if path.suffix.lower() == ".gif" and frames_per_second > MAX_GIF_RATE:
+        raise InputError(
+            f"a GIF holds at most {MAX_GIF_RATE} pictures a second, not {frames_per_second:g}; "
+            f"choose --fps {MAX_GIF_RATE}, or another format"
+        )
+
 
 GIF_FILTERS = (
     ("split", "split", ""),

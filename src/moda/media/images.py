@@ -15,12 +15,15 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from moda.errors import MediaError, OutputError
-from moda.media.containers import check_file, check_pixels
+from moda.media.containers import check_file, check_pixels, kind_of_media
 from moda.structures import Picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 MAX_FILE_BYTES = 512 * 2**20
 MAX_PIXELS = 60_000_000
+MAX_PICTURES = 60
+"""Of an animation, in which a face is looked for."""
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 BACKGROUND = (128, 128, 128)
 """What shows through where a picture is transparent."""
 
@@ -30,7 +33,9 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zli
 
 
 def read_image(path: str | Path) -> Picture:
-    """Read a picture upright, as 8-bit sRGB, transparency on neutral grey.
+    """Read a picture upright, as 8-bit sRGB, transparency on neutral grey; the first of several.
+
+    A JPEG above :data:`MAX_PIXELS` is decoded at half its size, a quarter or an eighth.
 
     Returns:
         (H, W, 3), RGB.
@@ -38,10 +43,20 @@ def read_image(path: str | Path) -> Picture:
     Raises:
         MediaError: The file is missing, damaged, in another format, or outside the limits.
     """
+    return next(read_pictures(path))
+
+
+def read_pictures(path: str | Path) -> Iterator[Picture]:
+    """The pictures of an animation, at most :data:`MAX_PICTURES`; one of any other file.
+
+    Yields and raises as :func:`read_image`.
+    """
     try:
         with _opened(Path(path)) as image:
-            image.load()
-            return _to_rgb(image)
+            for index in range(min(getattr(image, "n_frames", 1), MAX_PICTURES)):
+                image.seek(index)
+                image.load()
+                yield _to_rgb(image)
     except DECODING_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MediaError(f"{path} is damaged ({reason}); save the picture again") from None
@@ -59,7 +74,7 @@ def check_image(path: str | Path) -> tuple[int, int]:
         with _opened(Path(path)) as image:
             return image.size
     except DECODING_ERRORS:
-        raise _unknown(path) from None
+        raise _unknown(Path(path)) from None
 
 
 @contextmanager
@@ -70,19 +85,60 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Size is checked below; Pillow's own warnings would reach the user unasked.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=_formats(path)) as image:
+                if image.format == "JPEG":
+                    _decode_smaller(image)
                 check_pixels(path, image.size, MAX_PIXELS, "picture")
                 yield image
     except Image.DecompressionBombError:
         raise MediaError(
-            f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels, the limit; "
+            f"{path} has far more than {MAX_PIXELS // 1_000_000} million pixels, the limit; "
             "make it smaller"
         ) from None
     except UnidentifiedImageError:
         raise _unknown(path) from None
 
 
-def _unknown(path: str | Path) -> MediaError:
+def _decode_smaller(image: Image.Image) -> None:
+    """Let a JPEG above :data:`MAX_PIXELS` be decoded at a half, a quarter or an eighth."""
+    width, height = image.size
+    times = next((n for n in (1, 2, 4) if width * height <= MAX_PIXELS * n * n), 8)
+    if times > 1:
+        image.draft("RGB", (width // times, height // times))
+
+
+def _formats(path: Path) -> tuple[str, ...]:
+    """Formats that a file may have; that of iPhones needs a package, which this one loads.
+
+    Raises:
+        MediaError: The file is of that format and the package is not installed.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(12)
+    if beginning[4:8] != b"ftyp" or beginning[8:12] not in HEIC_BRANDS:
+        return FORMATS
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise MediaError(
+            f"{path} is a HEIC picture; pip install 'moda-talking-head[heic]', or save it as JPEG"
+        ) from None
+    register_heif_opener()
+    return ("HEIF",)
+
+
+def _unknown(path: Path) -> MediaError:
+    """What a file is that is no picture, and what to do."""
+    kind = kind_of_media(path)
+    if kind == "sound":
+        return MediaError(
+            f"{path} is a sound recording, not a picture; the portrait comes first, then the speech"
+        )
+    if kind == "video":
+        return MediaError(
+            f"{path} is a video, not a picture; `moda dub` gives a video new lips, "
+            "or save one of its frames as a picture"
+        )
     return MediaError(
         f"{path} is not a picture that can be read; use JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF"
     )

@@ -24,7 +24,7 @@ from av.video.frame import VideoFrame
 from moda.errors import InputError, OutputError
 from moda.media.audio import Resampler, SoundTrack
 from moda.media.containers import open_media
-from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder
+from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder, check_rate
 from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.media.subtitle_track import SubtitleTrack
 from moda.media.subtitles import Cue
@@ -113,6 +113,7 @@ class VideoWriter:
         segments: Path | None = None,
     ) -> None:
         self.path = check_output_path(path, transparent=transparent)
+        check_rate(self.path, frames_per_second)
         suffix = self.path.suffix.lower()
         self._format = (TRANSPARENT_FORMATS if transparent else FORMATS)[suffix]
         self._pixels, self._num_channels = ("rgba", 4) if transparent else ("rgb24", 3)

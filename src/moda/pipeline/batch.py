@@ -116,8 +116,8 @@ def _records(path: Path) -> list[tuple[int, dict[Any, Any]]]:
                 found.append((reader.line_num, record))
     except csv.Error as error:
         raise InputError(
-            f"table {path}, after line {reader.line_num}: {error}; put texts with quotes, line breaks or "
-            f"{separator!r} in double quotes"
+            f"table {path}, after line {reader.line_num}: {error}; put texts with quotes, "
+            f"line breaks or {separator!r} in double quotes"
         ) from None
     if not found:
         raise InputError(f"table {path} has no rows; its first line names the columns")

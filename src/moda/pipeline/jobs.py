@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
 from moda.media import check_output_path
+from moda.media.formats import check_rate
 from moda.media.provenance import SigningIdentity
 from moda.media.texts import decode_text, spoken_part
 from moda.options import OPTIONS, VideoOptions, field_name, read_options
@@ -94,6 +95,7 @@ class VideoJob:
         """
         transparent = self.options.is_transparent
         check_output_path(self.output, transparent=transparent, inputs=self.inputs)
+        check_rate(self.output, self.options.frames_per_second)
 
 
 def job_from_row(row: Mapping[str, Any], folder: Path) -> VideoJob:

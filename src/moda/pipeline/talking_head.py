@@ -17,12 +17,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
-from moda.media import AudioReader, VideoReader, exact_rate, read_image
+from moda.media import AudioReader, VideoReader, exact_rate
 from moda.media.phone_times import read_phone_times
 from moda.motion.hearing.aligning import align_phones
 from moda.motion.rules.retiming import TimedMotion, retime_motion
@@ -49,6 +47,7 @@ from moda.structures import (
 )
 from moda.structures.words import TimedWord
 from moda.systems.loading import load_system
+from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor, FaceSystem
 
 MAX_DRIVING_SECONDS = 1200.0
@@ -119,7 +118,7 @@ class TalkingHead:
         options = read_options(changes, start=options, allowed=of_head())
         frame, speaking, speech, words = self._options(options, speech)
         sound = AudioReader(speech, SAMPLE_RATE_HZ)
-        actor = self.system.prepare(_picture(portrait), frame)
+        actor = prepare_portrait(self.system, portrait, frame)
         if options.driving is not None:
             guide = self._follow(actor, options.driving, progress)
             speaking = replace(speaking, guide=guide)
@@ -209,7 +208,7 @@ class TalkingHead:
         """
         options = read_options(changes, start=options, allowed=of_head("reenact"))
         video = VideoReader(driving)
-        actor = self.system.prepare(_picture(portrait), options.frame())
+        actor = prepare_portrait(self.system, portrait, options.frame())
         motion = self._follow(actor, driving, progress, options.amounts)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return _video(
@@ -293,10 +292,6 @@ def _video(
 
 def _frames_in(seconds: float, frames_per_second: float) -> int:
     return max(1, math.ceil(round(seconds * float(exact_rate(frames_per_second)), 3)))
-
-
-def _picture(portrait: str | Path | Picture) -> Picture:
-    return portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
 
 
 def _files(source: str | Path | Picture | None) -> tuple[Path, ...]:

@@ -26,7 +26,6 @@ import numpy as np
 
 from moda.errors import InputError, ModaError
 from moda.live import LiveFrame, LiveHead, LiveOptions, LiveSession, LiveStatistics
-from moda.media import read_image
 from moda.options import FrameOptions, SpeakingOptions
 from moda.pipeline import TalkingHead
 from moda.serving.live.output import Output, Parent, PipeOutput
@@ -41,6 +40,7 @@ from moda.serving.live.protocol import (
 from moda.serving.settings import IceServer, ServerSettings, portrait_names
 from moda.structures import EmotionAt, Floats, Motion, Style
 from moda.systems.embedded import EmbeddedSystem
+from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
 
 STATISTICS_FRAMES = 25
@@ -231,7 +231,7 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
         raise InputError(f"the model {settings.model} is too slow to speak live; use moda-tiny")
     frame = FrameOptions(size=settings.size, full_frame=settings.full_frame)
     actors = {
-        name: system.prepare(read_image(path), frame)
+        name: prepare_portrait(system, path, frame)
         for name, path in portrait_names(settings.portraits).items()
     }
     for actor in actors.values():
