@@ -12,6 +12,7 @@ from media_files import click, level_pictures, tone, write_video, write_wav
 from moda.errors import MediaError
 from moda.media import AudioReader
 from moda.media.audio import Resampler
+from moda.media.channels import to_stereo
 
 
 def read_all(path: Path, sample_rate: int = 16_000) -> np.ndarray:
@@ -85,6 +86,75 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     stereo = np.stack([wave, np.zeros_like(wave)], axis=1)
     samples = read_all(write_wav(tmp_path / "speech.wav", stereo, 16_000))
     np.testing.assert_allclose(samples, wave / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_opposite_phase_is_not_lost(tmp_path: Path, noise: float) -> None:
+    generator = np.random.default_rng(0)
+    wave = np.concatenate([np.zeros(1600), tone(1.0, 16_000)])
+    sides = np.stack([wave, -0.9 * wave], 1) + noise * generator.standard_normal((len(wave), 2))
+    path = tmp_path / "phase.wav"
+    soundfile.write(path, sides, 16_000, subtype="FLOAT")
+    heard = read_all(path)
+    assert np.corrcoef(heard, wave)[0, 1] > 0.99
+    assert heard.std() > 0.9 * wave.std()
+
+
+def test_channels_by_their_places() -> None:
+    generator = np.random.default_rng(1)
+    names = ("FL", "FR", "FC", "LFE", "BL", "SR", "BC")
+    parts = generator.standard_normal((len(names), 50)).astype(np.float32)
+    left, right = to_stereo(parts, names)
+    middle = np.sqrt(0.5) * (parts[2] + parts[6])
+    np.testing.assert_allclose(left, parts[0] + middle + np.sqrt(0.5) * parts[4], atol=1e-5)
+    np.testing.assert_allclose(right, parts[1] + middle + np.sqrt(0.5) * parts[5], atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [4, 6, 8])
+def test_speech_in_one_of_many_channels_keeps_its_level(tmp_path: Path, channels: int) -> None:
+    wave = tone(1.0, 16_000)
+    for number in {0, 1, 2} if channels > 4 else {0, 1}:
+        sides = np.zeros((len(wave), channels))
+        sides[:, number] = wave
+        path = tmp_path / f"{number}.flac"
+        soundfile.write(path, sides, 16_000)
+        reader = AudioReader(path)
+        assert reader.num_channels == 2
+        heard = np.concatenate(list(reader))
+        assert heard.std() > 0.49 * wave.std()  # within 6 dB
+
+
+@pytest.mark.parametrize(("subtype", "scale"), [("FLOAT", 2.0**15), ("DOUBLE", 2.0**31)])
+def test_integers_saved_as_floats_are_named(tmp_path: Path, subtype: str, scale: float) -> None:
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, 0.5 * scale * tone(1.0, 16_000), 16_000, subtype=subtype)
+    with pytest.raises(MediaError, match=r"holds samples up to .* where full scale is 1; save it"):
+        list(AudioReader(path))
+    soundfile.write(path, 1.5 * tone(1.0, 16_000), 16_000, subtype=subtype)
+    assert len(read_all(path)) == 16_000
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff"])
+def test_a_recording_that_goes_on_after_its_end_is_named(tmp_path: Path, suffix: str) -> None:
+    one = tmp_path / f"one.{suffix}"
+    soundfile.write(one, tone(0.6, 16_000), 16_000)
+    assert AudioReader(one).notes == ()
+    both = tmp_path / f"both.{suffix}"
+    both.write_bytes(2 * one.read_bytes())
+    (note,) = AudioReader(both).notes
+    assert "several recordings one after the other; the first is used" in note
+
+
+def test_several_tracks_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(2)]
+        for stream in streams:
+            frame = AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = 16_000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    assert "2 sound tracks" in AudioReader(path).notes[0]
 
 
 def test_the_same_twice_and_in_small_chunks(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
 from moda.errors import MediaError
+from moda.media.channels import OneVoice, to_stereo
 from moda.media.containers import (
     MAX_SECONDS,
     check_seconds,
@@ -35,6 +36,10 @@ SAMPLE_RATE_LIMITS_HZ = (4_000, 384_000)
 MAX_UNFILLED_GAP_SECONDS = 0.05
 """Longer holes between the time stamps (a recorder that stops in silence) become silence."""
 CHUNK_SECONDS = 1
+CHUNKED: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
+"""How WAV and AIFF files begin, and how they write their length."""
+LOUDEST = 8.0
+"""Of decoded samples, where full scale is 1; integers that were saved as floats are far above."""
 
 
 class AudioReader:
@@ -57,6 +62,7 @@ class AudioReader:
         self.sample_rate = sample_rate
         with open_media(self.path, "sound") as container:
             track = SoundTrack.of(container, self.path)
+            num_tracks = len(container.streams.audio)
             seconds = 0.0
             for block in track.blocks():
                 seconds += block.shape[1] / track.rate_hz
@@ -67,14 +73,17 @@ class AudioReader:
         self.num_channels = track.num_channels
         self.duration_seconds = max(track.claimed_seconds or seconds, seconds)
         """What the header claims; only reading everything tells the truth."""
+        self.notes = tuple(_notes_on(self.path, num_tracks))
+        """What the user should know of the file though it stops nothing."""
 
     def __iter__(self) -> Iterator[Floats]:
         """Yield mono chunks (N,), together as long as the track, to a sample."""
         with open_media(self.path, "sound") as container:
             track = SoundTrack.of(container, self.path)
             resampler = Resampler(track.rate_hz, self.sample_rate, num_channels=1)
+            voice = OneVoice()
             for block in track.blocks():
-                chunk = resampler.push(block.mean(axis=0, keepdims=True, dtype=np.float32))
+                chunk = resampler.push(voice.mix(block))
                 if chunk.shape[1]:
                     yield chunk[0]
             chunk = resampler.finish()
@@ -91,7 +100,7 @@ class SoundTrack:
     path: Path
     rate_hz: int
     num_channels: Literal[1, 2]
-    """Of the blocks: stereo stays, everything with more channels becomes mono."""
+    """Of the blocks: everything with more channels becomes stereo."""
     claimed_seconds: float | None
     lead_seconds: float
     """Silence before the first sample: the pictures of a video may begin earlier."""
@@ -119,7 +128,7 @@ class SoundTrack:
         seconds = stream_seconds(container, stream)
         seconds = None if seconds is None else lead + seconds
         check_seconds(path, seconds or 0.0)
-        return cls(container, stream, path, rate, 2 if stream.channels == 2 else 1, seconds, lead)
+        return cls(container, stream, path, rate, 1 if stream.channels == 1 else 2, seconds, lead)
 
     def blocks(self) -> Iterator[Floats]:
         """Yield the samples (C, N) in order, holes filled with silence, -1..1 nominal.
@@ -149,6 +158,13 @@ class SoundTrack:
                     f"{self.path} holds samples that are no numbers (NaN or infinite) at "
                     f"{position / self.rate_hz:.2f} s; repair the file or save it again"
                 )
+            loudest = float(np.abs(samples).max(initial=0.0))
+            if loudest > LOUDEST:
+                raise MediaError(
+                    f"{self.path} holds samples up to {loudest:.6g} at "
+                    f"{position / self.rate_hz:.2f} s, where full scale is 1; save it as wav with "
+                    "16 bits"
+                )
             position += samples.shape[1]
             if position > MAX_SECONDS * self.rate_hz:
                 check_seconds(self.path, position / self.rate_hz)
@@ -175,6 +191,8 @@ class SoundTrack:
         else:
             with np.errstate(over="ignore"):
                 samples = values.astype(np.float32)
+        if len(samples) > 2:
+            return to_stereo(samples, tuple(channel.name for channel in frame.layout.channels))
         if len(samples) == self.num_channels:
             return samples
         mono = samples.mean(axis=0, keepdims=True, dtype=np.float32)
@@ -224,6 +242,18 @@ class Resampler:
         samples = samples[:, : max(self._total() - self._given, 0)]
         self._given += samples.shape[1]
         return samples
+
+
+def _notes_on(path: Path, num_tracks: int) -> Iterator[str]:
+    if num_tracks > 1:
+        yield f"{path} has {num_tracks} sound tracks; its default one, or else the first, is used"
+    with path.open("rb") as file:
+        kind, size = file.read(4), file.read(4)
+        if kind in CHUNKED and len(size) == 4:
+            length = int.from_bytes(size, CHUNKED[kind])
+            file.seek(8 + length + length % 2)
+            if file.read(4) == kind:
+                yield f"{path} holds several recordings one after the other; the first is used"
 
 
 def _check_long_enough(path: Path, seconds: float) -> None:

@@ -305,7 +305,8 @@ class SoundCopy:
                 block = np.zeros((self._num_channels, missing), np.float32)
             self._ready = np.concatenate([self._ready, block], axis=1)
         samples, self._ready = self._ready[:, :missing], self._ready[:, missing:]
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", self._layout)
+        samples = np.ascontiguousarray(np.clip(samples, -1.0, 1.0))
+        frame = AudioFrame.from_ndarray(samples, "fltp", self._layout)
         frame.sample_rate = self._rate_hz
         frame.pts, frame.time_base = self._written, Fraction(1, self._rate_hz)
         self._written += missing

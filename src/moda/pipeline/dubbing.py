@@ -132,7 +132,7 @@ def dub(
         motion,
         lambda: _dubbed(video, film, system, motion(), num_frames),
         words,
-        _notes(film, rate, face),
+        (*_notes(film, rate, face), *sound.notes),
         made_from="a video whose lips were changed",
     )
 

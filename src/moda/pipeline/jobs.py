@@ -142,7 +142,10 @@ def make_video(
     """
     with tempfile.TemporaryDirectory(prefix="moda-") as folder:
         video = begin_video(job, head, Path(folder), stages=stages, tell=tell)
-        return write_video(video, job.output, job.options, stages=stages)
+        summary = write_video(video, job.output, job.options, stages=stages)
+        for note in summary.notes:
+            tell(note)
+        return summary
 
 
 def begin_video(

@@ -17,12 +17,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
 from moda.media import AudioReader, VideoReader, exact_rate
 from moda.media.phone_times import read_phone_times
 from moda.motion.hearing.aligning import align_phones
+from moda.motion.hearing.lips import lips_of_motion
 from moda.motion.rules.retiming import TimedMotion, retime_motion
 from moda.options import (
     FrameOptions,
@@ -45,11 +48,16 @@ from moda.structures import (
     Picture,
     Style,
 )
+from moda.structures.landmarks import Array
 from moda.structures.words import TimedWord
 from moda.systems.loading import load_system
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor, FaceSystem
 
+SETTLED_FRAMES, SILENT_GAP = 15, 0.01
+"""A photographed mouth closes within so many frames; lips that never part further say nothing."""
+LEAST_LOSS_SECONDS, LEAST_LOSS_SHARE = 0.5, 0.02
+"""Headers guess a little."""
 MAX_DRIVING_SECONDS = 1200.0
 """Tracking looks at the whole driving video before it knows the face at rest."""
 
@@ -123,9 +131,13 @@ class TalkingHead:
             guide = self._follow(actor, options.driving, progress)
             speaking = replace(speaking, guide=guide)
 
+        heard = HeardRecording(sound)
+
         def speak() -> TimedMotion:
-            chunks = CountedSamples(sound)
-            return TimedMotion(self.system.speak(actor, chunks, speaking), chunks.seconds)
+            chunks = heard.samples()
+            return TimedMotion(
+                heard.watch(self.system.speak(actor, chunks, speaking)), chunks.seconds
+            )
 
         return _video(
             actor,
@@ -135,6 +147,7 @@ class TalkingHead:
             sound=sound.path,
             sources=(sound.path, *_files(portrait), *_files(options.driving)),
             words=words,
+            heard=heard,
         )
 
     def _options(
@@ -239,6 +252,43 @@ class TalkingHead:
 TalkingHead.generate.__doc__ = f"{TalkingHead.generate.__doc__}{document(of_head())}"
 
 
+class HeardRecording:
+    """What is known of a recording once motion has been made of all of it."""
+
+    def __init__(self, sound: AudioReader) -> None:
+        self._sound = sound
+        self._count = CountedSamples(sound)
+        self._gaps = list[Array]()
+        self.notes_at_once = sound.notes
+
+    def samples(self) -> CountedSamples:
+        """The recording from its start."""
+        self._count = CountedSamples(self._sound)
+        self._gaps = []
+        return self._count
+
+    def watch(self, stretches: Iterator[Motion]) -> Iterator[Motion]:
+        """The same motion; how far its lips open is noted."""
+        for stretch in stretches:
+            if stretch.space.basis is not None:
+                self._gaps.append(lips_of_motion(stretch)[0])
+            yield stretch
+
+    def notes(self) -> tuple[str, ...]:
+        """That nothing was said in it, or that it ends before its header says."""
+        notes = []
+        gaps = np.concatenate(self._gaps)[SETTLED_FRAMES:] if self._gaps else np.zeros(0)
+        if len(gaps) and gaps.max() < SILENT_GAP:
+            notes.append(f"no speech was found in {self._sound.path.name}; the lips stay closed")
+        claimed, heard = self._sound.duration_seconds, float(self._count.seconds())
+        if heard < claimed - max(LEAST_LOSS_SECONDS, LEAST_LOSS_SHARE * claimed):
+            notes.append(
+                f"{self._sound.path.name} ends after {heard:.1f} s, though it says that it lasts "
+                f"{claimed:.1f} s; it may be cut off"
+            )
+        return tuple(notes)
+
+
 class CountedSamples:
     """Passes samples on and counts them: only then is the length of a recording certain."""
 
@@ -265,8 +315,9 @@ def _video(
     sound: Path | None,
     sources: tuple[Path, ...],
     words: tuple[TimedWord, ...] = (),
+    heard: HeardRecording | None = None,
 ) -> TalkingVideo:
-    """A video of an actor with motion that is sampled anew each time."""
+    """A video of an actor with motion that is sampled anew each time, of ``heard`` if it speaks."""
     rate, renderer = options.frames_per_second, actor.renderer
 
     def motion() -> Iterator[Motion]:
@@ -285,7 +336,8 @@ def _video(
         motion,
         frames,
         words,
-        actor.notes,
+        (*actor.notes, *(heard.notes_at_once if heard else ())),
+        heard.notes if heard else tuple,
         transparent=options.is_transparent,
     )
 

@@ -34,6 +34,8 @@ class VideoSummary(NamedTuple):
     """Length of the video."""
     wall_seconds: float
     """Time it took to sample, render and write."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the recording, known only now."""
 
     @property
     def real_time_factor(self) -> float:
@@ -63,7 +65,9 @@ class TalkingVideo:
     words: tuple[TimedWord, ...] = ()
     """What is said and when, where that is known: for subtitles."""
     notes: tuple[str, ...] = ()
-    """What the user should know of the picture though it stops nothing."""
+    """What the user should know of what was given though it stops nothing."""
+    notes_afterwards: Callable[[], tuple[str, ...]] = tuple
+    """The same, once all frames have been made."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
     made_from: str = "a still photograph"
@@ -136,4 +140,5 @@ class TalkingVideo:
         if subtitles:
             write_srt(path.with_suffix(".srt"), cues)
         seconds = float(video.num_frames / exact_rate(self.frames_per_second))
-        return VideoSummary(path, video.num_frames, seconds, time.perf_counter() - started)
+        wall_seconds = time.perf_counter() - started
+        return VideoSummary(path, video.num_frames, seconds, wall_seconds, self.notes_afterwards())
