@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.mesh.eyes import LID_REGION
+from moda.rendering.mesh.eyes import LID_REGION, are_too_large
 from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
 from moda.rendering.mesh.plate import Plate
 from moda.rendering.mesh.rig import UPPER_LID_SHARE, Rig
@@ -91,6 +91,7 @@ class Retargeting:
         self._widening_room = widest - self._own_width
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
+        self._eyes_stay = are_too_large(plate.rest.invert(plate.landmarks))
 
     def photographed_mouth(self) -> Floats:
         """(M,) the mouth parameters whose lips are those of the photograph, least squares."""
@@ -103,7 +104,8 @@ class Retargeting:
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
         """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
         parts = {
-            name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
+            name: row[self._space.slice(name)].astype(np.float64) * (not self._eyes_stay)
+            for name in ("blink", "gaze")
         }
         gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
         closing = np.clip(parts["blink"], -WIDEST_LIDS, 1.0)
