@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from moda.encoders.face import FaceLandmarks, FaceModels, FaceRegion
+from moda.encoders.face import FaceLandmarks, FaceModels
+from moda.encoders.regions import FaceRegion
 from moda.structures import Picture
 from moda.structures.landmarks import (
     LEFT_EYE_LOWER,

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from moda.encoders.covering import is_mouth_covered
-from moda.encoders.face import FaceLandmarks, FaceModels, FaceRegion, resize
+from moda.encoders.face import FaceLandmarks, FaceModels
+from moda.encoders.regions import FaceRegion, resize
 from moda.errors import ConfigError, FaceError
 from moda.structures import MotionSpace, Picture, Portrait
 from moda.structures.landmarks import (
