@@ -80,6 +80,28 @@ class TestReader:
         assert reader.size == SIZE
         assert levels(list(reader)) == shades
 
+    @pytest.mark.parametrize("rate", [25.0, 29.97])
+    @pytest.mark.parametrize("name", ["constant.mp4", "variable.mkv", "late.mp4", "program.mpg"])
+    def test_reading_from_the_middle(self, tmp_path: Path, name: str, rate: float) -> None:
+        """As when all is read, also with far key frames, and where nothing can be sought."""
+        times = [40 * n + (13 * n % 7 if name.startswith("variable") else 0) for n in range(100)]
+        path = write_video(
+            tmp_path / name,
+            moving_pictures(100),
+            times,
+            sound=tone(4.0, 16_000) if name.startswith("late") else None,
+            codec="mpeg2video" if name.endswith("mpg") else "libx264",
+            options={"g": "40"},
+            rate=25 if name.endswith("mpg") else 1000,
+        )
+        reader = VideoReader(path, rate)
+        whole = list(reader)
+        for first in (0, 1, 30, 57, len(whole) - 1, len(whole), len(whole) + 5):
+            part = list(reader.pictures_from(first))
+            assert len(part) == max(0, len(whole) - first)
+            for picture, expected in zip(part, whole[first:], strict=True):
+                np.testing.assert_array_equal(picture, expected)
+
     def test_variable_rate_holds_pictures(self, tmp_path: Path) -> None:
         path = write_video(
             tmp_path / "in.mkv", level_pictures([10, 60, 110, 160]), [0, 40, 400, 440]
