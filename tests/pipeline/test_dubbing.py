@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -17,7 +18,7 @@ from moda.motion.hearing.lips import lips_of_motion
 from moda.pipeline import TalkingHead, TalkingVideo
 from moda.pipeline.dubbing import dub, track_face
 from moda.structures import Motion
-from moda.structures.landmarks import LIPS, lip_gap
+from moda.structures.landmarks import FACE_OVAL, LIPS, lip_gap
 from moda.systems.embedded import EmbeddedSystem
 from paths import EXAMPLES
 
@@ -157,6 +158,21 @@ def test_the_face_to_dub_is_chosen(head: TalkingHead, footage: Path, tmp_path: P
     assert re.match(r"2 faces are seen at 0\.0 s; .* number [12] from the left; .*--face$", note)
     with pytest.raises(FaceError, match="a face 3"):
         dub(head, tmp_path / "two.mkv", silence, face=3)
+
+
+def test_covered_mouths_stay(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
+    pictures = decode_video(footage).frames[:20]
+    for picture, points in zip(pictures, landmarks(pictures, head), strict=True):
+        nose = points[197, :2]
+        oval = points[list(FACE_OVAL), :2]
+        lower = np.array([nose, *oval[oval[:, 1] > nose[1]]], np.float32)
+        cv2.fillConvexPoly(picture, cv2.convexHull(lower).astype(np.int32), (120, 175, 215))
+    filmed = film_of(pictures, tmp_path / "masked.mkv")
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(4_000), 16_000)
+    video = dub(head, tmp_path / "masked.mkv", silence)
+    np.testing.assert_array_equal(list(video.frames()), filmed)
+    (note,) = video.notes
+    assert note.startswith("the mouth is covered in 0.8 of 0.8 s")
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from moda.options import OPTIONS, Command, DescribedOption, of_command
 from moda.options.description import described
@@ -109,7 +110,7 @@ def _parameter(known: DescribedOption) -> inspect.Parameter:
     optional = kind if default is not None else kind | None
     info = typer.Option(
         known.flag,
-        help=known.help,
+        help=escape(known.help),
         metavar=option.metavar,
         envvar=option.variable,
         show_default=option.usual or default is not None,

@@ -114,7 +114,8 @@ class VideoOptions:
         "Speak this text instead of a recording; [happy], [sad:0.6], [pause:1] are tags.",
         keyword=False, label="what is said", also=DUB)] = None
     text_file: Annotated[Path | None, Option(
-        "The same from a UTF-8 file, - for input.", keyword=False, also=DUB, private=True)] = None
+        "The same from a text file or subtitles, - for input.", keyword=False, also=DUB,
+        private=True)] = None
     transcript: Annotated[str | None, Option(
         "What is said in SPEECH, or a text file of it: surer lips, tags, subtitles.", keyword=False,
         metavar="TEXT|FILE", also=DUB, private=True)] = None
@@ -134,7 +135,7 @@ class VideoOptions:
     subtitles: Annotated[bool, Option(
         "Write subtitles of text or transcript.", keyword=False, also=DUB, private=True)] = False
     phones: Annotated[Path | tuple[PhoneSegment, ...] | None, Option(
-        "What is said: a text file with start, end and phone per line.", only="mesh",
+        "What is said: TextGrid, or a text file with start, end and phone per line.", only="mesh",
         private=True)] = None
 
     # How it is said

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import NamedTuple
 
+from moda.errors import InputError
+
 SCRIPTS = {
     "LATIN": ("en-us",),
     "CYRILLIC": ("ru", "ba", "be", "bg", "cv", "kk", "ky", "mk", "nog", "sr", "tt", "uk"),
@@ -20,6 +22,10 @@ SCRIPTS = {
     "KANNADA": ("kn",),
     "MALAYALAM": ("ml",),
     "SINHALA": ("si",),
+    "ORIYA": ("or",),
+    "THAI": ("th",),
+    "MYANMAR": ("my", "shn"),
+    "ETHIOPIC": ("am", "ti"),
     "GEORGIAN": ("ka",),
     "ARMENIAN": ("hy", "hyw"),
     "HANGUL": ("ko",),
@@ -32,6 +38,12 @@ SCRIPTS = {
 Text in a script that its own language is not written in is read in the first of them. Many more
 languages than that of ``LATIN`` are written in Latin letters: all that stand nowhere else.
 """
+
+READ_WITH_OTHERS = (
+    "FULLWIDTH", "HALFWIDTH", "MODIFIER", "FEMININE", "MASCULINE", "MICRO", "KELVIN", "ANGSTROM",
+    "OHM", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "BOPOMOFO",
+)  # fmt: skip
+"""How the names of letters begin that stand in texts of other scripts, which voices pass over."""
 
 
 class ScriptRun(NamedTuple):
@@ -47,6 +59,19 @@ def script_of(letter: str) -> str | None:
         return None
     name = unicodedata.name(letter, "").split(" ")[0].removesuffix("-A")
     return name if name in SCRIPTS else None
+
+
+def check_scripts(text: str, language: str) -> None:
+    """Raise :class:`InputError` for letters that no language of :data:`SCRIPTS` is written in."""
+    for letter in text:
+        if script_of(letter) is not None or unicodedata.category(letter) not in ("Lo", "Lu", "Ll"):
+            continue
+        name = unicodedata.name(letter, "unnamed").split(" ")[0]
+        if name not in READ_WITH_OTHERS:
+            raise InputError(
+                f"{letter!r} is a letter of the {name.capitalize()} script, which the voices of "
+                f"{language} cannot read; choose a synthesiser that can with --tts-command"
+            )
 
 
 def script_runs(text: str, language: str) -> tuple[ScriptRun, ...]:

@@ -16,7 +16,7 @@ from moda.errors import OutputError
 from moda.options import RATE_LIMITS, VideoOptions, require_range
 from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis.markup import TextPart, parse_text
-from moda.speech_synthesis.scripts import ScriptRun, script_runs
+from moda.speech_synthesis.scripts import ScriptRun, check_scripts, script_runs
 from moda.speech_synthesis.synthesiser import Synthesiser, Utterance
 from moda.structures import EmotionAt, Style
 from moda.structures.words import SENTENCE_ENDS, TimedWord, spread_words
@@ -120,6 +120,8 @@ def synthesise(
     """
     require_range("rate of speech", rate, *RATE_LIMITS)
     parts = parse_text(text)
+    if synthesiser.takes_language:
+        check_scripts("".join(part.text for part in parts), language)
     path = Path(path)
     schedule: list[EmotionAt] = []
     total = sum(len(part.text) for part in parts)
