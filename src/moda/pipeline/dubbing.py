@@ -136,11 +136,7 @@ def dub(
         motion,
         lambda: _dubbed(video, shown, system, motion(), num_frames),
         words,
-<<<<<<< HEAD
-        (*_notes(film, rate, face), *sound.notes),
-=======
-        _notes(film, shown, rate, face),
->>>>>>> main
+        (*_notes(film, shown, rate, face), *sound.notes),
         made_from="a video whose lips were changed",
     )
 
