@@ -22,7 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
+from moda.files import read_limited
 
+MAX_FILE_BYTES = 16 * 2**20
+"""Of a file of phones with their times."""
 LABELS_PER_SECOND = 100
 
 Labels = NDArray[np.int8]
@@ -244,7 +247,7 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
             symbol is not of the file's alphabet.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_limited(Path(path), MAX_FILE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"phone times {path} cannot be read: {error}") from error
     lines = [

@@ -32,6 +32,8 @@ SAMPLE_RATE_LIMITS_HZ = (4_000, 384_000)
 MAX_UNFILLED_GAP_SECONDS = 0.05
 """Longer holes between the time stamps (a recorder that stops in silence) become silence."""
 CHUNK_SECONDS = 1
+SLACK_SECONDS = 0.1
+"""Encoders fill up their last packet."""
 
 
 class AudioReader:
@@ -43,17 +45,26 @@ class AudioReader:
     Args:
         path: Any sound or video file that FFmpeg opens.
         sample_rate: Of the chunks, in Hz.
+        max_seconds: Longest track; headers lie, so the samples are counted too.
 
     Raises:
         MediaError: The file is missing or damaged, or has no sound track, no samples, less than
-            40 ms of them, values that are not finite (also later, while iterating), or over 4 h.
+            40 ms of them, values that are not finite (also later, while iterating), or more than
+            ``max_seconds`` (also later).
     """
 
-    def __init__(self, path: str | Path, sample_rate: int = 16_000) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int = 16_000,
+        *,
+        max_seconds: float = MAX_SECONDS,
+    ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
+        self.max_seconds = max_seconds
         with open_media(self.path, "sound") as container:
-            track = SoundTrack.of(container, self.path)
+            track = SoundTrack.of(container, self.path, max_seconds)
             seconds = 0.0
             for block in track.blocks():
                 seconds += block.shape[1] / track.rate_hz
@@ -68,7 +79,7 @@ class AudioReader:
     def __iter__(self) -> Iterator[Floats]:
         """Yield mono chunks (N,), together as long as the track, to a sample."""
         with open_media(self.path, "sound") as container:
-            track = SoundTrack.of(container, self.path)
+            track = SoundTrack.of(container, self.path, self.max_seconds)
             resampler = Resampler(track.rate_hz, self.sample_rate, num_channels=1)
             for block in track.blocks():
                 chunk = resampler.push(block.mean(axis=0, keepdims=True, dtype=np.float32))
@@ -92,9 +103,15 @@ class SoundTrack:
     claimed_seconds: float | None
     lead_seconds: float
     """Silence before the first sample: the pictures of a video may begin earlier."""
+    max_seconds: float = MAX_SECONDS
 
     @classmethod
-    def of(cls, container: av.container.InputContainer, path: Path) -> SoundTrack:
+    def of(
+        cls,
+        container: av.container.InputContainer,
+        path: Path,
+        max_seconds: float = MAX_SECONDS,
+    ) -> SoundTrack:
         """Check the header of the first sound track.
 
         Raises:
@@ -113,8 +130,9 @@ class SoundTrack:
         lead = max(float(stream_start(stream) - time_zero(container)), 0.0)
         seconds = stream_seconds(container, stream)
         seconds = None if seconds is None else lead + seconds
-        check_seconds(path, seconds or 0.0)
-        return cls(container, stream, path, rate, 2 if stream.channels == 2 else 1, seconds, lead)
+        check_seconds(path, (seconds or 0.0) - SLACK_SECONDS, max_seconds)
+        channels: Literal[1, 2] = 2 if stream.channels == 2 else 1
+        return cls(container, stream, path, rate, channels, seconds, lead, max_seconds)
 
     def blocks(self) -> Iterator[Floats]:
         """Yield the samples (C, N) in order, holes filled with silence, -1..1 nominal.
@@ -134,7 +152,7 @@ class SoundTrack:
                 origin = frame.time - self.lead_seconds if origin is None else origin
                 gap = frame.time - origin - position / self.rate_hz
                 if gap > (MAX_UNFILLED_GAP_SECONDS if position else 0.0):
-                    check_seconds(self.path, frame.time - origin)
+                    check_seconds(self.path, frame.time - origin, self.max_seconds)
                     for silence in self._silence(round(gap * self.rate_hz)):
                         position += silence.shape[1]
                         yield silence
@@ -145,8 +163,7 @@ class SoundTrack:
                     f"{position / self.rate_hz:.2f} s; repair the file or save it again"
                 )
             position += samples.shape[1]
-            if position > MAX_SECONDS * self.rate_hz:
-                check_seconds(self.path, position / self.rate_hz)
+            check_seconds(self.path, position / self.rate_hz - SLACK_SECONDS, self.max_seconds)
             yield samples
 
     def _silence(self, count: int) -> Iterator[Floats]:

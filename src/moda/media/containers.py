@@ -172,10 +172,14 @@ def time_zero(container: av.container.InputContainer) -> Fraction:
     return min(starts, default=Fraction(0))
 
 
-def check_seconds(path: Path, seconds: float) -> None:
-    """Raise MediaError when a duration is over :data:`MAX_SECONDS`."""
-    if seconds > MAX_SECONDS:
+def check_seconds(path: Path, seconds: float, limit: float = MAX_SECONDS) -> None:
+    """Raise MediaError when a duration is over a limit."""
+    if seconds > limit:
         raise MediaError(
-            f"{path} lasts {seconds / 3600:.1f} h, more than the limit of "
-            f"{MAX_SECONDS // 3600} h; cut it into parts"
+            f"{path} lasts {_spoken(seconds)}, more than the limit of {_spoken(limit)}; cut it "
+            "into parts"
         )
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.6g} s" if seconds < 3600 else f"{seconds / 3600:.3g} h"

@@ -11,15 +11,18 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from moda.errors import InputError, ModaError, OutputError
+from moda.files import check_outputs, read_limited, whole_file, write_text
 from moda.options import ModelChoice, field_name
 from moda.pipeline.jobs import VideoJob, job_from_row, make_video
 from moda.pipeline.loading import load_head
@@ -28,6 +31,7 @@ from moda.version import __version__
 from moda.workers import LocalProcesses, LostJob, RayCluster, RunJobs, one_thread, run_here
 
 MAX_ROWS = 100_000
+MAX_TABLE_BYTES = 64 * 2**20
 
 
 class Row(NamedTuple):
@@ -66,8 +70,9 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
         InputError: The table cannot be read, or some of its rows are wrong; it says which.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            records = list(csv.DictReader(file, strict=True))
+        text = read_limited(path, MAX_TABLE_BYTES).decode("utf-8-sig")
+        lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        records = list(islice(lines, MAX_ROWS + 1))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"table {path} cannot be read: {error}; give a CSV file in UTF-8"
@@ -75,23 +80,30 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
     if not records:
         raise InputError(f"table {path} has no rows; its first line names the columns")
     if len(records) > MAX_ROWS:
-        raise InputError(f"table {path} has {len(records)} rows, more than the limit of {MAX_ROWS}")
+        raise InputError(f"table {path} has more rows than the limit of {MAX_ROWS}; split it")
     rows: list[Row] = []
     problems: list[str] = []
-    outputs: dict[Path, int] = {}
+    places: dict[Path, int] = {}
+    """Lines by their outputs."""
     for number, record in enumerate(records, start=2):
         try:
             if None in record:
                 raise InputError("there are more values than columns; put texts in quotes")
             job = job_from_row(_with_defaults(record, defaults), path.parent)
             job.check()
-            output = job.output.resolve()
-            if output in outputs:
-                raise InputError(f"its output {job.output} is also that of line {outputs[output]}")
-            outputs[output] = number
+            for output in job.outputs:
+                line = places.setdefault(output.resolve(), number)
+                if line != number:
+                    raise InputError(f"its output {output} is also that of line {line}")
             rows.append(Row(number, job, fingerprint(job)))
         except ModaError as error:
             problems.append(f"line {number}: {error}")
+    sources = {source.resolve() for row in rows for source in row.job.inputs} | {path.resolve()}
+    problems += [
+        f"line {number}: its output {output} is also an input; choose another name"
+        for output, number in places.items()
+        if output in sources
+    ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"table {path}, {'; '.join(problems[:3])}{more}")
@@ -142,7 +154,9 @@ def make_batch(
     Raises:
         OutputError: The journal or a report cannot be written.
     """
-    journal = table.with_name(table.name + ".journal")
+    journal = _journal_of(table)
+    inputs = [source for row in rows for source in row.job.inputs]
+    check_outputs((journal, *report_files(table)), (table, *inputs))
     known = _read_journal(journal)
     outcomes: dict[int, Outcome] = {}
 
@@ -177,6 +191,15 @@ def make_batch(
     finally:
         _write_reports(table, [outcomes[number] for number in sorted(outcomes)])
     return [outcomes[number] for number in sorted(outcomes)]
+
+
+def report_files(table: Path) -> tuple[Path, Path]:
+    """Where the reports of a table are written."""
+    return table.with_name(table.name + ".report.csv"), table.with_name(table.name + ".report.json")
+
+
+def _journal_of(table: Path) -> Path:
+    return table.with_name(table.name + ".journal")
 
 
 def make_row(row: Row) -> Outcome:
@@ -253,14 +276,12 @@ def _write_reports(table: Path, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes
     ]
     names = [field.name for field in fields(Outcome) if field.name != "fingerprint"]
-    try:
-        with table.with_name(table.name + ".report.csv").open(
-            "w", encoding="utf-8", newline=""
-        ) as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(records)
-        text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
-        table.with_name(table.name + ".report.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"the report of {table} cannot be written: {error}") from None
+    with (
+        whole_file(report_files(table)[0]) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(records)
+    text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+    write_text(report_files(table)[1], text)
