@@ -45,20 +45,23 @@ class Names:
         allowed_origins: Pages of other servers that may use this one, as ``https://host``.
         has_login: Whether everybody must log in. Then another name of the server does no harm, as
             browsers keep logins by name; only a loopback server is still strict.
+        is_shared: Whether everybody reaches the server anyway, by a name that is not known yet.
     """
 
-    def __init__(self, host: str, allowed_origins: Iterable[str], *, has_login: bool) -> None:
+    def __init__(
+        self,
+        host: str,
+        allowed_origins: Iterable[str],
+        *,
+        has_login: bool,
+        is_shared: bool = False,
+    ) -> None:
         self._is_loopback = host in LOOPBACK_HOSTS
-        self._is_strict = self._is_loopback or not has_login
+        self._is_strict = not is_shared and (self._is_loopback or not has_login)
         self._origins = set(allowed_origins)
         self._hosts = {*LOOPBACK_HOSTS, *map(host_of, self._origins)}
         if not self._is_loopback:
             self._hosts |= {host.lower(), socket.gethostname().lower()}
-
-    def add(self, origin: str) -> None:
-        """One more name, known only once the server runs."""
-        self._origins.add(origin.rstrip("/"))
-        self._hosts.add(host_of(origin))
 
     def refusal(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason for a request that has come by a wrong name or from a wrong page."""

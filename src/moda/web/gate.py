@@ -196,8 +196,11 @@ def _json(body: bytes) -> Any:
 
 
 def _paths(value: Any) -> Iterator[str]:
-    """All paths and addresses of files in JSON, wherever they are."""
+    """All paths and addresses of files in JSON, wherever they are; nobody opens ``event_data``."""
     waiting = [value]
+    if isinstance(value, dict):
+        waiting = [entry for name, entry in value.items() if name != "event_data"]
+        waiting.append({"path": value.get("path")})
     while waiting:
         found = waiting.pop()
         if isinstance(found, list):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ def serve_page(
     with scratch as folder, _environment(folder / "gradio"):
         require_gradio()
         import gradio as gr
-        from starlette.middleware import Middleware
 
         from moda.doors.connections import guard
         from moda.web.gate import Gate
@@ -74,14 +73,25 @@ def serve_page(
         from moda.web.page import WebPage
         from moda.web.uploads import Uploads
 
-        names = Names(settings.host, settings.allowed_origins, has_login=settings.login is not None)
+        names = Names(
+            settings.host,
+            settings.allowed_origins,
+            has_login=settings.login is not None,
+            is_shared=settings.share,
+        )
         examples = (EXAMPLES / "portrait.jpg", EXAMPLES / "speech.mp3")
         uploads = Uploads(folder / "gradio" / "visitors", settings.max_upload_mib * 2**20, examples)
         # Gradio's public address is a proxy too.
         behind_proxy = settings.behind_proxy or settings.share
-        gate = Middleware(
-            Gate, names=names, uploads=uploads, scratch=scratch, behind_proxy=behind_proxy
-        )
+
+        @asynccontextmanager
+        async def behind_gate(app: Any) -> AsyncIterator[None]:
+            """Before the first connection: in front of all that Gradio has put in front."""
+            app.middleware_stack = Gate(
+                app.middleware_stack, names, uploads, scratch, behind_proxy=behind_proxy
+            )
+            yield
+
         # Jobs are not in Gradio's folder: it copies only what lies outside.
         page = WebPage(head, settings, speaker, scratch, uploads)
         blocks = page.build()
@@ -105,7 +115,7 @@ def serve_page(
                 prevent_thread_lock=True,
                 theme=theme,
                 css=words.STYLE_SHEET,
-                app_kwargs={"middleware": [gate]},
+                app_kwargs={"lifespan": behind_gate},
             )
         except OSError as error:
             raise InputError(
@@ -113,8 +123,6 @@ def serve_page(
                 "choose another --port or --host"
             ) from None
         guard(blocks.server.config, behind_proxy=behind_proxy)
-        if share_url:
-            names.add(share_url)
         try:
             yield RunningPage(url, share_url, folder, blocks)
         finally:
