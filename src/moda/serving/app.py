@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -214,7 +215,7 @@ def _add_error_answers(app: FastAPI) -> None:
         return JSONResponse({"detail": NO_PLACE}, 507)
 
     async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        assert isinstance(error, AnyHTTPException)
         if isinstance(error.__cause__, OSError):  # while the body was read
             return await no_place(request, error.__cause__)
         return await http_exception_handler(request, error)
@@ -227,4 +228,4 @@ def _add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(OSError, no_place)
-    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(AnyHTTPException, http_error)

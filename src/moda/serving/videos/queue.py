@@ -185,7 +185,8 @@ class VideoJobs:
             while not self._queue:
                 self._wake.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 30.0)
+                    async with asyncio.timeout(30.0):  # wait_for of 3.11 may lose a cancellation
+                        await self._wake.wait()
                 self._forget_old()
             job = self._running = self._queue.popleft()
             job.state, job.began = "running", time.time()
