@@ -272,7 +272,7 @@ def _remove_if_dead(path: Path) -> None:
         status = path.lstat()
         if status.st_uid != os.getuid() or time.time() - status.st_mtime < NEW_SECONDS:
             return
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.is_dir():

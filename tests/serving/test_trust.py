@@ -147,7 +147,7 @@ class TestLengths:
 
         answer = serve(ask, max_speech_seconds=5.0)
         assert answer.status_code == 422
-        assert "the speech lasts 7.9 s, more than the limit of 5 s" in answer.json()["detail"]
+        assert "the speech lasts 8.0 s, more than the limit of 5 s" in answer.json()["detail"]
 
 
 class Voice:

@@ -19,6 +19,7 @@ from moda.media.containers import (
     check_seconds,
     decode,
     open_media,
+    require_decoder,
     stream_seconds,
     stream_start,
     time_zero,
@@ -32,8 +33,8 @@ SAMPLE_RATE_LIMITS_HZ = (4_000, 384_000)
 MAX_UNFILLED_GAP_SECONDS = 0.05
 """Longer holes between the time stamps (a recorder that stops in silence) become silence."""
 CHUNK_SECONDS = 1
-SLACK_SECONDS = 0.1
-"""Encoders fill up their last packet."""
+LOUDEST = 1e6
+"""Of samples, where 1 is full scale: 120 dB above it is no sound any more."""
 
 
 class AudioReader:
@@ -120,6 +121,7 @@ class SoundTrack:
         if not container.streams.audio:
             raise MediaError(f"{path} has no sound track; give a recording of speech")
         stream = container.streams.audio[0]
+        require_decoder(stream, path, "sound")
         rate = stream.rate or 0
         low, high = SAMPLE_RATE_LIMITS_HZ
         if not low <= rate <= high:
@@ -130,7 +132,7 @@ class SoundTrack:
         lead = max(float(stream_start(stream) - time_zero(container)), 0.0)
         seconds = stream_seconds(container, stream)
         seconds = None if seconds is None else lead + seconds
-        check_seconds(path, (seconds or 0.0) - SLACK_SECONDS, max_seconds)
+        check_seconds(path, seconds or 0.0, max_seconds)
         channels: Literal[1, 2] = 2 if stream.channels == 2 else 1
         return cls(container, stream, path, rate, channels, seconds, lead, max_seconds)
 
@@ -157,13 +159,14 @@ class SoundTrack:
                         position += silence.shape[1]
                         yield silence
             samples = self._samples(frame)
-            if not np.isfinite(samples).all():
+            if not np.abs(samples).max(initial=0.0) <= LOUDEST:  # also where it is no number
                 raise MediaError(
-                    f"{self.path} holds samples that are no numbers (NaN or infinite) at "
-                    f"{position / self.rate_hz:.2f} s; repair the file or save it again"
+                    f"{self.path} holds samples that are no numbers (NaN or infinite), or more "
+                    f"than {LOUDEST:g} times full scale, at {position / self.rate_hz:.2f} s; "
+                    "repair the file or save it again"
                 )
             position += samples.shape[1]
-            check_seconds(self.path, position / self.rate_hz - SLACK_SECONDS, self.max_seconds)
+            check_seconds(self.path, position / self.rate_hz, self.max_seconds)
             yield samples
 
     def _silence(self, count: int) -> Iterator[Floats]:

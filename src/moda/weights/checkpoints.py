@@ -331,11 +331,24 @@ def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = cast("dict[str, str]", file.metadata() or {})
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} cannot be read as safetensors (damaged, cut short, or another format): {error}"
         ) from error
+    _require_finite(arrays, path)
+    return arrays, header
+
+
+def _require_finite(arrays: Arrays, path: Path) -> None:
+    """One number that is none makes every picture black."""
+    for key, value in arrays.items():
+        is_space = key.startswith("space.")  # is looked at on its own
+        if value.dtype.kind == "f" and not is_space and not np.isfinite(value).all():
+            raise CheckpointError(
+                f"{path}: tensor {key!r} is not finite, it holds NaN or infinite values; get the "
+                "weights again"
+            )
 
 
 def _read_verified(
@@ -359,6 +372,7 @@ def _read_verified(
 def _write(path: Path, arrays: Arrays, header: dict[str, str]) -> None:
     """Write beside the target, then rename, so that no half-written file ever has its name."""
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+    _require_finite(arrays, path)
     try:
         with whole_file(path) as part:
             mode = part.stat().st_mode
