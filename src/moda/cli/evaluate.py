@@ -23,6 +23,7 @@ from moda.evaluation.model.report import (
     read_utterances,
 )
 from moda.evaluation.rendered.reenactment import self_reenactment
+from moda.files import check_outputs
 from moda.media import AudioReader, read_image, write_image
 from moda.options import Option
 from moda.structures import Floats
@@ -108,7 +109,13 @@ def evaluate(
     speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
     if not speakers:
         raise InputError("no held-out speakers; give --speaker or --recipe")
-    evidence = EvidenceFiles(**given).read()
+    files = EvidenceFiles(**given)
+    if output is not None:
+        named = (recipe, model, files.compare, *(files.phones or ()), files.clip_phones,
+                 files.rerender, files.other_portrait)  # fmt: skip
+        inputs = [Path(name) for name in named if name is not None]
+        check_outputs((output, output.with_suffix(".md")), inputs)
+    evidence = files.read()
     result = evaluate_model(
         load_checkpoint(model),
         read_clips(clips),
@@ -143,6 +150,8 @@ def evaluate_renderer(
 
     Prints the PSNR of face and mouth against the real frames, and that of the still photograph.
     """
+    if sheet is not None:
+        check_outputs([sheet], videos)
     models, space = FaceModels(), load_motion_space()
     typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
     rows = []

@@ -10,7 +10,7 @@ import typer
 from moda.cli import options
 from moda.encoders.face import FaceModels
 from moda.evaluation.rendered.control_effects import control_effects
-from moda.files import ScratchFolder, write_text
+from moda.files import ScratchFolder, check_outputs, write_text
 from moda.pipeline import loading
 from moda.systems.loading import choose_device
 
@@ -33,6 +33,8 @@ def evaluate_controls(
     device: options.Device = "auto",
 ) -> None:
     """Measure on rendered frames what each control of generate changes."""
+    if output is not None:
+        check_outputs([output], [*portraits, speech])
     head = loading.load_head(model, "mesh", device)
     models = FaceModels(choose_device(device))
     with ScratchFolder("work") as folder:

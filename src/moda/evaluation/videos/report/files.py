@@ -93,6 +93,9 @@ def as_values(evaluation: Evaluation, table: Table) -> dict[str, Any]:
     }
 
 
+REPORT_FILES = ("report.json", "report.md", "report.html")
+
+
 def write_report(evaluation: Evaluation, folder: Path) -> Table:
     """Write report.json, report.md and report.html; the table that is in them.
 
@@ -101,9 +104,9 @@ def write_report(evaluation: Evaluation, folder: Path) -> Table:
     """
     table = summarise(evaluation)
     text = json.dumps(as_values(evaluation, table), indent=1, allow_nan=False)
-    write_text(folder / "report.json", text + "\n")
-    write_text(folder / "report.md", markdown(evaluation, table))
-    write_text(folder / "report.html", page(evaluation, table))
+    contents = (text + "\n", markdown(evaluation, table), page(evaluation, table))
+    for name, content in zip(REPORT_FILES, contents, strict=True):
+        write_text(folder / name, content)
     return table
 
 
