@@ -58,11 +58,15 @@ def write_video(
     display_matrix: Sequence[int] | None = None,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
+    rate: int = 1000,
 ) -> Path:
-    """Video of pictures at given times, optionally with a 16 kHz sound track."""
+    """Video of pictures at given times, optionally with a 16 kHz sound track.
+
+    ``rate`` is what the file says of its frames per second.
+    """
     height, width = pictures[0].shape[:2]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=1000, options=options or {"crf": "5"})
+        stream = container.add_stream(codec, rate=rate, options=options or {"crf": "5"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, 1000)
         stream.codec_context.max_b_frames = 0

@@ -256,7 +256,7 @@ class TestEveryOptionIsThere:
         top: Any = typer.main.get_command(cli.app)
         params = {flag: p for p in top.load(command).params for flag in p.opts}
         for name in of_command(command):
-            if (command, name) != ("reenact", "face"):
+            if name != "face" or command == "generate":
                 assert params[OPTIONS[name].flag.split("/")[0]].help == OPTIONS[name].help
 
     def test_in_tables(self) -> None:

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 from tflite_reference import landmark_subsets, merge_landmarks, run_tflite
 
-from moda.encoders.face import (
-    FaceLandmarks,
-    FaceModels,
-    FaceRegion,
-    FaceTracker,
-    sample_region,
-    shrink_to,
-)
+from moda.encoders.face import FaceLandmarks, FaceModels, FaceTracker
+from moda.encoders.regions import FaceRegion, sample_region, shrink_to
 from moda.structures import Picture
 
 GOLDEN = Path(__file__).parent / "data" / "face_golden.npz"

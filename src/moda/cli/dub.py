@@ -21,12 +21,16 @@ app = typer.Typer()
 @options.takes_video_options("dub")
 def dub(
     footage: Annotated[
-        Path, typer.Argument(metavar="FOOTAGE", help="Video of one face, seen from the front.")
+        Path, typer.Argument(metavar="FOOTAGE", help="Video of a face, seen from the front.")
     ],
     speech: Annotated[
         Path | None, typer.Argument(metavar="[SPEECH]", help="What it shall say instead.")
     ] = None,
     output: options.Output = Path("dubbed.mp4"),
+    face: options.OneFace = None,
+    loop: Annotated[
+        bool, typer.Option(help="Let footage shorter than the speech play back and forth.")
+    ] = False,
     *,
     given: options.Given,
 ) -> None:
@@ -35,7 +39,7 @@ def dub(
     Head, eyes and light stay those of FOOTAGE; its sound is replaced by SPEECH.
     """
     started = time.perf_counter()
-    chosen = read_options(given)
+    chosen = read_options({**given, "face": face})
     job = VideoJob(footage, output, speech, chosen)
     job.check()
     head = loading.load_head(*chosen.model_choice)
@@ -48,7 +52,11 @@ def dub(
                 said,
                 seed=chosen.seed,
                 expression=chosen.amounts.expression,
+                face=face,
+                loop=loop,
                 progress=progress,
             )
+        for note in video.notes:
+            steps.warn(note)
         summary = write_video(video, output, chosen, stages=steps.progress_bar)
     steps.tell(summary, started)

@@ -58,8 +58,8 @@ class Commands(LazyGroup):
         "doctor": "Check the installation: versions, devices, models, and one rendered frame.",
         "prepare": "Follow the faces of talking videos for training.",
         "evaluate": "Measure a motion model on held-out speakers.",
-        "evaluate-renderer": "Measure the renderer: animate one frame of a video with the video's "
-        "own motion.",
+        "evaluate-renderer": "Measure the renderer by itself: a video's own motion, or a reference "
+        "motion.",
         "evaluate-controls": "Measure on rendered frames what each control of generate changes.",
         "serve": "Serve talking heads: live over WebSocket and WebRTC, and videos on request.",
         "train": "Train a motion model.",

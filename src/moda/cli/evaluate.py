@@ -23,10 +23,11 @@ from moda.evaluation.model.report import (
     read_utterances,
 )
 from moda.evaluation.rendered.reenactment import self_reenactment
+from moda.evaluation.rendered.reference import measure_picture, table_head
 from moda.files import check_outputs
 from moda.media import AudioReader, read_image, write_image
 from moda.options import Option
-from moda.structures import Floats
+from moda.structures import Floats, Picture
 from moda.training.recipe import read_recipe
 from moda.weights.checkpoints import load_checkpoint, load_motion_space
 
@@ -141,25 +142,54 @@ def _read_sound(path: Path) -> Floats:
 
 @app.command("evaluate-renderer", epilog="Example: moda evaluate-renderer clip.mp4 other.mp4")
 def evaluate_renderer(
-    videos: Annotated[list[Path], typer.Argument(help="Videos of one face each.")],
-    sheet: Annotated[
-        Path | None, typer.Option(help="PNG of real frames above rendered ones.")
+    videos: Annotated[
+        list[Path] | None, typer.Argument(help="Videos of one face each, or none.")
     ] = None,
+    portrait: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Picture for the reference motion; may be given again. "
+            "Default without videos: the examples."
+        ),
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG of the frames.")] = None,
 ) -> None:
-    """Measure the renderer: animate one frame of a video with the video's own motion.
+    """Measure the renderer by itself, without a motion model.
 
-    Prints the PSNR of face and mouth against the real frames, and that of the still photograph.
+    A video: one frame of it is animated with the video's own motion. PSNR in dB of face and mouth
+    against the real frames, and that of the still photograph. The sheet has the real frames above.
+
+    A portrait: it performs a fixed reference motion. What the frames show: motion of the
+    background, stripes at the border, how much of lips and head is kept, how near closed lips come,
+    bending of the hair and flicker. Lengths are in outer-eye distances.
     """
     if sheet is not None:
         check_outputs([sheet], videos)
     models, space = FaceModels(), load_motion_space()
-    typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
-    rows = []
-    for video in videos:
+    portraits = list(portrait or ([] if videos else _example_portraits()))
+    rows: list[Picture] = []
+    if videos:
+        typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
+    for video in videos or []:
         score, pairs = self_reenactment(video, models, space)
         typer.echo(score.row())
         rows += [np.hstack([pair[side] for pair in pairs]) for side in (0, 1)]
+    if portraits:
+        typer.echo(table_head())
+    for path in portraits:
+        faults, frames = measure_picture(read_image(path), models, space)
+        typer.echo(faults.row(path.stem))
+        rows.append(np.hstack(frames))
     if sheet is not None:
         width = max(row.shape[1] for row in rows)
         padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
         write_image(sheet, np.vstack(padded))
+
+
+def _example_portraits() -> list[Path]:
+    """The public-domain portraits of the repository. Raises :class:`InputError` without it."""
+    names = ("portrait.jpg", "portraits/hopper.jpg", "portraits/mona_lisa.jpg")
+    found = [path for name in names if (path := _example(name))]
+    if not found:
+        raise InputError("the examples are not installed; give a video or --portrait PICTURE")
+    return found

@@ -74,10 +74,7 @@ def reenact(
         Path, typer.Argument(metavar="DRIVING", help="Video of the face whose motion is copied.")
     ],
     output: options.Output = Path("talk.mp4"),
-    face: Annotated[
-        int | None,
-        typer.Option(help="Which face, from left to right from 1.", show_default="the largest"),
-    ] = None,
+    face: options.OneFace = None,
     *,
     given: options.Given,
 ) -> None:

@@ -22,6 +22,12 @@ Output = Annotated[
         "--output", "-o", help="Video to write (.mp4, .mov, .mkv, .webm, .gif); replaced."
     ),
 ]
+OneFace = Annotated[
+    int | None,
+    typer.Option(
+        "--face", help="Which face, from left to right from 1.", show_default="the largest"
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option(

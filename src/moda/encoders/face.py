@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from moda.encoders.regions import FaceRegion, resize, sample_region, shrink_to, turn_points
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import FACE_OVAL, OUTER_EYE_CORNERS, Array
 
@@ -33,7 +34,8 @@ MASK_SIZE_PX = (256, 144)
 DETECTION_THRESHOLD = 0.5
 TILE_DETECTION_THRESHOLD = 0.75
 """Stricter than in the whole picture: among hundreds of tiles one or another looks like a face."""
-PRESENCE_THRESHOLD = 0.5
+PRESENCE_THRESHOLD, SURE_PRESENCE = 0.5, 0.97
+"""Less sure faces, such as one seen in a crumpled cloth, only count where there is no sure one."""
 OVERLAP_THRESHOLD = 0.3
 """Boxes that overlap more (intersection over union) are the same face."""
 SAME_FACE_DISTANCE = 0.35
@@ -84,15 +86,6 @@ class FaceDetection(NamedTuple):
         return _region(self.box.tolist(), right_eye, left_eye)
 
 
-class FaceRegion(NamedTuple):
-    """A square in a picture, turned by ``roll`` radians, clockwise on the screen."""
-
-    x: float
-    y: float
-    side: float
-    roll: float
-
-
 @dataclass(frozen=True)
 class FaceLandmarks:
     """The mesh of one face."""
@@ -128,61 +121,6 @@ def _region(box: Sequence[float], right_eye: Array, left_eye: Array) -> FaceRegi
     return FaceRegion(0.5 * (left + right), 0.5 * (top + bottom), side, roll)
 
 
-def sample_region(image: Picture, region: FaceRegion, size: int, *, border: int) -> Picture:
-    """Resample a region to a square of ``size`` pixels.
-
-    Where the picture is reduced to less than half, it is averaged first.
-
-    Args:
-        image: (H, W, 3).
-        border: what is outside of the picture, ``cv2.BORDER_REPLICATE`` or ``BORDER_CONSTANT``.
-
-    Returns:
-        (size, size, 3); pixel (u, v) shows the region at ((u, v) / size - 1/2) * side.
-    """
-    height, width = image.shape[:2]
-    cosine, sine = np.cos(region.roll), np.sin(region.roll)
-    reach = 0.5 * region.side * (abs(cosine) + abs(sine)) + 2
-    left = int(np.clip(region.x - reach, 0, width - 1))
-    top = int(np.clip(region.y - reach, 0, height - 1))
-    right = int(np.clip(region.x + reach + 1, left + 1, width))
-    bottom = int(np.clip(region.y + reach + 1, top + 1, height))
-    visible = image[top:bottom, left:right]
-
-    step = region.side / size
-    linear = step * np.array([[cosine, -sine], [sine, cosine]])
-    shift = np.array([region.x - left, region.y - top]) - linear @ [size / 2, size / 2]
-    if step >= 2:
-        reduced = [max(1, round(length / int(step))) for length in visible.shape[1::-1]]
-        ratio = np.array(reduced) / visible.shape[1::-1]
-        visible = resize(visible, (reduced[0], reduced[1]))
-        linear, shift = ratio[:, None] * linear, ratio * (shift + 0.5) - 0.5
-    square = cv2.warpAffine(
-        visible,
-        np.column_stack([linear, shift]),
-        (size, size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=border,
-    )
-    return square.astype(np.uint8, copy=False)
-
-
-def resize(image: Picture, size: tuple[int, int]) -> Picture:
-    """Resample to (width, height): averaged where it shrinks, bicubic where it grows."""
-    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
-
-
-def shrink_to(image: Picture, long_side: int) -> Picture:
-    """Average a picture down to a long side of so many pixels; smaller ones stay as they are."""
-    height, width = image.shape[:2]
-    scale = long_side / max(height, width)
-    if scale >= 1:
-        return image
-    return resize(image, (max(1, round(width * scale)), max(1, round(height * scale))))
-
-
 class FaceModels:
     """The three networks. Loading takes about 0.3 s; calls are safe from several threads.
 
@@ -211,7 +149,7 @@ class FaceModels:
         return FaceLandmarks(np.column_stack([planar, local[:, 2]]), presence)
 
     def find_faces(self, image: Picture, *, search: Search = "first") -> list[FaceLandmarks]:
-        """Detected faces (H, W, 3) that the mesh network confirms, the largest first.
+        """Detected faces (H, W, 3) that the mesh network confirms, sure ones, the largest first.
 
         The landmarks are refined once: taken a second time in the region of the first ones.
         """
@@ -223,7 +161,8 @@ class FaceModels:
                     faces.append(face)
             if faces and search == "first":
                 break
-        return sorted(faces, key=lambda face: -face.region.side)
+        sure = [face for face in faces if face.presence >= SURE_PRESENCE]
+        return sorted(sure or faces, key=lambda face: -face.region.side)
 
     def _confirm(self, image: Picture, detection: FaceDetection) -> FaceLandmarks | None:
         """Landmarks of a detection, None where it is no face.
@@ -324,18 +263,36 @@ class FaceModels:
         return found
 
 
-class FaceTracker:
-    """Follows one face through the frames of a video.
+class Choice(NamedTuple):
+    """Which face of a picture is followed."""
 
-    It starts with the largest face. Later frames are looked at where the face was; when it is not
-    there, first the neighbourhood and then the frame is searched, and of several faces the one
-    nearest to the last known place is taken.
+    number: int
+    """From left to right from 1"""
+    num_faces: int
+    """In the picture"""
+
+
+class FaceTracker:
+    """Follows one face through the frames of a shot.
+
+    It starts with the largest face, or with one by its number, where that many are seen. Later
+    frames are looked at where the face was; when it is not there, first the neighbourhood and then
+    the frame is searched. Of several faces the one nearest to the last known place is taken, but
+    none of those that were beside it at first. Faces may lie on their sides.
     """
 
-    def __init__(self, models: FaceModels) -> None:
+    def __init__(self, models: FaceModels, number: int | None = None) -> None:
         self._models = models
+        self._number = number
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face: the next frame is the first one of another shot."""
         self._region: FaceRegion | None = None
         self._num_missed = 0
+        self._others: list[FaceRegion] = []
+        self.choice: Choice | None = None
+        """Of the first frame of the shot that shows the face."""
 
     def track(self, image: Picture) -> FaceLandmarks | None:
         """Landmarks of the face in the next frame (H, W, 3), None if it is not visible."""
@@ -355,8 +312,58 @@ class FaceTracker:
             if face:
                 return face
         thorough = self._num_missed % TRACKER_SEARCH_INTERVAL == 0
-        faces = self._models.find_faces(image, search="first" if thorough else "whole")
-        return _nearest(faces, self._region) if self._region else next(iter(faces), None)
+        reach: Search = "first" if thorough else "whole"
+        if self._region:
+            return self._ours(self._look(image, reach), self._region)
+        if self._number is None:
+            faces = self._look(image, reach)
+            if len(faces) < 2:
+                return self._first_of(faces)
+        elif not thorough:
+            return None
+        return self._first_of(self._look(image, "all"))
+
+    def _look(self, image: Picture, search: Search) -> list[FaceLandmarks]:
+        """Faces in a picture, on their sides too where none is upright and time is taken."""
+        faces = self._models.find_faces(image, search=search)
+        if search != "whole" and not any(face.presence >= SURE_PRESENCE for face in faces):
+            faces = self._find_turned(image) or faces
+        return faces
+
+    def _first_of(self, faces: list[FaceLandmarks]) -> FaceLandmarks | None:
+        """The face to follow of those in the first frame, the largest first."""
+        if len(faces) < (self._number or 1):
+            return None
+        chosen = faces[0]
+        if self._number is not None:
+            chosen = sorted(faces, key=lambda face: face.region.x)[self._number - 1]
+        self._others = [face.region for face in faces if face is not chosen]
+        number = 1 + sum(other.x < chosen.region.x for other in self._others)
+        self.choice = Choice(number, len(faces))
+        return chosen
+
+    def _ours(self, faces: list[FaceLandmarks], region: FaceRegion) -> FaceLandmarks | None:
+        """The face nearest to our region that is none of the others; those are followed along."""
+        left = list(faces)
+        for index, other in enumerate(self._others):
+            claimed = _nearest(left, other)
+            if claimed and _distance(claimed.region, other) < _distance(claimed.region, region):
+                left = [face for face in left if face is not claimed]
+                self._others[index] = claimed.region
+        return _nearest(left, region)
+
+    def _find_turned(self, image: Picture) -> list[FaceLandmarks]:
+        """Faces of a picture turned onto its sides and its head."""
+        for quarter_turns in (1, 3, 2):
+            turned = np.ascontiguousarray(np.rot90(image, quarter_turns))
+            faces = self._models.find_faces(turned, search="whole")
+            if any(face.presence >= SURE_PRESENCE for face in faces):
+                size = turned.shape[1], turned.shape[0]
+                return [
+                    FaceLandmarks(turn_points(face.points, size, -quarter_turns), face.presence)
+                    for face in faces
+                ]
+        return []
 
     def _find_nearby(self, image: Picture, region: FaceRegion) -> FaceLandmarks | None:
         reach = 0.5 * NEIGHBOURHOOD * region.side
@@ -368,7 +375,7 @@ class FaceTracker:
         offset = np.array([left, top, 0.0])
         found = self._models.find_faces(part, search="whole")
         faces = [FaceLandmarks(face.points + offset, face.presence) for face in found]
-        return _nearest(faces, region)
+        return self._ours(faces, region)
 
 
 def _load_network(name: str, device: str) -> Any:

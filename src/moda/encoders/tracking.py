@@ -18,6 +18,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.signal import savgol_filter
 
 from moda.encoders.face import FaceModels, FaceTracker
+from moda.encoders.shots import mark_cuts
 from moda.errors import FaceError
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, MotionSpace, Picture
 from moda.structures.landmarks import (
@@ -100,7 +101,7 @@ def resample_frames(
 def follow_face(
     pictures: Iterable[tuple[float, Picture]], models: FaceModels
 ) -> tuple[Array, NDArray[np.float32]]:
-    """Follow the face through pictures with their times in seconds.
+    """Follow the face through pictures with their times in seconds, in every shot anew.
 
     Returns:
         Times (N,) and landmarks (N, 478, 3), NaN where the face is not seen. Memory is that of the
@@ -112,7 +113,9 @@ def follow_face(
     tracker = FaceTracker(models)
     times, landmarks = [], []
     missing = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
-    for seconds, picture in pictures:
+    for (seconds, picture), begins_shot in mark_cuts(pictures, lambda timed: timed[1]):
+        if begins_shot:
+            tracker.reset()
         face = tracker.track(picture)
         times.append(seconds)
         landmarks.append(missing if face is None else face.points.astype(np.float32))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import av.container
 import numpy as np
+from av.error import FFmpegError
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -32,6 +35,8 @@ from moda.media.interlacing import progressive
 from moda.structures import Picture
 
 MAX_PIXELS = 8192 * 4352
+SEEK_MARGIN_SECONDS = 1
+"""Decoders and filters need some pictures before the wanted one."""
 LAST_INTERVAL_LIMITS_SECONDS = (Fraction(1, 120), Fraction(1, 5))
 
 
@@ -105,11 +110,15 @@ class VideoReader:
 
         A picture that is shown longer than one frame is the same array again: do not write to it.
         """
+        return self.pictures_from(0)
+
+    def pictures_from(self, first: int) -> Iterator[Picture]:
+        """Yield pictures (H, W, 3) from one of them on, the same as when all are read."""
         step = 1 / Fraction(self.frames_per_second).limit_denominator(100_000)
         with open_media(self.path, "video") as container:
             stream = _video_stream(container, self.path)
-            index, current, picture = 0, None, None
-            for upcoming in _timed_frames(container, stream, self.path):
+            index, current, picture = first, None, None
+            for upcoming in self._frames_from(container, stream, first * step):
                 while current and index * step + step / 2 < upcoming.start:
                     picture = self._picture(current) if picture is None else picture
                     yield picture
@@ -122,6 +131,22 @@ class VideoReader:
                 picture = self._picture(current) if picture is None else picture
                 yield picture
                 index += 1
+
+    def _frames_from(
+        self, container: av.container.InputContainer, stream: VideoStream, seconds: Fraction
+    ) -> Iterator[TimedFrame]:
+        """Frames from well before a time; from the start where the file cannot say where it is."""
+        wanted = seconds - SEEK_MARGIN_SECONDS
+        if wanted > 0 and stream.time_base:
+            with suppress(FFmpegError):
+                place = int((wanted + time_zero(container)) / stream.time_base)
+                container.seek(place, stream=stream)
+                frames = _timed_frames(container, stream, self.path)
+                first = next(frames, None)
+                if first and first.frame.pts is not None and first.start <= wanted:
+                    return chain([first], frames)
+            container.seek(0)
+        return _timed_frames(container, stream, self.path)
 
     def timed_pictures(self) -> Iterator[tuple[float, Picture]]:
         """Yield every picture of the file once, after its time in seconds; some may be before 0."""

@@ -182,7 +182,7 @@ class VideoOptions:
     face: Annotated[int | tuple[Speaker, ...] | None, Option(
         "Which face, from left to right from 1; with a recording each, several may speak.", 1,
         metavar="NUMBER[=SPEECH]", usual="the largest", parse_many=parse_faces,
-        also=REENACT)] = None
+        also=BOTH)] = None
     in_turns: Annotated[bool, Option(
         "Faces speak one after the other, not at once.", keyword=False, private=True)] = False
     eyes: Annotated[float | None, Option(

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.signal import savgol_filter
 
-from moda.encoders.face import FaceLandmarks, FaceTracker
+from moda.encoders.face import FaceLandmarks
+from moda.encoders.footage import FilmFaces, Shot, track_shots
 from moda.encoders.portrait import close_mouth, crop_around, map_points
-from moda.encoders.tracking import estimate_neutral, lid_openness, remove_pose
 from moda.errors import FaceError, InputError
 from moda.media import AudioReader, VideoReader, exact_rate
 from moda.motion.rules.retiming import TimedMotion, retime_motion
@@ -32,12 +29,8 @@ from moda.rendering.mesh.teeth import seen_tooth_colour
 from moda.speech_synthesis import SpokenText
 from moda.structures import Floats, Motion, Picture, Portrait
 from moda.structures.landmarks import (
-    INNER_LIP_LOWER,
-    INNER_LIP_UPPER,
-    NUM_LANDMARKS,
     STABLE,
     Array,
-    eased_gap,
     eye_distance,
     fit_similarity,
     identity_vector,
@@ -51,31 +44,12 @@ MAX_FOOTAGE_SECONDS = 1200.0
 """All of it is looked at before the face at rest is known."""
 LONGER_SPEECH_SECONDS = 0.5
 """So much speech beyond the end of the footage is cut off."""
-SMOOTHING_SECONDS = 0.2
-"""Of the landmarks, over time: their noise would make the mouth tremble."""
-CLOSED_PERCENTILE, LARGEST_CLOSED_GAP = 5.0, 0.03
-"""Trackers see a gap between closed lips. It is this percentile of a video's gaps, unless that is
-larger: then the lips never meet, and nothing is known."""
-NO_GAP = 1e-9
-RELEASE = 2.5
-"""Gaps of so many times the closed one are right."""
+LONGEST_UNSAID_SECONDS = 0.5
+"""So much footage without the face is worth a word."""
 FRAMES_WITH_TEETH = 9
 """Of the widest open mouths, in which the colour of the teeth is looked for."""
-MIN_FRAMES_WITH_FACE = 3
-FADE_FRAMES = 4
-"""New lips come and go over this many frames where the face is lost and found."""
-
-
-class TrackedFace(NamedTuple):
-    """The face of a video at its own rate."""
-
-    landmarks: Array  # (T, 478, 3) px, smooth, interpolated where it was not found
-    share: Floats
-    """(T,) 0..1 how much of the new lips is shown: 0 where there is no face"""
-    neutral: Array  # (478, 3) canonical, with a mouth at rest
-    reference: int
-    """A frame with a closed mouth, seen from the front"""
-    person: Array  # (478, 3) canonical, on which poses are fitted
+CHUNK_BYTES = 2**28
+"""Of pictures that are held while footage plays backwards."""
 
 
 def dub(
@@ -85,28 +59,33 @@ def dub(
     *,
     seed: int | None = None,
     expression: float = 1.0,
+    face: int | None = None,
+    loop: bool = False,
     phones: tuple[PhoneSegment, ...] = (),
     progress: Progress | None = None,
 ) -> TalkingVideo:
     """Give the face in a video the lips of another speech.
 
-    The video keeps its length, size and frame rate; its sound is replaced. Its motion is that of
-    the lips alone.
+    The video keeps its size and frame rate, and its length unless it loops; its sound is replaced.
+    Its motion is that of the lips alone. Each shot is dubbed by itself, its largest face or the one
+    that is chosen; where that is not seen, pictures stay as they are.
 
     Args:
         head: A model of the mesh renderer.
-        footage: Video of one face, seen more or less from the front.
+        footage: Video of a face, seen more or less from the front.
         speech: Recording, or a text that has been spoken or aligned.
         seed: As in :meth:`TalkingHead.generate`; lips hardly depend on it.
         expression: Amount of the mouth's motion, 0..2.
+        face: Which face of each shot, from left to right from 1; None is the largest.
+        loop: Let footage that is shorter than the speech play back and forth.
         phones: What is said, where it is known.
         progress: Called while the footage is tracked.
 
     Raises:
-        InputError: The model has no mesh, the speech is longer than the footage, or an option is
-            outside its limits.
+        InputError: The model has no mesh, the speech is longer than footage that does not loop,
+            or an option is outside its limits.
         MediaError: A file cannot be read.
-        FaceError: The footage shows no face.
+        FaceError: No shot of the footage shows the face.
     """
     system = head.system
     if not isinstance(system, EmbeddedSystem):
@@ -119,17 +98,12 @@ def dub(
     rate = float(min(max(probe.native_rate, 10.0), 60.0))
     video = VideoReader(footage, rate)
     require_range("length of the footage in s", video.duration_seconds, 0.0, MAX_FOOTAGE_SECONDS)
-    if sound.duration_seconds > video.duration_seconds + LONGER_SPEECH_SECONDS:
+    if not loop and sound.duration_seconds > video.duration_seconds + LONGER_SPEECH_SECONDS:
         raise InputError(
             f"the speech lasts {sound.duration_seconds:.1f} s, the footage only "
-            f"{video.duration_seconds:.1f} s; use more footage, or shorter speech"
+            f"{video.duration_seconds:.1f} s; use more footage, shorter speech, or --loop"
         )
-    face = track_face(video, system, progress)
-    gaps = np.where(face.share > 0.0, lip_gap(face.landmarks), 0.0)
-    widest = np.argsort(gaps)[-FRAMES_WITH_TEETH:].tolist()
-    pictures = _pictures(video, {face.reference, *widest})
-    portrait = _reference(pictures[face.reference], face, system)
-    teeth = _tooth_colour([(pictures[index], face.landmarks[index]) for index in widest])
+    film = track_face(video, system, face, progress)
     options = SpeakingOptions(
         seed=seed,
         blink=False,
@@ -137,9 +111,12 @@ def dub(
         amounts=MotionAmounts(1.0, expression),
         phones=phones,
     )
-    drawing = FootageRenderer(portrait, system.space, teeth)
-    actor = Actor(drawing, identity_vector(face.neutral), system.space.rest)
-    length = Fraction(len(face.share)) / exact_rate(rate)
+    main = max(film.shots, key=lambda shot: len(shot.share))
+    actor = Actor(_renderer(video, main, system), identity_vector(main.neutral), system.space.rest)
+    num_frames = film.num_frames
+    if loop:
+        num_frames = max(num_frames, math.ceil(sound.duration_seconds * rate))
+    length = Fraction(num_frames) / exact_rate(rate)
 
     def motion() -> Iterator[Motion]:
         spoken = system.speak(actor, _padded(sound, length), options)
@@ -149,75 +126,133 @@ def dub(
     return TalkingVideo(
         (width // 2 * 2, height // 2 * 2),
         rate,
-        len(face.share),
+        num_frames,
         sound.path,
         (video.path, sound.path),
         motion,
-        lambda: _dubbed(video, face, drawing, motion()),
+        lambda: _dubbed(video, film, system, motion(), num_frames),
         words,
+        _notes(film, rate, face),
         made_from="a video whose lips were changed",
     )
 
 
-def _dubbed(
-    footage: VideoReader, face: TrackedFace, drawing: FootageRenderer, motion: Iterator[Motion]
-) -> Iterator[Picture]:
-    """Frames (H, W, 3) of the footage with lips that move as ``motion``."""
-    rows = (row for stretch in motion for row in stretch.values)
-    row: Floats | None = None
-    for index, picture in enumerate(_even(footage)):
-        row = next(rows, row)
-        if index >= len(face.share) or face.share[index] == 0.0 or row is None:
-            yield picture
-            continue
-        landmarks = face.landmarks[index]
-        stable = list(STABLE)
-        pose = fit_similarity(face.person[stable], landmarks[stable])
-        drawn = drawing.draw(picture, landmarks, pose, face.neutral, row)
-        share = face.share[index]
-        if share < 1.0:
-            mixed = picture + share * (drawn.astype(np.float32) - picture)
-            drawn = np.round(mixed).astype(np.uint8)
-        yield drawn
+def _notes(film: FilmFaces, frames_per_second: float, number: int | None) -> tuple[str, ...]:
+    """What the user should know: a face was taken of several, pictures stay as they were."""
+    notes = []
+    if number is None and film.choices:
+        index, choice = max(film.choices.items(), key=lambda item: item[1].num_faces)
+        if choice.num_faces > 1:
+            notes.append(
+                f"{choice.num_faces} faces are seen at {index / frames_per_second:.1f} s; the "
+                f"largest is dubbed, number {choice.number} from the left; choose another with "
+                "--face"
+            )
+    hidden = film.num_hidden / frames_per_second
+    if hidden >= LONGEST_UNSAID_SECONDS:
+        notes.append(
+            f"the face is not seen in {hidden:.1f} of {film.num_frames / frames_per_second:.1f} s "
+            "of the footage; those pictures stay as they are"
+        )
+    return tuple(notes)
 
 
 def track_face(
-    video: VideoReader, system: EmbeddedSystem, progress: Progress | None = None
-) -> TrackedFace:
-    """Follow the face through a video and find out what it looks like at rest.
+    video: VideoReader,
+    system: EmbeddedSystem,
+    number: int | None = None,
+    progress: Progress | None = None,
+) -> FilmFaces:
+    """Find the shots of a video and follow the face through each.
 
     Raises:
-        FaceError: Fewer than three pictures show a face.
+        FaceError: None shows the face in three pictures.
     """
-    tracker = FaceTracker(system.models)
-    missing = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
-    found = []
     expected = round(video.duration_seconds * video.frames_per_second)
-    for count, picture in enumerate(_even(video), start=1):
-        face = tracker.track(picture)
-        found.append(missing if face is None else face.points.astype(np.float32))
-        if progress is not None:
-            progress(count, max(count, expected))
-    points = np.stack(found).astype(np.float64) if found else np.zeros((0, NUM_LANDMARKS, 3))
-    seen = np.isfinite(points[:, 0, 0])
-    if seen.sum() < MIN_FRAMES_WITH_FACE:
+
+    def counted() -> Iterator[Picture]:
+        for count, picture in enumerate(_even(video), start=1):
+            yield picture
+            if progress is not None:
+                progress(count, max(count, expected))
+
+    film = track_shots(counted(), video.frames_per_second, system.models, system.space, number)
+    if not film.shots:
+        wanted = "a face" if number is None else f"a face {number}"
         raise FaceError(
-            f"only {int(seen.sum())} pictures of {video.path} show a face; use footage that does"
+            f"no shot of {video.path} shows {wanted} in at least 3 pictures; use footage that does"
+            + ("" if number is None else ", or choose another face")
         )
-    tracked = _bridge(points, seen)
-    landmarks = meet_lips(_smooth(tracked, video.frames_per_second), tracked, seen)
-    space = system.space
-    assert space.canonical_face is not None
-    canonical = space.canonical_face.astype(np.float64)
-    person = np.median(remove_pose(landmarks[seen], canonical)[0], axis=0)
-    faces, _, rotations, _ = remove_pose(landmarks[seen], person)
-    neutral = close_mouth(estimate_neutral(faces, lid_openness(faces).mean(1)), space)
-    turned = 1.0 - rotations[:, 2, 2]
-    reference = int(np.flatnonzero(seen)[np.argmin(lip_gap(faces) + 0.2 * turned)])
-    return TrackedFace(landmarks, _shares(seen), neutral, reference, person)
+    return film
 
 
-def _reference(picture: Picture, face: TrackedFace, system: EmbeddedSystem) -> Portrait:
+def _dubbed(
+    footage: VideoReader,
+    film: FilmFaces,
+    system: EmbeddedSystem,
+    motion: Iterator[Motion],
+    num_frames: int,
+) -> Iterator[Picture]:
+    """Frames (H, W, 3) of the footage, back and forth, with lips that move as ``motion``."""
+    rows = (row for stretch in motion for row in stretch.values)
+    row: Floats | None = None
+    shots = {index: shot for shot in film.shots for index in range(shot.start, shot.stop)}
+    drawn_shot: Shot | None = None
+    for index, picture in islice(_back_and_forth(footage, film.num_frames), num_frames):
+        row = next(rows, row)
+        shot = shots.get(index)
+        if shot is None or row is None or shot.share[index - shot.start] == 0.0:
+            yield picture
+            continue
+        if shot is not drawn_shot:
+            drawing, drawn_shot = _renderer(footage, shot, system), shot
+        yield _with_lips(picture, index - shot.start, shot, drawing, row)
+
+
+def _with_lips(
+    picture: Picture, index: int, shot: Shot, drawing: FootageRenderer, row: Floats
+) -> Picture:
+    """A frame (H, W, 3) of a shot with the lips of ``row``."""
+    upright = turned(picture, shot.quarter_turns)
+    landmarks, stable = shot.landmarks[index], list(STABLE)
+    pose = fit_similarity(shot.person[stable], landmarks[stable])
+    drawn = drawing.draw(upright, landmarks, pose, shot.neutral, row)
+    share = shot.share[index]
+    if share < 1.0:
+        mixed = upright + share * (drawn.astype(np.float32) - upright)
+        drawn = np.round(mixed).astype(np.uint8)
+    return turned(drawn, -shot.quarter_turns)
+
+
+def _back_and_forth(video: VideoReader, num_frames: int) -> Iterator[tuple[int, Picture]]:
+    """Pictures of a video with their numbers, forwards and then backwards, without end."""
+    yield from enumerate(islice(_even(video), num_frames))
+    width, height = video.size
+    chunk = max(1, CHUNK_BYTES // (3 * width * height))
+    while True:
+        for stop in range(max(num_frames - 1, 1), 0, -chunk):
+            start = max(0, stop - chunk)
+            part = list(enumerate(islice(_even(video, start), stop - start), start))
+            yield from reversed(part)
+        yield from islice(enumerate(islice(_even(video), num_frames)), 1, None)
+
+
+def turned(picture: Picture, quarter_turns: int) -> Picture:
+    """A picture (H, W, 3) turned as ``np.rot90`` does."""
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture
+
+
+def _renderer(video: VideoReader, shot: Shot, system: EmbeddedSystem) -> FootageRenderer:
+    """What draws lips into the frames of one shot."""
+    gaps = np.where(shot.share > 0.0, lip_gap(shot.landmarks), 0.0)
+    widest = np.argsort(gaps)[-FRAMES_WITH_TEETH:].tolist()
+    pictures = _pictures(video, shot, {shot.reference, *widest})
+    teeth = _tooth_colour([(pictures[index], shot.landmarks[index]) for index in widest])
+    portrait = _reference(pictures[shot.reference], shot, system)
+    return FootageRenderer(portrait, system.space, teeth)
+
+
+def _reference(picture: Picture, face: Shot, system: EmbeddedSystem) -> Portrait:
     """The reference frame as a portrait, with the landmarks that have been tracked."""
     landmarks = face.landmarks[face.reference]
     crop_image, crop_from_image = crop_around(picture, FaceLandmarks(landmarks, 1.0))
@@ -250,71 +285,20 @@ def _tooth_colour(frames: Iterable[tuple[Picture, Array]]) -> Floats | None:
     return np.median(found, axis=0).astype(np.float32) if found else None
 
 
-def _pictures(video: VideoReader, indices: set[int]) -> dict[int, Picture]:
-    """Some frames of a video by their number, read in one go."""
-    frames = enumerate(islice(_even(video), max(indices) + 1))
-    return {index: picture for index, picture in frames if index in indices}
+def _pictures(video: VideoReader, shot: Shot, indices: set[int]) -> dict[int, Picture]:
+    """Some frames of a shot by their number in it, turned, read in one go."""
+    first, last = min(indices), max(indices)
+    frames = enumerate(islice(_even(video, shot.start + first), last - first + 1), first)
+    return {
+        index: turned(picture, shot.quarter_turns) for index, picture in frames if index in indices
+    }
 
 
-def _even(video: VideoReader) -> Iterator[Picture]:
+def _even(video: VideoReader, first: int = 0) -> Iterator[Picture]:
     """Pictures with even sides, as encoders want them."""
     width, height = video.size
-    for picture in video:
+    for picture in video.pictures_from(first):
         yield np.ascontiguousarray(picture[: height // 2 * 2, : width // 2 * 2])
-
-
-def _bridge(points: Array, seen: NDArray[np.bool_]) -> Array:
-    """Landmarks (T, 478, 3) interpolated on lines where the face was not seen."""
-    frames = np.arange(len(points))
-    flat = points.reshape(len(points), -1).copy()
-    known = flat[seen]
-    places = np.interp(frames, frames[seen], np.arange(len(known)))
-    before = np.floor(places).astype(int)
-    after = np.minimum(before + 1, len(known) - 1)
-    part = (places - before)[:, None]
-    bridged: Array = known[before] * (1.0 - part) + known[after] * part
-    return bridged.reshape(points.shape)
-
-
-def _smooth(landmarks: Array, frames_per_second: float) -> Array:
-    window = round(SMOOTHING_SECONDS * frames_per_second) | 1
-    if window < 5 or len(landmarks) < window:
-        return landmarks
-    return savgol_filter(landmarks, window, 2, axis=0)
-
-
-def meet_lips(smooth: Array, tracked: Array, seen: NDArray[np.bool_]) -> Array:
-    """Open the lips of smooth landmarks as far as they are, and close them where they touch.
-
-    Lips open faster than landmarks may tremble, so their distance is that of the single frame,
-    less the gap that the tracker sees between closed lips.
-
-    Args:
-        smooth: (T, 478, 3) px.
-        tracked: (T, 478, 3) px as they were found.
-        seen: (T,) frames that tell how the tracker sees this mouth.
-    """
-    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
-    apart = tracked[:, lower] - tracked[:, upper]
-    gaps = np.linalg.norm(apart[..., :2], axis=-1) / eye_distance(tracked)[:, None]
-    closed = np.percentile(gaps[seen], CLOSED_PERCENTILE, axis=0)
-    closed = np.where(closed > LARGEST_CLOSED_GAP, 0.0, closed) + NO_GAP
-    wanted = eased_gap(gaps, closed, RELEASE * closed)
-    half = 0.5 * apart * (wanted / np.maximum(gaps, NO_GAP))[..., None]
-    middle = 0.5 * (smooth[:, upper] + smooth[:, lower])
-    met = smooth.copy()
-    met[:, upper], met[:, lower] = middle - half, middle + half
-    return met
-
-
-def _shares(seen: NDArray[np.bool_]) -> Floats:
-    """(T,) how much of the new lips is shown, fading in and out around frames without a face."""
-    unseen = np.flatnonzero(~seen)
-    if not len(unseen):
-        return np.ones(len(seen), np.float32)
-    frames = np.arange(len(seen))
-    distance = np.abs(frames[:, None] - unseen[None]).min(1)
-    return np.clip(distance / FADE_FRAMES, 0.0, 1.0).astype(np.float32)
 
 
 def _padded(sound: AudioReader, length: Fraction) -> Iterator[Floats]:

@@ -120,7 +120,10 @@ def test_a_closed_mouth_is_not_painted(
     lips = closed_portrait.neutral_keypoints.copy()
     lips[LOWER_LIP, 1] = lips[UPPER_LIP, 1] + 0.9 * LIP_CONTACT
     renderer = MeshRenderer(
-        replace(closed_portrait, neutral_keypoints=lips), space, size=256, full_frame=False
+        replace(closed_portrait, canonical_keypoints=lips, neutral_keypoints=lips),
+        space,
+        size=256,
+        full_frame=False,
     )
     motion = make_motion(yaw=3.0)
     geometry, _, _ = renderer._retargeting.geometry(motion.values[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moda.encoders.face import FaceModels, shrink_to
+from moda.encoders.face import FaceModels
 from moda.encoders.neural.face_crop import (
     crop_geometry,
     crop_picture,
@@ -13,6 +13,7 @@ from moda.encoders.neural.face_crop import (
 )
 from moda.encoders.neural.motion_extractor import MotionExtractor, extract_faces
 from moda.encoders.portrait import choose_face
+from moda.encoders.regions import shrink_to
 from moda.structures import NeuralPortrait, Picture
 
 LONGEST_SIDE_PX = 1920

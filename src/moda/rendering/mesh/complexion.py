@@ -9,6 +9,7 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
+from moda.rendering.mesh.lips import LUMA, SEAM_LIGHT
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import (
     INNER_LIP_LOWER,
@@ -44,6 +45,8 @@ class Palette(NamedTuple):
     deep: Floats
     wall: Floats
     lip: Floats
+    seam: Floats
+    """Where closed lips meet; their red is reflected from one to the other."""
     flush: Floats
     """Relative colour of light that flesh has reflected."""
     skin: Floats
@@ -91,6 +94,9 @@ def measure_palette(plate: Picture, landmarks: Array) -> Palette:
         deep=colour(0.085 * luma, flesh * [1.15, 0.9, 0.9]),
         wall=colour(0.30 * luma, flesh * [1.1, 0.9, 0.9]),
         lip=np.clip(lip, 0, 255).astype(np.float32),
+        seam=np.clip(SEAM_LIGHT * lip * lip / max(float(lip @ LUMA), 1.0), 0, 255).astype(
+            np.float32
+        ),
         flush=(colour(100.0, 0.5 * flesh + 0.5) / np.float32(100.0)),
         skin=skin.astype(np.float32),
         slant=slant,

@@ -14,12 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
-from moda.rendering.mesh.mouth import (
-    OPEN_SOURCE_GAP,
-    SEAM_DARKNESS,
-    MouthInterior,
-    paint_over_mouth,
-)
+from moda.rendering.mesh.lips import open_share, paint_over_mouth
+from moda.rendering.mesh.mouth import MouthInterior
 from moda.rendering.mesh.outer_mesh import OVAL
 from moda.rendering.mesh.plate import make_plate
 from moda.rendering.mesh.renderer import FOLDING_MARGIN
@@ -34,14 +30,10 @@ from moda.rendering.mesh.warp import (
 )
 from moda.rendering.placing import Box
 from moda.structures import Floats, Motion, MotionSpace, Picture, Portrait
-from moda.structures.landmarks import NUM_SURFACE, Array, Similarity, lip_gap, lip_gaps
+from moda.structures.landmarks import NUM_SURFACE, Array, Similarity
 
 FACE_BEGINS, MOUTH_BEGINS = 0.28, 0.5
 """Canonical heights between which the frame's own face passes into the one without its speech."""
-OPEN_FOOTAGE_GAP = 0.03
-"""From this gap on, all of a filmed mouth's inside is painted over."""
-SEAM_SEEN = (0.01, 0.04)
-"""Lip gaps between which the line where lips meet disappears."""
 
 
 class FootageRenderer:
@@ -121,14 +113,9 @@ class FootageRenderer:
         shape = self._retargeting.face_on(rig, parameters)
         still = Head(pose, rig.pivot, np.eye(3), np.zeros(3))
         screen = rig.project(shape, still)
-        filmed_open = float(
-            smoothstep(OPEN_SOURCE_GAP, OPEN_FOOTAGE_GAP, float(lip_gap(landmarks)))
-        )
-        base = picture
+        base, filmed_open = picture, open_share(face)
         if filmed_open > 0.0:
-            meeting = float(1.0 - smoothstep(*SEAM_SEEN, float(lip_gaps(shape).max())))
-            seam = SEAM_DARKNESS * meeting
-            base = paint_over_mouth(picture, landmarks, pose.scale, share=filmed_open, seam=seam)
+            base = paint_over_mouth(picture, landmarks, pose.scale, filmed_open)
         texture = enlarge_texture(np.ascontiguousarray(box.cut(base)))
         corner = np.array([box.left, box.top], np.float32)
         local = screen.copy()
@@ -138,7 +125,7 @@ class FootageRenderer:
         drawn = warp_texture(texture, local, texels, rig.triangles, folding, self._buffers)
         frame = picture.copy()
         box.cut(frame)[:] = self._below(picture, drawn, box, pose)
-        self._mouth.draw(frame, FrameGeometry(shape, screen, self._scaled_head(pose)))
+        self._mouth.draw(frame, FrameGeometry(shape, screen, self._scaled_head(pose)), filmed_open)
         return frame
 
     def _box(self, landmarks: Array, picture: Picture) -> Box:

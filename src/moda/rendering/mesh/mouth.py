@@ -8,11 +8,11 @@ All lengths are in canonical units (the distance of the outer eye corners) until
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from moda.rendering.mesh.complexion import blur_of, grain_of, measure_palette
 from moda.rendering.mesh.geometry import FrameGeometry, Head
+from moda.rendering.mesh.lips import mouth_axes, open_share, paint_over_mouth
 from moda.rendering.mesh.mouth_painting import (
     ArchView,
     Opening,
@@ -46,11 +46,9 @@ CHIN = [152, 175, 199, 200]
 
 TEETH_BEHIND_LIPS, LOWER_BEHIND_LIPS = 0.045, 0.070
 SMALLEST_PAINTED_GAP = 0.004
-"""Below this gap nothing is painted."""
-SEAM_DARKNESS = 0.5
-"""How much darker than the lips the line is on which they meet."""
-OPEN_SOURCE_GAP = 0.012
-"""From this gap on, the portrait's own mouth counts as open."""
+"""Below this gap nothing is seen between the lips."""
+SEAM_SEEN = (0.01, 0.04)
+"""Lip gaps between which the line on which lips meet disappears."""
 TEETH_SOURCE_GAP = 0.035
 """From this gap on, the portrait's own teeth are looked for."""
 LIT_GAPS = (0.05, 0.19)
@@ -109,6 +107,7 @@ class MouthInterior:
         source_edge = None
         if self._source_gap > TEETH_SOURCE_GAP:
             source_edge = self._use_source_teeth(photographed)
+        self._open_share = open_share(photographed)
         self._grain = grain_of(plate, landmarks)
         self._upper, self._lower = self._arches(source_edge)
         millimetre_px = MILLIMETRE * self._size * rest.scale
@@ -154,21 +153,27 @@ class MouthInterior:
     def base_texture(self) -> Picture:
         """The plate with an open mouth painted over, for warping (H, W, 3).
 
-        Teeth and dark between the lips, and the bright fringe that a lens leaves on the lips next
-        to them, become lip; towards the line where the lips meet it darkens.
+        Such lips have no line on which they meet; :meth:`draw` adds it.
         """
-        if self._source_gap <= OPEN_SOURCE_GAP:
+        if self._open_share == 0.0:
             return self._plate.copy()
-        return paint_over_mouth(self._plate, self._landmarks, self._rest.scale)
+        return paint_over_mouth(self._plate, self._landmarks, self._rest.scale, self._open_share)
 
-    def draw(self, frame: Picture, geometry: FrameGeometry) -> None:
-        """Paint the opening of one frame in place; nothing where the lips touch."""
+    def draw(
+        self, frame: Picture, geometry: FrameGeometry, painted_over: float | None = None
+    ) -> None:
+        """Paint the opening of one frame in place, or the line on which its lips meet.
+
+        ``painted_over`` 0..1 is how far the lips of the frame lack that line; None: as the plate's.
+        """
         shape = geometry.shape
         gap = float((shape[LOWER, 1] - shape[UPPER, 1]).max())
-        if gap < SMALLEST_PAINTED_GAP:
+        seam = self._open_share if painted_over is None else painted_over
+        seam *= 1.0 - ease(*SEAM_SEEN, gap)
+        if gap < SMALLEST_PAINTED_GAP and seam == 0.0:
             return
         unit = self._rest.scale * geometry.head.scale
-        opening = self._opening(geometry, gap, unit)
+        opening = self._opening(geometry, gap, unit, seam)
         view = _affine(geometry.head)
         jaw = (shape[CHIN] - self._neutral[CHIN]).mean(0)
         upper = self._upper._replace(edge_y=self._upper_edge(shape))
@@ -191,22 +196,19 @@ class MouthInterior:
             self._grain,
         )
 
-    def _opening(self, geometry: FrameGeometry, gap: float, unit: float) -> Opening:
+    def _opening(self, geometry: FrameGeometry, gap: float, unit: float, seam: float) -> Opening:
         """The lips' inner edges in a frame of axes along the mouth."""
-        upper = geometry.screen[UPPER, :2].astype(np.float64)
-        lower = geometry.screen[LOWER, :2].astype(np.float64)
-        origin = 0.5 * (upper[0] + upper[-1])
-        axis = upper[-1] - upper[0]
-        length = max(1e-6, float(np.hypot(*axis)))
-        cosine, sine = axis / length
-        turn = np.array([[cosine, -sine], [sine, cosine]])
-        upper, lower = (upper - origin) @ turn, (lower - origin) @ turn
+        screen = geometry.screen.astype(np.float64)
+        axes = mouth_axes(screen[[UPPER[0], UPPER[-1]]])
+        upper, lower = (axes.along_across(screen[points]) for points in (UPPER, LOWER))
         start, step, edges = lip_curves(upper, lower)
+        (cosine, _), (sine, _) = axes.turn
         light = 0.56 + 0.50 * ease(0.03, 0.14, gap) + 0.12 * _depth_light(gap)
         healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
         return Opening(
-            float(origin[0]), float(origin[1]), float(cosine), float(sine), start, step, edges,
-            0.5 * length, unit, self._softness(unit), light, _depth_light(gap), healing,
+            float(axes.origin[0]), float(axes.origin[1]), float(cosine), float(sine), start, step,
+            edges, axes.half_width, unit, self._softness(unit), light, _depth_light(gap), healing,
+            seam,
         )  # fmt: skip
 
     def _real_share(self, shape: Array) -> float:
@@ -258,45 +260,6 @@ class MouthInterior:
         linear = rest[:, :2] @ np.linalg.inv(view[:, :2])
         moved = view @ np.append(front, 1.0)
         return np.column_stack([linear, origin - linear @ moved])
-
-
-def paint_over_mouth(
-    plate: Picture,
-    landmarks: Array,
-    unit: float,
-    *,
-    share: float = 1.0,
-    seam: float = SEAM_DARKNESS,
-) -> Picture:
-    """A picture whose open mouth has become lip, see :meth:`MouthInterior.base_texture`.
-
-    Args:
-        plate: (H, W, 3).
-        landmarks: (478, 3) px of it.
-        unit: distance of the outer eye corners in px.
-        share: 0..1, how much of the mouth is painted over.
-        seam: 0..1, how much darker it becomes where the lips will meet.
-    """
-    texture: Picture = plate.copy()
-    upper, lower = landmarks[UPPER, :2], landmarks[LOWER, :2]
-    outline = np.concatenate([upper, lower[::-1][1:-1]])
-    reach = max(2, round(0.05 * unit))
-    left, top = np.maximum(np.floor(outline.min(0)).astype(int) - reach, 0)
-    right, bottom = np.ceil(outline.max(0)).astype(int) + reach + 1
-    region = texture[top:bottom, left:right]
-    hole = np.zeros(region.shape[:2], np.uint8)
-    corners = np.round((outline - [left, top]) * 16).astype(np.int32)
-    cv2.fillPoly(hole, [corners], 255, cv2.LINE_AA, 4)
-    grow = 2 * max(1, round(0.012 * unit)) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grow, grow))
-    wide = cv2.dilate(hole, kernel)
-    filled = cv2.inpaint(region, (wide > 8).astype(np.uint8), 3, cv2.INPAINT_TELEA)
-    depth = cv2.GaussianBlur(hole, (0, 0), max(0.8, 0.006 * unit)).astype(np.float32) / 255
-    filled = filled * (1.0 - seam * depth[..., None])
-    soft = cv2.GaussianBlur(wide, (0, 0), max(0.6, 0.004 * unit))[..., None]
-    soft = soft * np.float32(share / 255)
-    region[:] = np.clip(region + (filled - region) * soft + 0.5, 0, 255).astype(np.uint8)
-    return texture
 
 
 def _depth_light(gap: float) -> float:

@@ -17,6 +17,12 @@ SAMPLES_PER_SPAN = 8
 NARROW_LIGHT, WIDE_LIGHT = 0.75, 0.5
 """How light the dark of a narrow and of a wide mouth is, from the deepest dark to the walls. A
 narrow one has no depth: the tongue is near."""
+SEAM_ABOVE, SEAM_BELOW = 0.020, 0.013
+"""How far the dark where lips meet reaches up and down, canonical units."""
+SEAM_CORNER = 0.85
+"""Part of the half width of the mouth from which on it fades."""
+SEAM_REACH = 2.2
+"""Where nothing is left of it, in these distances."""
 LIP_RIM = 0.015
 """Width of the lower lip's innermost rim, canonical units."""
 
@@ -42,6 +48,8 @@ class Opening(NamedTuple):
     """How much light reaches the back, 0..1."""
     healing: float
     """How far to replace the dark line that closed lips left on the lower lip, 0..1."""
+    seam: float
+    """How far to darken the lips towards the line on which they meet, 0..1."""
 
 
 class ArchView(NamedTuple):
@@ -236,6 +244,9 @@ def paint_mouth(
             up, low = opening.edges[k], opening.edges[k + 1]
             below_upper = (across - up[0] - (low[0] - up[0]) * t) * up[2]
             above_lower = (up[1] + (low[1] - up[1]) * t - across) * up[3]
+            if opening.seam > 0.0:
+                side = abs(along / opening.half_width)
+                _darken_seam(frame, opening, palette, x, y, below_upper, above_lower, side)
             if opening.healing > 0.0 and below_upper > 0.0:
                 _heal_lip(frame, opening, x, y, above_lower, along / opening.half_width)
             cover = min(max(0.5 + below_upper / opening.softness, 0.0), 1.0)
@@ -278,6 +289,28 @@ def paint_mouth(
 
 
 @compiled
+def _darken_seam(
+    frame: Picture,
+    opening: Opening,
+    palette: Palette,
+    x: int,
+    y: int,
+    below_upper: float,
+    above_lower: float,
+    side: float,
+) -> None:
+    """Less light reaches the lips towards the line on which they meet."""
+    above, below = max(-below_upper, 0.0) / SEAM_ABOVE, max(-above_lower, 0.0) / SEAM_BELOW
+    distance = max(above, below) / opening.unit
+    if distance > SEAM_REACH:
+        return
+    share = opening.seam * np.exp(-distance * distance) * (1.0 - ease(SEAM_CORNER, 1.0, side))
+    for c in range(3):
+        own = float(frame[y, x, c])
+        frame[y, x, c] = np.uint8(own + (min(own, palette.seam[c]) - own) * share + 0.5)
+
+
+@compiled
 def _heal_lip(
     frame: Picture, opening: Opening, x: int, y: int, above_lower: float, side: float
 ) -> None:
@@ -314,6 +347,8 @@ def _bounds(opening: Opening, width: int, height: int) -> tuple[int, int, int, i
             low_x, high_x = min(low_x, x), max(high_x, x)
             low_y, high_y = min(low_y, y), max(high_y, y)
     pad = opening.softness + LIP_RIM * opening.unit + 1.0
+    if opening.seam > 0.0:
+        pad += SEAM_REACH * SEAM_ABOVE * opening.unit
     return (
         max(0, int(low_x - pad)),
         max(0, int(low_y - pad)),
@@ -366,5 +401,6 @@ def _paint_row(
 @compiled
 def _paint_rim(colour: Array, palette: Palette, below: float, above: float) -> None:
     """The lips roll inwards: a dark rim under the upper one, a moist one on the lower."""
+    wide = ease(0.02, 0.10, below + above)
     _mix(colour, palette.lip, 0.40, 0.50 * np.exp(-below / 0.008))
-    _mix(colour, palette.lip, 0.86, 0.85 * np.exp(-above / 0.012))
+    _mix(colour, palette.lip, 0.50 + 0.36 * wide, (0.40 + 0.45 * wide) * np.exp(-above / 0.012))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.mesh.eyes import LID_REGION
+from moda.rendering.mesh.eyes import LID_REGION, are_too_large
 from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
 from moda.rendering.mesh.plate import Plate
 from moda.rendering.mesh.rig import UPPER_LID_SHARE, Rig
@@ -22,6 +22,7 @@ from moda.structures.landmarks import (
     Array,
     eased_gap,
     euler_from_rotation,
+    lip_gaps,
     lip_width,
     rotation_from_euler,
 )
@@ -47,6 +48,8 @@ SIDEWAYS_GAIN = 1.06
 """Of the lower face: drawn widths are read smaller than they are."""
 START_DAMPING = 1e-4
 """Keeps parameters that hardly move the lips small."""
+PARTING_DAMPING = 1e-3
+"""Gaps that are solved for exactly, one against its neighbour, would twist the lips."""
 LIP_CONTACT, LIP_RELEASE = 0.006, 0.014
 """Lip gaps below the first are closed; the second is where a gap is itself again."""
 GAZE_LIMIT = (0.09, 0.05)
@@ -83,6 +86,7 @@ class Retargeting:
             space.basis.astype(np.float64), space.canonical_face.astype(np.float64), rig.neutral
         )
         """(B, 468, 3) the expression basis fitted to this portrait."""
+        self._parting = _smallest_parting(self.basis[space.slice("mouth")])
         self._deviation = space.std[: len(space.basis)].astype(np.float64) + 1e-6
         width = float(lip_width(space.canonical_face.astype(np.float64)))
         right, left = MOUTH_CORNERS
@@ -91,6 +95,7 @@ class Retargeting:
         self._widening_room = widest - self._own_width
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
+        self._eyes_stay = are_too_large(plate.rest.invert(plate.landmarks))
 
     def photographed_mouth(self) -> Floats:
         """(M,) the mouth parameters whose lips are those of the photograph, least squares."""
@@ -103,7 +108,8 @@ class Retargeting:
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
         """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
         parts = {
-            name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
+            name: row[self._space.slice(name)].astype(np.float64) * (not self._eyes_stay)
+            for name in ("blink", "gaze")
         }
         gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
         closing = np.clip(parts["blink"], -WIDEST_LIDS, 1.0)
@@ -134,11 +140,13 @@ class Retargeting:
         """
         parameters = self._limited(parameters)
         offset = np.tensordot(parameters, self.basis, 1)
+        crossed = np.minimum(lip_gaps(offset), 0.0)
+        offset -= np.tensordot(crossed, self._parting, 1)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
         everywhere = np.ones(NUM_SURFACE)
         keep_edge_lengths(shape, rig.photographed, rig.jaw_edges, everywhere, 0.35, 6, 0.7)
-        _touch_lips(shape)
+        _touch_lips(shape, rig.neutral)
         return shape
 
     def _limited(self, parameters: Array) -> Array:
@@ -195,14 +203,34 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
     return fitted
 
 
-def _touch_lips(shape: Array) -> None:
-    """Keep lips from crossing; close gaps below ``LIP_CONTACT`` exactly, in place."""
+def _smallest_parting(basis: Array) -> Array:
+    """(9, 468, 3): smallest changes of the face, in mouths (M, 468, 3), that part a lip gap by 1.
+
+    Motion that closes lips may go further than that. Lips alone moved back would swell.
+    """
+    flat, gaps = basis.reshape(len(basis), -1), lip_gaps(basis)
+    metric = np.linalg.inv(flat @ flat.T + START_DAMPING * np.eye(len(flat)))
+    met = gaps.T @ metric @ gaps
+    damping = PARTING_DAMPING * np.trace(met) / len(met) * np.eye(len(met))
+    return np.tensordot(np.linalg.inv(met + damping) @ gaps.T @ metric, basis, 1)
+
+
+def _touch_lips(shape: Array, neutral: Array) -> None:
+    """Keep lips from crossing; close gaps below ``LIP_CONTACT`` exactly, in place.
+
+    A gap that the neutral mouth is left with counts as closed. Lips that touch do so in depth and
+    sideways too, so that they meet on the screen however the head turns.
+    """
     upper, lower = UPPER_LIP[1:-1], LOWER_LIP[1:-1]
-    gap = shape[lower, 1] - shape[upper, 1]
-    wanted = eased_gap(gap, LIP_CONTACT, LIP_RELEASE)
-    middle = 0.5 * (shape[lower, 1] + shape[upper, 1])
-    shape[upper, 1] = middle - 0.5 * wanted
-    shape[lower, 1] = middle + 0.5 * wanted
+    contact = LIP_CONTACT + np.maximum(neutral[lower, 1] - neutral[upper, 1], 0.0)
+    release = contact * (LIP_RELEASE / LIP_CONTACT)
+    apart = shape[lower] - shape[upper]
+    wanted = eased_gap(apart[:, 1], contact, release)
+    apart[:, [0, 2]] *= np.minimum(wanted / release, 1.0)[:, None]
+    apart[:, 1] = wanted
+    middle = 0.5 * (shape[lower] + shape[upper])
+    shape[upper] = middle - 0.5 * apart
+    shape[lower] = middle + 0.5 * apart
 
 
 def _pose_limits(plate: Plate) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moda.encoders.face import FaceRegion, sample_region
+from moda.encoders.regions import FaceRegion, sample_region
 from moda.errors import CheckpointError
 from moda.evaluation.videos.networks.identity import similarity_2d
 from moda.structures import Floats, Picture
