@@ -164,7 +164,7 @@ def evaluate_renderer(
     bending of the hair and flicker. Lengths are in outer-eye distances.
     """
     if sheet is not None:
-        check_outputs([sheet], videos)
+        check_outputs([sheet], [*(videos or ()), *(portrait or ())])
     models, space = FaceModels(), load_motion_space()
     portraits = list(portrait or ([] if videos else _example_portraits()))
     rows: list[Picture] = []

@@ -123,7 +123,11 @@ class VideoWriter:
             self._part = PartFile(self.path)
         except OSError as error:
             raise self._output_error(error) from error
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._part.__exit__()
+            raise
         return self
 
     def write(self, frame: Picture) -> None:
