@@ -25,6 +25,6 @@ RUN mkdir /home/moda/models
 WORKDIR /home/moda
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
 ENTRYPOINT ["moda"]
 CMD ["web", "--host", "0.0.0.0", "--port", "7860"]

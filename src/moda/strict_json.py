@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from moda.errors import ConfigError, OutputError
+from moda.errors import ConfigError
+from moda.files import write_text
 
 C = TypeVar("C")
 
@@ -38,14 +38,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 def write_json(path: Path, values: object) -> None:
     """Write values, keys sorted, whole or not at all. Raises :class:`OutputError`."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_text(json.dumps(values, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(values, indent=1, sort_keys=True))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

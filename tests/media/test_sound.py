@@ -10,7 +10,7 @@ from av.audio.frame import AudioFrame
 
 from media_files import click, level_pictures, tone, write_video, write_wav
 from moda.errors import MediaError
-from moda.media import AudioReader
+from moda.media import AudioReader, VideoReader
 from moda.media.audio import Resampler
 from moda.media.channels import to_stereo
 
@@ -288,3 +288,37 @@ def test_a_long_claim_in_the_header_is_refused_before_decoding(tmp_path: Path) -
         file.truncate(size + 44)  # a sparse file of five hours
     with pytest.raises(MediaError, match=r"5\.0 h.*limit of 4 h"):
         AudioReader(path)
+
+
+@pytest.mark.parametrize("size", [3e38, -3e38, 1e30, 2e6])
+@pytest.mark.parametrize("start", [0, 20_000])
+def test_gigantic_samples_are_refused(tmp_path: Path, size: float, start: int) -> None:
+    samples = tone(2.0, 16_000).astype(np.float32)
+    samples[start] = size
+    soundfile.write(tmp_path / "loud.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(MediaError, match="where full scale is 1"):
+        read_all(tmp_path / "loud.wav")
+
+
+def test_loud_samples_are_read_as_they_are(tmp_path: Path) -> None:
+    samples = 5.0 * tone(1.0, 16_000).astype(np.float32)
+    soundfile.write(tmp_path / "loud.wav", samples, 16_000, subtype="FLOAT")
+    assert np.abs(read_all(tmp_path / "loud.wav")).max() == pytest.approx(np.abs(samples).max())
+
+
+def test_codecs_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav", tone(1.0, 16_000), 16_000)
+    content = bytearray(wav.read_bytes())
+    content[20:22] = (0x7777).to_bytes(2, "little")
+    wav.write_bytes(content)
+    mka = encode(tmp_path / "a.mka", "aac", 16_000, tone(1.0, 16_000))
+    mka.write_bytes(mka.read_bytes().replace(b"A_AAC", b"A_ZZZ"))
+    for path in (wav, mka):
+        with pytest.raises(MediaError, match="codec is unknown"):
+            AudioReader(path)
+    for name, known, unknown in (("a.mp4", b"avc1", b"zzz9"), ("a.mkv", b"V_MPEG4", b"V_ZZZZZ")):
+        video = write_video(tmp_path / name, level_pictures([10, 20, 30]), [0, 40, 80])
+        assert known in video.read_bytes()
+        video.write_bytes(video.read_bytes().replace(known, unknown))
+        with pytest.raises(MediaError, match="codec is unknown"):
+            VideoReader(video)

@@ -207,11 +207,14 @@ def wrong_message(server: RunningServer, rng: random.Random) -> int:
 
 def vanish(server: RunningServer, rng: random.Random) -> int:
     """Goes away in the middle of a session without a word."""
-    with _connect(server) as connection:
-        connection.send(json.dumps({"type": "start", "sample_rate": 16_000}))
-        for _ in range(rng.randrange(4)):
-            connection.send(_noise(rng, 640))
-        connection.socket.shutdown(socket.SHUT_RDWR)
+    try:
+        with _connect(server) as connection:
+            connection.send(json.dumps({"type": "start", "sample_rate": 16_000}))
+            for _ in range(rng.randrange(4)):
+                connection.send(_noise(rng, 640))
+            connection.socket.shutdown(socket.SHUT_RDWR)
+    except InvalidStatus as refusal:  # those who vanished before are still being noticed
+        return refusal.response.status_code
     return 0
 
 
@@ -246,9 +249,9 @@ ATTACKS = (
     Attack("other host", other_host, (400, 421)),
     Attack("wrong offer", wrong_offer, (422, 503)),
     Attack("deep JSON", deep_json, (400, 422)),
-    Attack("wrong start", wrong_start, (1008, 1013)),
-    Attack("wrong message", wrong_message, (1008, 1009, 1013)),
-    Attack("vanish", vanish, (0,)),
+    Attack("wrong start", wrong_start, (503, 1008, 1013)),
+    Attack("wrong message", wrong_message, (503, 1008, 1009, 1013)),
+    Attack("vanish", vanish, (0, 503)),
     Attack("wrong key of a socket", wrong_socket_key, (401,)),
 )
 
@@ -260,15 +263,17 @@ def _connect(server: RunningServer) -> object:
 
 
 def _socket(server: RunningServer, messages: list[str | bytes]) -> int:
-    """Send messages; the code with which the server closes."""
-    with _connect(server) as connection:
-        try:
+    """Send messages; the code with which the server closes, or the status of its refusal."""
+    try:
+        with _connect(server) as connection:
             for message in messages:
                 connection.send(message)
             while True:
                 connection.recv(timeout=30)
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else 1006
+    except InvalidStatus as refusal:
+        return refusal.response.status_code
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else 1006
 
 
 def _raw(

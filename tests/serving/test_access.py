@@ -8,8 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from moda.doors.clients import RateLimit
+from moda.doors.names import is_own_origin
 from moda.errors import InputError
-from moda.serving.access import ApiKeys, RateLimit, is_own_origin, presented_key
+from moda.serving.access import ApiKeys, presented_key
 from moda.serving.app import create_app
 from moda.serving.settings import (
     IceServer,

@@ -137,7 +137,7 @@ def test_errors_are_one_clear_line(
 
 
 def test_speech_beyond_the_limit(client: gradio_client.Client, five_seconds: Path) -> None:
-    with pytest.raises(Exception, match="more than 4 s, the limit of this page"):
+    with pytest.raises(Exception, match="more than the limit of 4 s"):
         client.predict(*inputs(PORTRAIT, five_seconds), api_name="/generate")
 
 

@@ -475,3 +475,20 @@ def test_long_lists_of_names_are_shortened() -> None:
     with pytest.raises(CheckpointError, match=r"missing: .* and \d+ more") as caught:
         load_weights(small_model(), {})
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_neither_written_nor_read(
+    path: Path, tmp_path: Path, value: float
+) -> None:
+    with safe_open(path, framework="numpy") as file:
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    key = max((key for key in arrays if key.startswith("model.")), key=lambda k: arrays[k].size)
+    arrays[key].reshape(-1)[-1] = value
+    target = tmp_path / "bad.safetensors"
+    with pytest.raises(CheckpointError, match=f"{key}.*not finite"):
+        checkpoints._write(target, arrays, {})
+    assert not target.exists()
+    save_file(arrays, target)
+    with pytest.raises(CheckpointError, match=f"{key}.*not finite"):
+        checkpoints._read(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moda.cli import options, steps
+from moda.files import ScratchFolder
 from moda.options import read_options
 from moda.pipeline import dubbing, loading
 from moda.pipeline.jobs import VideoJob, spoken, write_video
@@ -43,8 +43,8 @@ def dub(
     job = VideoJob(footage, output, speech, chosen)
     job.check()
     head = loading.load_head(*chosen.model_choice)
-    with tempfile.TemporaryDirectory(prefix="moda-") as folder:
-        said = spoken(job, head, Path(folder), stages=steps.progress_bar)
+    with ScratchFolder("work") as folder:
+        said = spoken(job, head, folder, stages=steps.progress_bar)
         with steps.progress_bar("Tracking") as progress:
             video = dubbing.dub(
                 head,

@@ -24,6 +24,7 @@ from moda.evaluation.model.report import (
 )
 from moda.evaluation.rendered.reenactment import self_reenactment
 from moda.evaluation.rendered.reference import measure_picture, table_head
+from moda.files import check_outputs
 from moda.media import AudioReader, read_image, write_image
 from moda.options import Option
 from moda.structures import Floats, Picture
@@ -109,7 +110,13 @@ def evaluate(
     speakers = list(speaker or (read_recipe(recipe).validation_speakers if recipe else ()))
     if not speakers:
         raise InputError("no held-out speakers; give --speaker or --recipe")
-    evidence = EvidenceFiles(**given).read()
+    files = EvidenceFiles(**given)
+    if output is not None:
+        named = (recipe, model, files.compare, *(files.phones or ()), files.clip_phones,
+                 files.rerender, files.other_portrait)  # fmt: skip
+        inputs = [Path(name) for name in named if name is not None]
+        check_outputs((output, output.with_suffix(".md")), inputs)
+    evidence = files.read()
     result = evaluate_model(
         load_checkpoint(model),
         read_clips(clips),
@@ -156,6 +163,8 @@ def evaluate_renderer(
     background, stripes at the border, how much of lips and head is kept, how near closed lips come,
     bending of the hair and flicker. Lengths are in outer-eye distances.
     """
+    if sheet is not None:
+        check_outputs([sheet], [*(videos or ()), *(portrait or ())])
     models, space = FaceModels(), load_motion_space()
     portraits = list(portrait or ([] if videos else _example_portraits()))
     rows: list[Picture] = []

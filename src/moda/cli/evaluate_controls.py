@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from moda.cli import options
 from moda.encoders.face import FaceModels
 from moda.evaluation.rendered.control_effects import control_effects
+from moda.files import ScratchFolder, check_outputs, write_text
 from moda.pipeline import loading
 from moda.systems.loading import choose_device
 
@@ -33,20 +33,22 @@ def evaluate_controls(
     device: options.Device = "auto",
 ) -> None:
     """Measure on rendered frames what each control of generate changes."""
+    if output is not None:
+        check_outputs([output], [*portraits, speech])
     head = loading.load_head(model, "mesh", device)
     models = FaceModels(choose_device(device))
-    with tempfile.TemporaryDirectory(prefix="moda-") as folder:
+    with ScratchFolder("work") as folder:
         effects = control_effects(
             head,
             models,
             portraits,
             speech,
-            Path(folder),
+            folder,
             watch=lambda run: typer.echo(run, err=True),
         )
     table = effects.markdown()
     if output is not None:
-        output.write_text(table, encoding="utf-8")
+        write_text(output, table)
     typer.echo(
         f"Means of {effects.num_portraits} portraits, {effects.seconds:.1f} s each.\n\n{table}"
     )

@@ -11,6 +11,7 @@ import typer
 from moda.errors import OutputError
 from moda.evaluation.videos import protocol as protocols
 from moda.evaluation.videos import running
+from moda.files import check_outputs
 
 app = typer.Typer()
 
@@ -59,8 +60,10 @@ def evaluate_videos(
         for path in running.write_inputs(opened, inputs, say):
             typer.echo(path)
         return
-    from moda.evaluation.videos.report.files import markdown, write_report
+    from moda.evaluation.videos.report.files import REPORT_FILES, markdown, write_report
 
+    named = [opened.locate(file.path) for clip in opened.protocol.clips for _, file in clip.files()]
+    check_outputs([output / name for name in REPORT_FILES], [protocol, *named])
     evaluation = running.evaluate_videos(opened, output, any_versions=any_versions, say=say)
     table = write_report(evaluation, output)
     typer.echo(markdown(evaluation, table), nl=False)

@@ -85,7 +85,7 @@ def reenact(
     started = time.perf_counter()
     chosen = read_options({**given, "face": face})
     transparent = chosen.is_transparent
-    check_output_path(output, transparent=transparent, inputs=(portrait, driving))
+    check_output_path(output, transparent=transparent, inputs=(portrait, driving, *chosen.files))
     head = loading.load_head(*chosen.model_choice)
     with steps.progress_bar("Tracking") as progress:
         video = head.reenact(portrait, driving, chosen, progress=progress)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from moda.errors import CheckpointError, InputError
+from moda.files import check_folder
 from moda.weights.catalogue import CATALOGUE, PublishedModel, models_folder, published_model
 from moda.weights.installation import install_model, model_state, verify_model
 from moda.weights.official import ConvertedModel, convert_official_files
@@ -100,7 +101,9 @@ def convert(
     Files are recognised by what is in them. Whatever is missing, too much or of another shape is
     named, and nothing is written then.
     """
-    conversion = convert_official_files(sources, output_folder or models_folder())
+    folder = output_folder or models_folder()
+    check_folder(folder)
+    conversion = convert_official_files(sources, folder)
     for reason in conversion.skipped:
         typer.echo(f"not used: {reason}", err=True)
     for converted in conversion.models:

@@ -16,6 +16,7 @@ from moda.data.clip_jobs import PrepareOptions
 from moda.data.corpora import VALIDATION_SHARE, read_corpus
 from moda.data.prepare import REPORT_NAME, Outcome, count_reasons, prepare_corpus
 from moda.errors import InputError
+from moda.files import check_folder
 from moda.systems.loading import choose_device
 from moda.workers import LocalProcesses, RayCluster, RunJobs, run_here
 
@@ -85,6 +86,7 @@ def prepare(
         validation_share = 0.0 if layout == "folder" else VALIDATION_SHARE
     if not 0.0 <= validation_share <= 0.5:
         raise InputError(f"validation share {validation_share} is outside 0..0.5")
+    check_folder(output)
     found = read_corpus(layout, corpus, labels=labels, validation_share=validation_share)
     if not sound:
         clips = tuple(replace(clip, has_own_sound=False) for clip in found.clips)

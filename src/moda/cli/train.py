@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
+from moda.files import check_folder
 from moda.systems.loading import choose_device
 from moda.training import run
 from moda.training.finetuning import finetuning_recipe, require_speech
@@ -92,6 +93,7 @@ def train_expert(
     Takes the clips of a recipe, leaves its validation speakers out, and measures on them how often
     the right speech is found among shifted windows and those of other clips.
     """
+    check_folder(output.parent)
     torch.set_num_threads(threads)
     started = time.perf_counter()
 
@@ -105,6 +107,7 @@ def train_expert(
 
 def _run(recipe: Recipe, base: Path, output: Path, threads: int, device: str) -> None:
     """Run a recipe in this process, or in this one of several; the first one speaks."""
+    check_folder(output)
     torch.set_num_threads(threads)
     started = time.perf_counter()
     processes = join_processes(choose_device(device))

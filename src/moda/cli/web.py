@@ -24,6 +24,13 @@ def web(
         Path | None,
         typer.Option(help="File with user:password, which the page then asks for."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="https://HOST",
+            help="Another name of this page, or a page that may use it; may be given again.",
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="moda-tiny, moda-base, or a .safetensors file.")
     ] = "moda-tiny",
@@ -41,7 +48,7 @@ def web(
         login = read_login(login_file)
     elif LOGIN_VARIABLE in os.environ:
         login = parse_login(os.environ[LOGIN_VARIABLE], f"variable {LOGIN_VARIABLE}")
-    settings = WebSettings(login=login, **given)
+    settings = WebSettings(login=login, allowed_origins=tuple(allow_origin or ()), **given)
     require_gradio()
     head = TalkingHead.from_pretrained(model, device=device)
     with serve_page(head, installed_speaker(), settings) as page:

@@ -8,7 +8,6 @@ The same clips give the same bytes.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -25,6 +24,7 @@ from moda.data.mapped import map_tensors
 from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import CheckpointError
+from moda.files import whole_file
 from moda.structures import EMOTIONS, Floats
 
 SpaceName = Literal["mesh", "neural"]
@@ -202,10 +202,10 @@ def write_shard(
         "clips": [asdict(entry) for entry in entries],
         "statistics": statistics.to_dict(),
     }
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    save_file(tensors, partial, metadata={"shard": json.dumps(header, sort_keys=True)})
-    partial.chmod(path.parent.stat().st_mode & 0o666)  # else nobody but its owner may read it
-    partial.replace(path)
+    with whole_file(path) as part:
+        mode = part.stat().st_mode
+        save_file(tensors, part, metadata={"shard": json.dumps(header, sort_keys=True)})
+        part.chmod(mode)  # safetensors leaves files that only their owner can read
 
 
 def read_shards(folder: Path) -> Iterator[Shard]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
+from moda.files import whole_file
 from moda.phones import LABELS_PER_SECOND, Labels
 
 SAMPLE_RATE_HZ = 16_000
@@ -52,10 +53,8 @@ class PhoneCorpus:
 
     def write(self, path: str | Path) -> None:
         """Write an ``.npz`` file; an existing one is replaced only when the new one is whole."""
-        path = Path(path)
-        unfinished = path.with_suffix(".part.npz")
-        np.savez(unfinished, **vars(self))
-        unfinished.replace(path)
+        with whole_file(path) as part, part.open("wb") as file:
+            np.savez(file, **vars(self))
 
 
 def read_phone_corpus(path: str | Path) -> PhoneCorpus:

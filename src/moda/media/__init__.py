@@ -8,7 +8,7 @@ from moda.media.audio import AudioReader
 from moda.media.formats import FORMATS
 from moda.media.images import check_image, jpeg_bytes, read_image, write_image
 from moda.media.video import VideoReader
-from moda.media.writer import VideoWriter, check_output_path, exact_rate
+from moda.media.writer import VideoWriter, check_output_path, exact_rate, outputs_of
 
 __all__ = [
     "FORMATS",
@@ -19,6 +19,7 @@ __all__ = [
     "check_output_path",
     "exact_rate",
     "jpeg_bytes",
+    "outputs_of",
     "read_image",
     "write_image",
 ]

@@ -21,6 +21,7 @@ from moda.media.containers import (
     decode,
     is_picture,
     open_media,
+    require_decoder,
     sound_of,
     stream_seconds,
     stream_start,
@@ -51,17 +52,26 @@ class AudioReader:
     Args:
         path: Any sound or video file that FFmpeg opens.
         sample_rate: Of the chunks, in Hz.
+        max_seconds: Longest track; headers lie, so the samples are counted too.
 
     Raises:
         MediaError: The file is missing or damaged, or has no sound track, no samples, less than
-            40 ms of them, values that are not finite (also later, while iterating), or over 4 h.
+            40 ms of them, values that are not finite (also later, while iterating), or more than
+            ``max_seconds`` (also later).
     """
 
-    def __init__(self, path: str | Path, sample_rate: int = 16_000) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int = 16_000,
+        *,
+        max_seconds: float = MAX_SECONDS,
+    ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
+        self.max_seconds = max_seconds
         with open_media(self.path, "sound") as container:
-            track = SoundTrack.of(container, self.path)
+            track = SoundTrack.of(container, self.path, max_seconds)
             num_tracks = len(container.streams.audio)
             seconds = 0.0
             for block in track.blocks():
@@ -79,7 +89,7 @@ class AudioReader:
     def __iter__(self) -> Iterator[Floats]:
         """Yield mono chunks (N,), together as long as the track, to a sample."""
         with open_media(self.path, "sound") as container:
-            track = SoundTrack.of(container, self.path)
+            track = SoundTrack.of(container, self.path, self.max_seconds)
             resampler = Resampler(track.rate_hz, self.sample_rate, num_channels=1)
             voice = OneVoice()
             for block in track.blocks():
@@ -104,9 +114,15 @@ class SoundTrack:
     claimed_seconds: float | None
     lead_seconds: float
     """Silence before the first sample: the pictures of a video may begin earlier."""
+    max_seconds: float = MAX_SECONDS
 
     @classmethod
-    def of(cls, container: av.container.InputContainer, path: Path) -> SoundTrack:
+    def of(
+        cls,
+        container: av.container.InputContainer,
+        path: Path,
+        max_seconds: float = MAX_SECONDS,
+    ) -> SoundTrack:
         """Check the header of the sound track.
 
         Raises:
@@ -117,6 +133,7 @@ class SoundTrack:
             if is_picture(path):
                 raise taken_for(path, "sound")
             raise MediaError(f"{path} has no sound track; give a recording of speech")
+        require_decoder(stream, path, "sound")
         rate = stream.rate or 0
         low, high = SAMPLE_RATE_LIMITS_HZ
         if not low <= rate <= high:
@@ -127,8 +144,9 @@ class SoundTrack:
         lead = max(float(stream_start(stream) - time_zero(container)), 0.0)
         seconds = stream_seconds(container, stream)
         seconds = None if seconds is None else lead + seconds
-        check_seconds(path, seconds or 0.0)
-        return cls(container, stream, path, rate, 1 if stream.channels == 1 else 2, seconds, lead)
+        check_seconds(path, seconds or 0.0, max_seconds)
+        channels: Literal[1, 2] = 1 if stream.channels == 1 else 2
+        return cls(container, stream, path, rate, channels, seconds, lead, max_seconds)
 
     def blocks(self) -> Iterator[Floats]:
         """Yield the samples (C, N) in order, holes filled with silence, -1..1 nominal.
@@ -148,7 +166,7 @@ class SoundTrack:
                 origin = frame.time - self.lead_seconds if origin is None else origin
                 gap = frame.time - origin - position / self.rate_hz
                 if gap > (MAX_UNFILLED_GAP_SECONDS if position else 0.0):
-                    check_seconds(self.path, frame.time - origin)
+                    check_seconds(self.path, frame.time - origin, self.max_seconds)
                     for silence in self._silence(round(gap * self.rate_hz)):
                         position += silence.shape[1]
                         yield silence
@@ -166,8 +184,7 @@ class SoundTrack:
                     "16 bits"
                 )
             position += samples.shape[1]
-            if position > MAX_SECONDS * self.rate_hz:
-                check_seconds(self.path, position / self.rate_hz)
+            check_seconds(self.path, position / self.rate_hz, self.max_seconds)
             yield samples
 
     def _silence(self, count: int) -> Iterator[Floats]:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from moda.errors import InputError
+from moda.files import read_limited
 
 SMALLEST_KEY_BITS = 2048
 
@@ -19,7 +20,7 @@ SMALLEST_KEY_BITS = 2048
 def read_identity(certificate: Path, key_file: Path) -> tuple[bytes, bytes, bytes]:
     """Chain, key and the signature algorithm that goes with the key."""
     try:
-        chain, key = certificate.read_bytes(), key_file.read_bytes()
+        chain, key = read_limited(certificate, 2**20), read_limited(key_file, 2**20)
         certificates = x509.load_pem_x509_certificates(chain)
         private = serialization.load_pem_private_key(key, None)
     except (OSError, ValueError, TypeError) as error:

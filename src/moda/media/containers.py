@@ -14,7 +14,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,6 +22,8 @@ from moda.errors import MediaError
 
 MAX_SECONDS = 4 * 3600
 MAX_FILE_BYTES = 64 * 2**30
+SLACK_SECONDS = 0.1
+"""Encoders fill up their last packet."""
 MIN_SIDE_PX = 64
 
 DEMUXERS = (
@@ -117,6 +119,12 @@ def kind_of_media(path: Path) -> Literal["sound", "video"] | None:
             return "sound" if container.streams.audio else None
     except MediaError:
         return None
+
+
+def require_decoder(stream: Stream, path: Path, kind: str) -> None:
+    """Raise :class:`MediaError` for a track in a format that nothing here decodes."""
+    if stream.codec_context is None:
+        raise unreadable(path, kind, ValueError("its codec is unknown here"))
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> MediaError:
@@ -217,10 +225,15 @@ def time_zero(container: av.container.InputContainer) -> Fraction:
     return min((stream_start(track) for track in tracks if track), default=Fraction(0))
 
 
-def check_seconds(path: Path, seconds: float) -> None:
-    """Raise MediaError when a duration is over :data:`MAX_SECONDS`."""
-    if seconds > MAX_SECONDS:
+def check_seconds(path: Path, seconds: float, limit: float = MAX_SECONDS) -> None:
+    """Raise MediaError when a duration is over a limit."""
+    if seconds > limit + SLACK_SECONDS:
         raise MediaError(
-            f"{path} lasts {seconds / 3600:.1f} h, more than the limit of "
-            f"{MAX_SECONDS // 3600} h; cut it into parts"
+            f"{path} lasts {_spoken(seconds, '.1f')}, more than the limit of "
+            f"{_spoken(limit, 'g')}; cut it into parts"
         )
+
+
+def _spoken(seconds: float, digits: str) -> str:
+    in_hours = seconds >= 3600
+    return f"{seconds / 3600 if in_hours else seconds:{digits}} {'h' if in_hours else 's'}"

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from moda.errors import MediaError, OutputError
+from moda.errors import MediaError
+from moda.files import whole_file
 from moda.media.containers import check_file, check_pixels, kind_of_media
 from moda.structures import Picture
 
@@ -199,11 +200,5 @@ def write_image(path: str | Path, picture: Picture) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        Image.fromarray(picture).save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole_file(path) as part:
+        Image.fromarray(picture).save(part, format="PNG")

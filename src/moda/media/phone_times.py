@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moda.errors import InputError
+from moda.files import read_limited
 from moda.media.texts import decode_text
 from moda.phones import (
     OVERLAP_SECONDS,
@@ -22,7 +23,7 @@ from moda.phones import (
     ipa_phones,
 )
 
-MAX_FILE_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 16 * 2**20
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments", "mau")
 """Names, in small letters, of the tier of a TextGrid that holds phones."""
 _VALUE = re.compile(
@@ -55,14 +56,9 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
     """
     name = f"phone times {path}"
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_limited(Path(path), MAX_FILE_BYTES)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise InputError(
-            f"{name} has more than {MAX_FILE_BYTES // 2**20} MiB, the limit; cut it into parts"
-        )
     text = decode_text(data, name)
     if text.lstrip().startswith('File type = "oo') or text.lstrip().startswith('"ooTextFile'):
         symbols = list(_of_text_grid(text, name))

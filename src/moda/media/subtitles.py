@@ -81,7 +81,7 @@ def format_srt(cues: Sequence[Cue]) -> str:
 
 def write_srt(path: Path, cues: Sequence[Cue]) -> None:
     """Write an SRT file, UTF-8, as players expect it."""
-    path.write_text(format_srt(cues), encoding="utf-8")
+    path.write_bytes(format_srt(cues).encode("utf-8"))
 
 
 def _belongs(group: Sequence[TimedWord], word: TimedWord) -> bool:

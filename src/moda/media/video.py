@@ -26,6 +26,7 @@ from moda.media.containers import (
     decode,
     open_media,
     pictures_of,
+    require_decoder,
     stream_seconds,
     stream_start,
     time_zero,
@@ -162,6 +163,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> VideoSt
     stream = pictures_of(container)
     if stream is None:
         raise MediaError(f"{path} has no video track; give a video of a talking face")
+    require_decoder(stream, path, "video")
     check_pixels(path, (stream.width, stream.height), MAX_PIXELS, "video")
     stream.thread_type = "AUTO"
     return stream

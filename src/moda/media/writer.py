@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import queue
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -22,6 +19,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from moda.errors import InputError, OutputError
+from moda.files import PartFile, check_outputs, why_not
 from moda.media.audio import Resampler, SoundTrack
 from moda.media.containers import open_media
 from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder, check_rate
@@ -47,7 +45,7 @@ def check_output_path(
     Raises:
         InputError: The name does not end in one of :data:`moda.media.formats.FORMATS`, that format
             has no transparency where it is asked for, or the file is one of the inputs.
-        OutputError: The folder is missing or not writable, or the target is no plain file.
+        OutputError: As :func:`moda.files.check_outputs`.
     """
     path = Path(path)
     formats, kind = (TRANSPARENT_FORMATS, "transparent ") if transparent else (FORMATS, "")
@@ -56,22 +54,13 @@ def check_output_path(
         raise InputError(
             f"{kind}output {path} ends in {path.suffix!r}; choose a name ending in {known}"
         )
-    try:
-        if path.is_dir():
-            raise OutputError(f"output {path} is a folder; give the name of a file in it")
-        if not path.parent.is_dir():
-            raise OutputError(f"folder {path.parent} does not exist; create it or choose another")
-        if path.exists() and not path.is_file():
-            raise OutputError(f"output {path} is not a plain file; choose another name")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"output {path} cannot be used ({error}); choose another") from None
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"folder {path.parent} is not writable; choose another")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise OutputError(f"output {path} is write-protected; choose another name")
-    if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
-        raise InputError(f"output {path} is also an input; choose another name")
+    check_outputs([path], inputs)
     return path
+
+
+def outputs_of(path: Path, *, subtitles: bool) -> tuple[Path, ...]:
+    """The files that are written for a video: itself, and its subtitles beside it."""
+    return (path, path.with_suffix(".srt")) if subtitles else (path,)
 
 
 class VideoWriter:
@@ -125,16 +114,21 @@ class VideoWriter:
         self._rate = exact_rate(frames_per_second)
         self._sound = None if sound is None else Path(sound)
         self._metadata = dict(metadata or {})
-        target = self.path.resolve()
-        self._target = target
-        self._temporary = target.with_name(f".moda-{secrets.token_hex(6)}.part")
         self._frames: queue.Queue[VideoFrame | None] = queue.Queue(QUEUE_FRAMES)
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moda-encoder", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._part = PartFile(self.path)
+        except OSError as error:
+            raise self._output_error(error) from error
+        try:
+            self._thread.start()
+        except BaseException:
+            self._part.__exit__()
+            raise
         return self
 
     def write(self, frame: Picture) -> None:
@@ -166,8 +160,7 @@ class VideoWriter:
             self._thread.join()
             raise
         finally:
-            with suppress(OSError):
-                self._temporary.unlink()
+            self._part.__exit__()
 
     def _put(self, frame: VideoFrame | None) -> None:
         while True:
@@ -184,19 +177,16 @@ class VideoWriter:
             raise self._error
 
     def _output_error(self, error: FFmpegError | OSError) -> OutputError:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space or choose another folder" if full else "choose another folder"
-        return OutputError(f"{self.path} cannot be written ({error.strerror}); {remedy}")
+        return OutputError(f"{self.path} cannot be written {why_not(error)}")
 
     def _put_in_place(self) -> None:
         if self.num_frames == 0:
             raise OutputError(f"{self.path} was not written: there are no frames to write")
         try:
             if self._finish is not None:
-                self._finish(self._temporary)
-            with self._temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self._target)
+                self._finish(self._part.path)
+                self._part.lock_again()
+            self._part.put_in_place()
         except OSError as error:
             raise self._output_error(error) from error
 
@@ -215,7 +205,7 @@ class VideoWriter:
                 sound = SoundTrack.of(source, self._sound)
             container = stack.enter_context(
                 av.open(
-                    str(self._temporary),
+                    str(self._part.path),
                     "w",
                     format=self._format.container,
                     container_options=dict(self._format.muxer_options),

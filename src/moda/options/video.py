@@ -242,6 +242,13 @@ class VideoOptions:
         return self.face if isinstance(self.face, tuple) else ()
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that are read besides the portrait and a recording."""
+        named = [value for value in vars(self).values() if isinstance(value, Path)]
+        texts = [Path(text) for text in (self.transcript, self.model) if text and _is_file(text)]
+        return (*named, *texts, *(speaker.speech for speaker in self.speakers))
+
+    @property
     def is_transparent(self) -> bool:
         return self.background is not None and self.background.colour is None
 
@@ -282,3 +289,10 @@ class VideoOptions:
             amounts=self.amounts,
             phones=phones,
         )
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # a text that is no name
+        return False

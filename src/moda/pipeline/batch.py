@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from moda.errors import InputError, ModaError, OutputError
+from moda.files import check_outputs, read_limited, whole_file, write_text
 from moda.media.texts import decode_text
 from moda.options import ModelChoice, field_name
 from moda.pipeline.jobs import VideoJob, job_from_row, make_video
@@ -29,7 +30,7 @@ from moda.pipeline.talking_head import TalkingHead
 from moda.version import __version__
 from moda.workers import LocalProcesses, LostJob, RayCluster, RunJobs, one_thread, run_here
 
-MAX_ROWS, MAX_TABLE_BYTES = 100_000, 256 * 2**20
+MAX_ROWS, MAX_TABLE_BYTES = 100_000, 64 * 2**20
 SEPARATORS = (",", ";", "\t")
 """What parts columns: the one that the heading has most of. Spreadsheets write all three."""
 
@@ -73,20 +74,27 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
     records = _records(path)
     rows: list[Row] = []
     problems: list[str] = []
-    outputs: dict[Path, int] = {}
+    places: dict[Path, int] = {}
+    """Lines by their outputs."""
     for number, record in records:
         try:
             if None in record:
                 raise InputError("there are more values than columns; put texts in quotes")
             job = job_from_row(_with_defaults(record, defaults), path.parent)
             job.check()
-            output = job.output.resolve()
-            if output in outputs:
-                raise InputError(f"its output {job.output} is also that of line {outputs[output]}")
-            outputs[output] = number
+            for output in job.outputs:
+                line = places.setdefault(output.resolve(), number)
+                if line != number:
+                    raise InputError(f"its output {output} is also that of line {line}")
             rows.append(Row(number, job, fingerprint(job)))
         except ModaError as error:
             problems.append(f"line {number}: {error}")
+    sources = {source.resolve() for row in rows for source in row.job.inputs} | {path.resolve()}
+    problems += [
+        f"line {number}: its output {output} is also an input; choose another name"
+        for output, number in places.items()
+        if output in sources
+    ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"table {path}, {'; '.join(problems[:3])}{more}")
@@ -96,14 +104,9 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
 def _records(path: Path) -> list[tuple[int, dict[Any, Any]]]:
     """Rows of a table that hold anything, by column, each with the line on which it ends."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TABLE_BYTES + 1)
+        data = read_limited(path, MAX_TABLE_BYTES)
     except OSError as error:
         raise InputError(f"table {path} cannot be read: {error}; give a CSV file") from None
-    if len(data) > MAX_TABLE_BYTES:
-        raise InputError(
-            f"table {path} has more than {MAX_TABLE_BYTES // 2**20} MiB, the limit; cut it"
-        )
     text = decode_text(data, f"table {path}")
     heading = text.lstrip("\n").partition("\n")[0]
     separator = max(SEPARATORS, key=heading.count)
@@ -114,6 +117,10 @@ def _records(path: Path) -> list[tuple[int, dict[Any, Any]]]:
             record = _cells_with_something(cells)
             if record:
                 found.append((reader.line_num, record))
+            if len(found) > MAX_ROWS:
+                raise InputError(
+                    f"table {path} has more rows than the limit of {MAX_ROWS}; split it"
+                )
     except csv.Error as error:
         raise InputError(
             f"table {path}, after line {reader.line_num}: {error}; put texts with quotes, "
@@ -121,8 +128,6 @@ def _records(path: Path) -> list[tuple[int, dict[Any, Any]]]:
         ) from None
     if not found:
         raise InputError(f"table {path} has no rows; its first line names the columns")
-    if len(found) > MAX_ROWS:
-        raise InputError(f"table {path} has {len(found)} rows, more than the limit of {MAX_ROWS}")
     return found
 
 
@@ -183,7 +188,9 @@ def make_batch(
     Raises:
         OutputError: The journal or a report cannot be written.
     """
-    journal = table.with_name(table.name + ".journal")
+    journal = _journal_of(table)
+    inputs = [source for row in rows for source in row.job.inputs]
+    check_outputs((journal, *report_files(table)), (table, *inputs))
     known = _read_journal(journal)
     outcomes: dict[int, Outcome] = {}
 
@@ -218,6 +225,15 @@ def make_batch(
     finally:
         _write_reports(table, [outcomes[number] for number in sorted(outcomes)])
     return [outcomes[number] for number in sorted(outcomes)]
+
+
+def report_files(table: Path) -> tuple[Path, Path]:
+    """Where the reports of a table are written."""
+    return table.with_name(table.name + ".report.csv"), table.with_name(table.name + ".report.json")
+
+
+def _journal_of(table: Path) -> Path:
+    return table.with_name(table.name + ".journal")
 
 
 def make_row(row: Row) -> Outcome:
@@ -294,14 +310,12 @@ def _write_reports(table: Path, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes
     ]
     names = [field.name for field in fields(Outcome) if field.name != "fingerprint"]
-    try:
-        with table.with_name(table.name + ".report.csv").open(
-            "w", encoding="utf-8", newline=""
-        ) as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(records)
-        text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
-        table.with_name(table.name + ".report.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"the report of {table} cannot be written: {error}") from None
+    with (
+        whole_file(report_files(table)[0]) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(records)
+    text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+    write_text(report_files(table)[1], text)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from moda.errors import InputError, OutputError
+from moda.errors import InputError
+from moda.files import whole_file
 from moda.media import AudioReader, read_image
 from moda.options import Speaker, VideoOptions, of_head, read_options
 from moda.pipeline.talking_head import TalkingHead
@@ -146,13 +147,14 @@ def _placed(reader: AudioReader, start: int, total: int) -> Iterator[Floats]:
 
 
 def _write_wave(path: Path, blocks: Iterator[Floats]) -> None:
-    try:
-        with path.open("wb") as target, wave.open(target, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(MIXED_RATE_HZ)
-            for block in blocks:
-                limited = np.clip(block, -1.0, 1.0)
-                file.writeframes(np.round(limited * 32767).astype("<i2").tobytes())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error})") from None
+    with (
+        whole_file(path) as part,
+        part.open("wb") as target,
+        wave.open(target, "wb") as file,
+    ):
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(MIXED_RATE_HZ)
+        for block in blocks:
+            limited = np.clip(block, -1.0, 1.0)
+            file.writeframes(np.round(limited * 32767).astype("<i2").tobytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
-from moda.media import check_output_path
+from moda.files import ScratchFolder, check_outputs, read_limited
+from moda.media import check_output_path, outputs_of
+from moda.media.containers import MAX_SECONDS
 from moda.media.formats import check_rate
 from moda.media.provenance import SigningIdentity
 from moda.media.texts import decode_text, spoken_part
@@ -52,6 +53,8 @@ class VideoJob:
     speech: Path | SpokenText | None = None
     """A recording, or a text that has been spoken already."""
     options: VideoOptions = field(default_factory=VideoOptions)
+    max_seconds: float = MAX_SECONDS
+    """Longest speech, and longest driving video."""
 
     def __post_init__(self) -> None:
         options = self.options
@@ -82,20 +85,23 @@ class VideoJob:
     def inputs(self) -> tuple[Path, ...]:
         """Files that the video is made of."""
         speech = self.speech.path if isinstance(self.speech, SpokenText) else self.speech
-        options = self.options
-        files = (self.portrait, speech, options.text_file, options.phones, options.driving)
-        named = (file for file in files if isinstance(file, Path) and str(file) != "-")
-        return (*named, *(speaker.speech for speaker in options.speakers))
+        files = (self.portrait, speech, *self.options.files)
+        return tuple(file for file in files if isinstance(file, Path) and str(file) != "-")
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Files that are written: the video, and its subtitles."""
+        return outputs_of(self.output, subtitles=self.options.subtitles)
 
     def check(self) -> None:
         """Find what is wrong without looking at a model or a picture.
 
         Raises:
-            InputError, OutputError: The output cannot be written.
+            InputError, OutputError: An output cannot be written, or is an input too.
         """
-        transparent = self.options.is_transparent
-        check_output_path(self.output, transparent=transparent, inputs=self.inputs)
+        check_output_path(self.output, transparent=self.options.is_transparent)
         check_rate(self.output, self.options.frames_per_second)
+        check_outputs(self.outputs, self.inputs)
 
 
 def job_from_row(row: Mapping[str, Any], folder: Path) -> VideoJob:
@@ -123,7 +129,8 @@ def job_from_row(row: Mapping[str, Any], folder: Path) -> VideoJob:
     missing = [name for name in ("portrait", "output") if name not in files]
     if missing:
         raise InputError(f"the {' and the '.join(missing)} is missing")
-    return VideoJob(**files, options=read_options(values, folder=folder))
+    options = read_options(values, folder=folder)
+    return VideoJob(files["portrait"], files["output"], files.get("speech"), options)
 
 
 def make_video(
@@ -140,8 +147,8 @@ def make_video(
     Raises:
         ModaError: As :meth:`moda.pipeline.TalkingHead.generate` and what is called before it.
     """
-    with tempfile.TemporaryDirectory(prefix="moda-") as folder:
-        video = begin_video(job, head, Path(folder), stages=stages, tell=tell)
+    with ScratchFolder("work") as folder:
+        video = begin_video(job, head, folder, stages=stages, tell=tell)
         summary = write_video(video, job.output, job.options, stages=stages)
         for note in summary.notes:
             tell(note)
@@ -167,7 +174,9 @@ def begin_video(
         return animate_group(head, job.portrait, options.speakers, folder, alike)
     speech = spoken(job, head, folder, stages=stages)
     with stages("Tracking") if options.driving is not None else no_stages("") as progress:
-        video = head.generate(job.portrait, speech, options, progress=progress)
+        video = head.generate(
+            job.portrait, speech, options, progress=progress, max_seconds=job.max_seconds
+        )
     for note in video.notes:
         tell(note)
     return video
@@ -203,13 +212,19 @@ def spoken(
             return job.speech
         transcript = text_or_file(options.transcript)
         return head.align(job.speech, transcript, language=options.language)
-    said = speak_text(options, folder / "speech.wav", stages=stages)
+    said = speak_text(options, folder / "speech.wav", stages=stages, max_seconds=job.max_seconds)
     if not said.phones and head.system.takes_phones and espeak_is_installed():
         return said.with_phones(head.align(said.path, said.text, language=options.language))
     return said
 
 
-def speak_text(options: VideoOptions, path: Path, *, stages: Stages = no_stages) -> SpokenText:
+def speak_text(
+    options: VideoOptions,
+    path: Path,
+    *,
+    stages: Stages = no_stages,
+    max_seconds: float = MAX_SECONDS,
+) -> SpokenText:
     """Speak the text of the options into a sound file, as fast as its style says.
 
     Raises:
@@ -232,6 +247,7 @@ def speak_text(options: VideoOptions, path: Path, *, stages: Stages = no_stages)
             voice=options.voice,
             rate=rate,
             progress=progress,
+            max_seconds=max_seconds,
         )
 
 
@@ -243,11 +259,7 @@ def read_text(path: Path) -> str:
     """
     most = 4 * MAX_CHARACTERS + 4
     try:
-        if str(path) == "-":
-            data = sys.stdin.buffer.read(most)
-        else:
-            with path.open("rb") as file:
-                data = file.read(most)
+        data = sys.stdin.buffer.read(most) if str(path) == "-" else read_limited(path, most - 1)
     except OSError as error:
         raise InputError(
             f"text {path} cannot be read ({error.strerror or error}); give a text file"

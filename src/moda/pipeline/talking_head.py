@@ -10,7 +10,6 @@ video is written, in memory that does not grow with its length.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +21,9 @@ import numpy as np
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
+from moda.files import ScratchFolder
 from moda.media import AudioReader, VideoReader, exact_rate
+from moda.media.containers import MAX_SECONDS, check_seconds
 from moda.media.phone_times import read_phone_times
 from moda.motion.hearing.aligning import align_phones
 from moda.motion.hearing.lips import lips_of_motion
@@ -103,6 +104,7 @@ class TalkingHead:
         options: VideoOptions | None = None,
         *,
         progress: Progress | None = None,
+        max_seconds: float = MAX_SECONDS,
         **changes: Any,
     ) -> TalkingVideo:
         """Make a portrait speak.
@@ -115,6 +117,7 @@ class TalkingHead:
                 in the options come first; a :class:`Style` takes the place of those of the text.
             options: See :class:`moda.options.VideoOptions`; None are the defaults.
             progress: Called while the driving video is tracked.
+            max_seconds: Longest speech, and longest driving video.
             changes: Single options by their names, as ``seed=7``; texts are read as on the command
                 line.
 
@@ -125,10 +128,10 @@ class TalkingHead:
         """
         options = read_options(changes, start=options, allowed=of_head())
         frame, speaking, speech, words = self._options(options, speech)
-        sound = AudioReader(speech, SAMPLE_RATE_HZ)
+        sound = AudioReader(speech, SAMPLE_RATE_HZ, max_seconds=max_seconds)
         actor = prepare_portrait(self.system, portrait, frame)
         if options.driving is not None:
-            guide = self._follow(actor, options.driving, progress)
+            guide = self._follow(actor, options.driving, progress, max_seconds=max_seconds)
             speaking = replace(speaking, guide=guide)
 
         heard = HeardRecording(sound)
@@ -193,9 +196,9 @@ class TalkingHead:
             MissingExtraError: espeak-ng is not installed.
         """
         sound = AudioReader(speech, SAMPLE_RATE_HZ)
-        with tempfile.TemporaryDirectory(prefix="moda-") as folder:
+        with ScratchFolder("work") as folder:
             said = synthesise(
-                transcript, Path(folder) / "said.wav", synthesiser=Espeak(), language=language
+                transcript, folder / "said.wav", synthesiser=Espeak(), language=language
             )
         starts = [word.start_seconds for word in said.words]
         aligned = align_phones(self.system.hear_phones(sound), said.phones, starts)
@@ -239,13 +242,13 @@ class TalkingHead:
         driving: str | Path,
         progress: Progress | None,
         amounts: MotionAmounts | None = None,
+        *,
+        max_seconds: float = MAX_SECONDS,
     ) -> Motion:
         """Motion at 25 fps of the face in a driving video, all of it."""
-        video = VideoReader(driving)
-        require_range(
-            "length of the driving video in s", video.duration_seconds, 0.0, MAX_DRIVING_SECONDS
-        )
-        pictures = lambda: _reported(video, progress)  # noqa: E731
+        video, limit = VideoReader(driving), min(max_seconds, MAX_DRIVING_SECONDS)
+        require_range("length of the driving video in s", video.duration_seconds, 0.0, limit)
+        pictures = lambda: _reported(video, progress, limit)  # noqa: E731
         return self.system.follow(actor, pictures, amounts or MotionAmounts())
 
 
@@ -350,9 +353,12 @@ def _files(source: str | Path | Picture | None) -> tuple[Path, ...]:
     return (Path(source),) if isinstance(source, str | Path) else ()
 
 
-def _reported(video: VideoReader, progress: Progress | None) -> Iterator[tuple[float, Picture]]:
+def _reported(
+    video: VideoReader, progress: Progress | None, limit: float
+) -> Iterator[tuple[float, Picture]]:
     expected = round(video.duration_seconds * min(video.native_rate, 60.0))
     for count, timed_picture in enumerate(video.timed_pictures(), start=1):
         if progress is not None:
             progress(count, max(count, expected))
+        check_seconds(video.path, timed_picture[0], limit)  # headers lie
         yield timed_picture

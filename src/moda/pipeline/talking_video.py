@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from moda.errors import InputError
-from moda.media import VideoWriter, check_output_path, exact_rate
+from moda.files import check_empty, check_outputs, whole_file
+from moda.media import VideoWriter, check_output_path, exact_rate, outputs_of
 from moda.media.provenance import (
     MIME_TYPES,
     ManifestSigner,
@@ -106,7 +108,10 @@ class TalkingVideo:
             MissingExtraError: There is an identity, and c2pa-python is not installed.
         """
         started = time.perf_counter()
-        path = check_output_path(path, transparent=self.transparent, inputs=self.sources)
+        path = check_output_path(path, transparent=self.transparent)
+        check_outputs(outputs_of(path, subtitles=subtitles), self.sources)
+        if segments is not None:
+            check_empty(segments)
         if subtitles and not self.words:
             raise InputError(
                 "subtitles need the words that are said; give a text or a transcript, or leave "
@@ -122,23 +127,26 @@ class TalkingVideo:
                 f"{path.name} cannot be signed: only {', '.join(MIME_TYPES)} carry a manifest, and "
                 "only with their other metadata"
             )
-        with VideoWriter(
-            path,
-            self.frame_size,
-            self.frames_per_second,
-            sound=self.sound,
-            metadata=synthetic_media_tags(self.made_from) if synthetic_metadata else {},
-            cues=cues,
-            transparent=self.transparent,
-            finish=signer,
-            segments=segments,
-        ) as video:
+        with ExitStack() as together:
+            for beside in outputs_of(path, subtitles=subtitles)[1:]:
+                write_srt(together.enter_context(whole_file(beside)), cues)
+            video = together.enter_context(
+                VideoWriter(
+                    path,
+                    self.frame_size,
+                    self.frames_per_second,
+                    sound=self.sound,
+                    metadata=synthetic_media_tags(self.made_from) if synthetic_metadata else {},
+                    cues=cues,
+                    transparent=self.transparent,
+                    finish=signer,
+                    segments=segments,
+                )
+            )
             for frame in self.frames():
                 video.write(frame)
                 if progress is not None:
                     progress(video.num_frames, max(self.num_frames, video.num_frames))
-        if subtitles:
-            write_srt(path.with_suffix(".srt"), cues)
         seconds = float(video.num_frames / exact_rate(self.frames_per_second))
         wall_seconds = time.perf_counter() - started
         return VideoSummary(path, video.num_frames, seconds, wall_seconds, self.notes_afterwards())

@@ -1,20 +1,13 @@
-"""Who may use the server, and how often: API keys, origins of web pages, rates."""
+"""Who may use the server: API keys."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import math
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
 
 from moda.errors import ModaError
 from moda.serving.live.protocol import KEY_SUBPROTOCOL
-
-MAX_CLIENTS = 10_000
-"""Clients whose rate is remembered; of more, those seen longest ago are forgotten."""
 
 
 class BusyError(ModaError):
@@ -51,38 +44,6 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
         if name.strip().startswith(KEY_SUBPROTOCOL):
             return name.strip().removeprefix(KEY_SUBPROTOCOL)
     return None
-
-
-def is_own_origin(headers: Mapping[str, str], allowed: Iterable[str]) -> bool:
-    """Whether a request comes from no web page, from a page of this server, or an allowed one.
-
-    Browsers send ``Origin`` with every WebSocket and every request that changes something; a page
-    of somebody else must not use a server on the visitor's own machine.
-    """
-    origin = headers.get("origin")
-    if origin is None or origin in allowed:
-        return True
-    return bool(origin != "null" and urlsplit(origin).netloc == headers.get("host"))
-
-
-class RateLimit:
-    """Lets each client through a number of times per minute, in bursts up to all of them."""
-
-    def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._limit, self._now = float(per_minute), now
-        self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """Requests that each client has left, and when that was."""
-
-    def wait_seconds(self, client: str) -> int:
-        """0 if the client may pass, else whole seconds after which it may come again."""
-        now = self._now()
-        left, since = self._clients.pop(client, (self._limit, now))
-        left = min(self._limit, left + (now - since) * self._limit / 60.0)
-        passes = left >= 1.0
-        self._clients[client] = (left - 1.0 if passes else left, now)
-        if len(self._clients) > MAX_CLIENTS:
-            self._clients.popitem(last=False)
-        return 0 if passes else max(1, math.ceil((1.0 - left) * 60.0 / self._limit))
 
 
 def _digest(key: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import MissingExtraError, ModaError
 from moda.serving.access import BusyError
-from moda.serving.gate import Gate
+from moda.serving.gate import NO_PLACE, Gate
 from moda.serving.live.pool import SessionPool
 from moda.serving.live.protocol import read_start
 from moda.serving.live.sessions import PeerSessions, SocketSession
@@ -33,6 +36,7 @@ from moda.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 MAX_SDP_LENGTH = 100_000
+logger = logging.getLogger("uvicorn.error")
 
 
 class Offer(BaseModel):
@@ -119,12 +123,16 @@ def _add_health(app: FastAPI, metrics: Metrics) -> None:
 
     @app.get("/readyz", tags=["health"], responses={503: {"description": "Not ready"}})
     async def is_ready(request: Request, response: Response) -> dict[str, Any]:
-        """Whether it can do its work: all live workers are there."""
+        """Whether it can do its work: workers, the queue of videos, folders and disk."""
         state = request.app.state
         alive, wanted = state.pool.num_alive, state.settings.max_sessions
-        ready = state.is_ready and alive == wanted
-        response.status_code = 200 if ready else 503
-        return {"status": "ready" if ready else "not ready", "workers": alive}
+        problems = state.jobs.problems()
+        if alive < wanted:
+            problems.append(f"{wanted - alive} of {wanted} live workers are missing")
+        if state.is_ready and not problems:
+            return {"status": "ready", "workers": alive}
+        response.status_code = 503
+        return {"status": "not ready", "workers": alive, "problems": problems}
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def read_metrics() -> Response:
@@ -202,6 +210,16 @@ def _add_error_answers(app: FastAPI) -> None:
         headers = {"Retry-After": str(error.retry_seconds)}
         return JSONResponse({"detail": str(error)}, 503, headers)
 
+    async def no_place(request: Request, error: Exception) -> JSONResponse:
+        logger.error("files of a request cannot be kept: %s", error)
+        return JSONResponse({"detail": NO_PLACE}, 507)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, AnyHTTPException)
+        if isinstance(error.__cause__, OSError):  # while the body was read
+            return await no_place(request, error.__cause__)
+        return await http_exception_handler(request, error)
+
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody reads it
 
@@ -209,3 +227,5 @@ def _add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(ModaError, user_error)
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(OSError, no_place)
+    app.add_exception_handler(AnyHTTPException, http_error)

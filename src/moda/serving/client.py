@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from moda.errors import ModaError, OutputError
+from moda.errors import ModaError
+from moda.files import check_outputs, whole_file
 from moda.serving.live.protocol import (
     CLOSE_NORMAL,
     KEY_SUBPROTOCOL,
@@ -110,20 +111,17 @@ class VideoClient:
 
     def fetch(self, identifier: str, path: str | Path) -> None:
         """Write a video that is done to a file, whole or not at all."""
-        partial = Path(path).with_name(f".{Path(path).name}.partial")
-        try:
-            with self._http.stream("GET", f"/v1/videos/{identifier}/result") as answer:
-                if answer.is_error:
-                    answer.read()
-                _require_success(answer)
-                with partial.open("wb") as file:
-                    for chunk in answer.iter_bytes():
-                        file.write(chunk)
-            partial.replace(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        check_outputs([Path(path)])
+        with (
+            whole_file(path) as part,
+            self._http.stream("GET", f"/v1/videos/{identifier}/result") as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+            _require_success(answer)
+            with part.open("wb") as file:
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
 
     def delete(self, identifier: str) -> None:
         """Stop the work on a video and remove it from the server."""
@@ -139,6 +137,7 @@ class VideoClient:
         **options: str | float | None,
     ) -> None:
         """Ask for a video, wait for it, fetch it, and remove it from the server."""
+        check_outputs([Path(output)], [Path(portrait), Path(speech)])
         identifier = self.request_video(portrait, speech, **options)  # type: ignore[arg-type]
         try:
             self.wait(identifier, progress=progress)

@@ -8,13 +8,13 @@ from contextlib import suppress
 
 import uvicorn
 
+from moda.doors.connections import guard
 from moda.errors import InputError
 from moda.serving.app import create_app
 from moda.serving.live.protocol import MAX_SOUND_BYTES, MAX_TEXT_BYTES
 from moda.serving.settings import ServerSettings
 
 SHUTDOWN_SECONDS = 5
-MAX_CONNECTIONS = 256
 DEAD_PEER_MILLISECONDS = 20_000
 """A peer that acknowledges nothing for so long is cut off by the system."""
 
@@ -52,15 +52,15 @@ def make_server(settings: ServerSettings, *, log_level: str = "info") -> uvicorn
         log_level=log_level,
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
         ws_max_size=MAX_SOUND_BYTES + MAX_TEXT_BYTES,
         ws_ping_interval=10.0,
         ws_ping_timeout=15.0,
         ws_per_message_deflate=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        proxy_headers=False,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    guard(config, behind_proxy=settings.behind_proxy)
     return uvicorn.Server(config)
 
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+from moda.doors.names import LOOPBACK_HOSTS
 from moda.errors import InputError
 from moda.options import MIN_SIZE_PX, VISITOR_SIZE_PX, Option, require_range
 from moda.options.description import check_limits
 
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 MIN_KEY_LENGTH = 16
 MAX_KEY_FILE_BYTES = 64 * 1024
+FORM_BYTES = 64 * 1024
+"""Of a form besides its files."""
 
 
 class IceServer(NamedTuple):
@@ -70,6 +72,9 @@ class ServerSettings:
         "Longest speech of a video on request, in seconds.", 1, 4 * 3600, name="max_speech",
         label="speech in s")] = 600.0
     requests_per_minute: Annotated[int, Option("Of one client.", 1, 1_000_000)] = 300
+    behind_proxy: Annotated[bool, Option(
+        "All clients come through a proxy, whose X-Forwarded-For is believed.",
+        flag="--behind-proxy")] = False
     # fmt: on
     """Health checks are not counted."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -109,6 +114,11 @@ class ServerSettings:
                 f"host {self.host} can be reached by others and there are no API keys; set "
                 "MODA_API_KEYS or --api-keys FILE, or stay on 127.0.0.1"
             )
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Of a request for a video, with all its files."""
+        return self.max_portrait_bytes + self.max_speech_bytes + FORM_BYTES
 
     @property
     def is_loopback(self) -> bool:

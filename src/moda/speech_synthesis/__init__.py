@@ -9,7 +9,12 @@ from moda.speech_synthesis.espeak import INSTALL as ESPEAK_INSTALL
 from moda.speech_synthesis.espeak import Espeak, espeak_is_installed, espeak_languages
 from moda.speech_synthesis.kokoro import Kokoro
 from moda.speech_synthesis.markup import TextPart, parse_text
-from moda.speech_synthesis.speaking import DEFAULT_LANGUAGE, SpokenText, synthesise
+from moda.speech_synthesis.speaking import (
+    DEFAULT_LANGUAGE,
+    SpokenText,
+    check_spoken_length,
+    synthesise,
+)
 from moda.speech_synthesis.synthesiser import Synthesiser, Utterance
 
 SYNTHESISERS = ("espeak", "kokoro")
@@ -25,6 +30,7 @@ __all__ = [
     "Synthesiser",
     "TextPart",
     "Utterance",
+    "check_spoken_length",
     "espeak_is_installed",
     "espeak_languages",
     "find_synthesiser",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
 from moda.errors import InputError
+from moda.files import ScratchFolder
 from moda.media import AudioReader
 from moda.speech_synthesis.synthesiser import Utterance, run_program
 
@@ -48,8 +47,8 @@ class CommandSynthesiser:
             raise InputError(
                 f"the command {shlex.join(self._arguments)!r} has no place {{rate}} for a rate"
             )
-        with tempfile.TemporaryDirectory(prefix="moda-") as folder:
-            output = Path(folder) / "speech.wav"
+        with ScratchFolder("work") as folder:
+            output = folder / "speech.wav"
             values = {
                 "{output}": str(output),
                 "{language}": language,

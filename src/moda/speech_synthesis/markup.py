@@ -16,6 +16,7 @@ from moda.structures import EMOTIONS
 
 MAX_CHARACTERS = 100_000
 """About two hours of speech."""
+MAX_TAGS = 1000
 MAX_PAUSE_SECONDS = 60.0
 DEFAULT_PAUSE_SECONDS = 0.5
 END_NAMES = ("none", "/")
@@ -48,6 +49,12 @@ def parse_text(text: str) -> tuple[TextPart, ...]:
         raise InputError(
             f"the text has {len(text)} characters, more than the limit of {MAX_CHARACTERS}; "
             "split it in several videos"
+        )
+    num_tags = sum(1 for _ in TAG.finditer(text))
+    if num_tags > MAX_TAGS:
+        raise InputError(
+            f"the text has {num_tags} tags, more than the limit of {MAX_TAGS}; split it in several "
+            "videos"
         )
     parts: list[TextPart] = []
     emotion: str | None = None

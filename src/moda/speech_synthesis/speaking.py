@@ -12,7 +12,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from moda.errors import OutputError
+from moda.errors import InputError, OutputError
+from moda.files import whole_file
+from moda.media.containers import MAX_SECONDS
 from moda.options import RATE_LIMITS, VideoOptions, require_range
 from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis.markup import TextPart, parse_text
@@ -24,6 +26,8 @@ from moda.structures.words import SENTENCE_ENDS, TimedWord, spread_words
 DEFAULT_LANGUAGE = VideoOptions.language
 USUAL_RATE_HZ = 22_050
 """Until the first piece tells its own."""
+FASTEST_CHARACTERS_PER_SECOND = 60.0
+"""Of any voice at twice its usual rate; texts of marks that nobody says are faster still."""
 PIECE_CHARACTERS = 1500
 """Texts are spoken in pieces of whole sentences of no more than this."""
 LEAD_SECONDS, TAIL_SECONDS = 0.2, 0.3
@@ -99,6 +103,7 @@ def synthesise(
     voice: str | None = None,
     rate: float = 1.0,
     progress: Progress | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> SpokenText:
     """Speak a text with tags (:mod:`moda.speech_synthesis.markup`) into a wav file.
 
@@ -111,15 +116,16 @@ def synthesise(
         voice: One of the synthesiser's.
         rate: 0.5..2, 1 is usual.
         progress: Called with the characters that have been spoken, and all of them.
+        max_seconds: Longest recording.
 
     Raises:
-        InputError: The text, a tag, the language, the voice or the rate cannot be used, or the
-            synthesiser fails.
+        InputError: The text, a tag, the language, the voice or the rate cannot be used, the text
+            is too long, or the synthesiser fails.
         MissingExtraError: The synthesiser is not installed.
         OutputError: The file cannot be written.
     """
     require_range("rate of speech", rate, *RATE_LIMITS)
-    parts = parse_text(text)
+    parts = check_spoken_length(text, max_seconds)
     if synthesiser.takes_language:
         check_scripts("".join(part.text for part in parts), language)
     path = Path(path)
@@ -127,11 +133,15 @@ def synthesise(
     total = sum(len(part.text) for part in parts)
     done = 0
     try:
-        with path.open("wb") as target, wave.open(target, "wb") as file:
+        with (
+            whole_file(path) as part_path,
+            part_path.open("wb") as target,
+            wave.open(target, "wb") as file,
+        ):
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(USUAL_RATE_HZ)
-            recording = _Recording(file)
+            recording = _Recording(file, max_seconds)
             for part in parts:
                 recording.pause(part.pause_seconds)
                 if part.is_change:
@@ -146,7 +156,7 @@ def synthesise(
                     if progress is not None:
                         progress(min(done, total), total)
             recording.end()
-    except (OSError, wave.Error) as error:
+    except wave.Error as error:
         raise OutputError(f"{path} cannot be written ({error}); choose another folder") from None
     return SpokenText(
         path,
@@ -159,14 +169,36 @@ def synthesise(
     )
 
 
+def check_spoken_length(text: str, max_seconds: float) -> tuple[TextPart, ...]:
+    """The parts of a text that can be spoken in a time, however fast the voice is.
+
+    Raises:
+        InputError: As :func:`moda.speech_synthesis.markup.parse_text`, or it is too long.
+    """
+    parts = parse_text(text)
+    pauses = sum(part.pause_seconds for part in parts)
+    least = pauses + sum(len(part.text) for part in parts) / FASTEST_CHARACTERS_PER_SECOND
+    if least > max_seconds:
+        raise _too_long(least, max_seconds)
+    return parts
+
+
+def _too_long(seconds: float, limit: float) -> InputError:
+    return InputError(
+        f"the text takes at least {seconds:.0f} s to say, pauses included, more than the limit of "
+        f"{limit:g} s; split it, or shorten its pauses"
+    )
+
+
 class _Recording:
     """The sound file as it grows, with what is said in it."""
 
-    def __init__(self, file: wave.Wave_write) -> None:
+    def __init__(self, file: wave.Wave_write, max_seconds: float) -> None:
         self.words: list[TimedWord] = []
         self.phones: list[PhoneSegment] = []
         self.knows_phones = True
         self._file = file
+        self._max_seconds = max_seconds
         self._rate_hz = 0
         self._count = 0
         self._due_seconds = LEAD_SECONDS
@@ -183,7 +215,7 @@ class _Recording:
 
     def end(self) -> None:
         """Finish with a little silence."""
-        self._write(np.zeros(round(TAIL_SECONDS * self._rate_hz), np.int16))
+        self._be_silent(TAIL_SECONDS)
 
     def change_seconds(self, lead: float) -> float:
         """When a change begins that shall show with the next word."""
@@ -196,7 +228,7 @@ class _Recording:
         if not self._rate_hz:
             self._rate_hz = spoken.rate_hz
             self._file.setframerate(spoken.rate_hz)
-        self._write(np.zeros(round(self._due_seconds * self._rate_hz), np.int16))
+        self._be_silent(self._due_seconds)
         start = self.seconds
         self._write(_at_rate(spoken, self._rate_hz))
         self._due_seconds = pause_after(text)
@@ -217,7 +249,15 @@ class _Recording:
             for phone in spoken.phones
         ]
 
+    def _be_silent(self, seconds: float) -> None:
+        left = round(seconds * self._rate_hz)
+        while left > 0:  # a second at a time
+            self._write(np.zeros(min(left, self._rate_hz), np.int16))
+            left -= self._rate_hz
+
     def _write(self, samples: NDArray[np.int16]) -> None:
+        if self._count + len(samples) > self._max_seconds * self._rate_hz:
+            raise _too_long((self._count + len(samples)) / self._rate_hz, self._max_seconds)
         self._file.writeframes(samples.astype("<i2").tobytes())
         self._count += len(samples)
 

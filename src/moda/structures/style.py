@@ -11,6 +11,7 @@ from moda.errors import InputError
 
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 """In the order of the published network's embedding table; one more row there means "none"."""
+MAX_CHANGES = 1000
 
 
 class EmotionAt(NamedTuple):
@@ -28,6 +29,11 @@ class Style:
     schedule: tuple[EmotionAt, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        if len(self.schedule) > MAX_CHANGES:
+            raise InputError(
+                f"there are {len(self.schedule)} emotions, more than the limit of {MAX_CHANGES}; "
+                "leave some out"
+            )
         for entry in self.schedule:
             if entry.emotion is not None and entry.emotion not in EMOTIONS:
                 raise InputError(

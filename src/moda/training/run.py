@@ -12,6 +12,7 @@ from moda.config import ModelConfig
 from moda.data.clips import PreparedClip, read_clips
 from moda.data.dataset import TrainingClip, build_clips
 from moda.data.mesh_space import fit_mesh_space
+from moda.files import write_text
 from moda.motion.layers import SpeechEmbedder
 from moda.motion.reading import SpeechReader
 from moda.motion.variants.autoencoder import MotionAutoencoder
@@ -252,4 +253,4 @@ def _space(own: Sequence[PreparedClip], path: Path, say: Say) -> MotionSpace:
 
 def _write_lags(clips: Sequence[TrainingClip], path: Path) -> None:
     lags = {clip.name: round(clip.lag, 2) for clip in clips if clip.features}
-    path.write_text(json.dumps(lags, indent=1))
+    write_text(path, json.dumps(lags, indent=1))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moda.files import write_text
 from moda.structures import Picture
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class RunLog:
 
 def _keep_until(path: Path, step: int) -> None:
     kept = [line for line in _lines(path) if line["step"] <= step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

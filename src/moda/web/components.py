@@ -19,7 +19,8 @@ STREAM_NAME = "talking-head.ts"
 def portrait_picture(**options: Any) -> gr.Image:
     """A picture whose value is the uploaded file as it is.
 
-    Gradio would open it first, outside our limits and with messages of its own.
+    Gradio would open it first, outside our limits and with messages of its own. Whether the file
+    was uploaded at all is checked for all components alike, see :mod:`moda.web.uploads`.
     """
     picture = gr.Image(type="filepath", **options)
 

@@ -56,6 +56,7 @@ class Job:
     def __init__(
         self, make: Callable[[Path, Progress], TalkingVideo], *, parent: Path, max_seconds: float
     ) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="job-", dir=parent))
         self.path = self.folder / "talking-head.mp4"
         self._make = make

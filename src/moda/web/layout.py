@@ -20,6 +20,7 @@ from moda.web import words
 from moda.web.components import playing_video, portrait_picture
 from moda.web.text import TextSpeaker
 
+MAX_TEXT_LENGTH = 5_000
 EXAMPLES = Path(__file__).parent / "examples"
 NO_EMOTION, USUAL = "none", "usual"
 SPOKEN = ("text", "language")
@@ -148,7 +149,7 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
             text = gr.Textbox(
                 label="What is said",
                 lines=3,
-                max_length=5_000,
+                max_length=MAX_TEXT_LENGTH,
                 placeholder="[happy] Hello! [sad:0.6] I have to go.",
                 info=reason or OPTIONS["text"].help,
                 interactive=reason is None,

@@ -13,6 +13,7 @@ import gradio as gr
 
 from moda.encoders.style import delivery_of
 from moda.errors import InputError, ModaError
+from moda.files import ScratchFolder
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.pipeline.jobs import VideoJob, begin_video
@@ -20,9 +21,10 @@ from moda.structures import Picture
 from moda.web import words
 from moda.web.comparison import before_and_after
 from moda.web.job import Job
-from moda.web.layout import input_names, lay_out, read_choices
+from moda.web.layout import MAX_TEXT_LENGTH, input_names, lay_out, read_choices
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
+from moda.web.uploads import Uploads
 
 LOOK_SECONDS = 0.25
 """How often the page is told how far the video is."""
@@ -36,16 +38,24 @@ class WebPage:
         head: The model; used for one video at a time.
         settings: Limits.
         speaker: What turns text into speech.
-        folder: For files of videos in the making; they are removed when they are handed over.
+        scratch: For files of videos in the making; they are removed when they are handed over.
+        uploads: What visitors have sent.
     """
 
     def __init__(
-        self, head: TalkingHead, settings: WebSettings, speaker: TextSpeaker, folder: Path
+        self,
+        head: TalkingHead,
+        settings: WebSettings,
+        speaker: TextSpeaker,
+        scratch: ScratchFolder,
+        uploads: Uploads,
     ) -> None:
         self._head = head
         self._settings = settings
         self._speaker = speaker
-        self._folder = folder
+        self._scratch = scratch
+        (scratch.path / "jobs").mkdir()
+        self._uploads = uploads
         self._jobs: dict[str, Job] = {}
         self._streams: dict[str, Any] = {}
         """Gradio's pieces of videos, by visitor; it keeps them until the visitor leaves."""
@@ -126,11 +136,15 @@ class WebPage:
         names = input_names(self._head.space.name)
         asked = dict(zip(names, values, strict=True))
         files = [Path(asked[name]) for name in ("portrait", "speech", "driving") if asked[name]]
-        job = Job(
-            lambda folder, progress: self._begin(asked, folder, progress),
-            parent=self._folder,
-            max_seconds=self._settings.max_seconds,
-        )
+        try:
+            job = Job(
+                lambda folder, progress: self._begin(asked, folder, progress),
+                parent=self._scratch.restore() / "jobs",
+                max_seconds=self._settings.max_seconds,
+            )
+        except OSError as error:
+            yield shown(None, words.status(None, error=words.NO_PLACE), busy=False)
+            raise gr.Error(words.NO_PLACE, print_exception=False) from error
         session = request.session_hash or ""
         self._jobs[session] = job
         self._streams.pop(session, None)
@@ -157,7 +171,7 @@ class WebPage:
             file = None if view.summary is None else view.summary.path
             yield shown(None, status, busy=False, file=file, compared=compared)
         except ModaError as error:
-            message = words.for_readers(str(error), *files)
+            message = words.for_readers(str(error), *files, job.path)
             yield shown(None, words.status(None, error=message), busy=False)
             raise gr.Error(message, print_exception=False) from error
         except Exception:
@@ -176,8 +190,16 @@ class WebPage:
         """
         if not asked["portrait"]:
             raise InputError("there is no portrait yet; add a picture with a face")
+        for name in ("portrait", "speech", "driving"):
+            if asked[name] and not self._uploads.holds(Path(asked[name])):
+                raise InputError(f"the {name} was not uploaded; add a file")
         options = read_choices(asked)
         if options.text is not None:
+            if len(options.text) > MAX_TEXT_LENGTH:
+                raise InputError(
+                    f"the text has {len(options.text)} characters, more than the limit of "
+                    f"{MAX_TEXT_LENGTH}; split it in several videos"
+                )
             if asked["speech"]:
                 raise InputError("there is a recording and a text; remove one of them")
             if self._speaker.why_not is not None:
@@ -185,11 +207,18 @@ class WebPage:
         elif not asked["speech"]:
             raise InputError("there is no speech yet; add a recording")
         speech = Path(asked["speech"]) if asked["speech"] else None
-        job = VideoJob(Path(asked["portrait"]), folder / "talking-head.mp4", speech, options)
+        job = VideoJob(
+            Path(asked["portrait"]),
+            folder / "talking-head.mp4",
+            speech,
+            options,
+            max_seconds=self._settings.max_seconds,
+        )
         job.check()
 
         def stages(name: str) -> AbstractContextManager[Progress | None]:
-            return nullcontext(progress if name == "Tracking" else None)
+            watched = {"Tracking": progress, "Speaking": lambda done, total: progress(0, 0)}
+            return nullcontext(watched.get(name))
 
         return begin_video(job, self._head, folder, stages=stages, tell=lambda message: None)
 

@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from moda.doors.names import Names
 from moda.errors import InputError, MissingExtraError
+from moda.files import ScratchFolder
 from moda.pipeline import TalkingHead
 from moda.web import words
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 """Gradio and what it imports report their use unless told not to."""
-
-OWN_ORIGIN_ONLY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'"
-)
-"""What browsers enforce: the page loads nothing from, and sends nothing to, another server."""
-
-HEADERS = (
-    (b"content-security-policy", OWN_ORIGIN_ONLY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-)
-
-
-class SafeHeaders:
-    """Adds :data:`HEADERS` to every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 @dataclass(frozen=True)
@@ -93,17 +62,38 @@ def serve_page(
         MissingExtraError: Gradio is not installed.
         InputError: The port is taken, or the public address cannot be made.
     """
-    with tempfile.TemporaryDirectory(prefix="moda-web-") as name, _environment(f"{name}/gradio"):
+    scratch = ScratchFolder("web")
+    with scratch as folder, _environment(folder / "gradio"):
         require_gradio()
         import gradio as gr
-        from starlette.middleware import Middleware
 
+        from moda.doors.connections import guard
+        from moda.web.gate import Gate
+        from moda.web.layout import EXAMPLES
         from moda.web.page import WebPage
+        from moda.web.uploads import Uploads
 
-        # Not in Gradio's folder: it copies only what lies outside.
-        jobs = Path(name) / "jobs"
-        jobs.mkdir()
-        page = WebPage(head, settings, speaker, jobs)
+        names = Names(
+            settings.host,
+            settings.allowed_origins,
+            has_login=settings.login is not None,
+            is_shared=settings.share,
+        )
+        examples = (EXAMPLES / "portrait.jpg", EXAMPLES / "speech.mp3")
+        uploads = Uploads(folder / "gradio" / "visitors", settings.max_upload_mib * 2**20, examples)
+        # Gradio's public address is a proxy too.
+        behind_proxy = settings.behind_proxy or settings.share
+
+        @asynccontextmanager
+        async def behind_gate(app: Any) -> AsyncIterator[None]:
+            """Before the first connection: in front of all that Gradio has put in front."""
+            app.middleware_stack = Gate(
+                app.middleware_stack, names, uploads, scratch, behind_proxy=behind_proxy
+            )
+            yield
+
+        # Jobs are not in Gradio's folder: it copies only what lies outside.
+        page = WebPage(head, settings, speaker, scratch, uploads)
         blocks = page.build()
         fonts = ("system-ui", "sans-serif")
         theme = gr.themes.Soft(primary_hue="indigo", font=fonts, font_mono=("monospace",))
@@ -125,24 +115,25 @@ def serve_page(
                 prevent_thread_lock=True,
                 theme=theme,
                 css=words.STYLE_SHEET,
-                app_kwargs={"middleware": [Middleware(SafeHeaders)]},
+                app_kwargs={"lifespan": behind_gate},
             )
         except OSError as error:
             raise InputError(
                 f"the page cannot be served at {settings.host}:{settings.port} ({error}); "
                 "choose another --port or --host"
             ) from None
+        guard(blocks.server.config, behind_proxy=behind_proxy)
         try:
-            yield RunningPage(url, share_url, Path(name), blocks)
+            yield RunningPage(url, share_url, folder, blocks)
         finally:
             blocks.close(verbose=False)
             page.close()
 
 
 @contextmanager
-def _environment(folder: str) -> Iterator[None]:
+def _environment(folder: Path) -> Iterator[None]:
     """Gradio's own settings, for as long as the page is served."""
-    settings = {**QUIET, "GRADIO_TEMP_DIR": folder}
+    settings = {**QUIET, "GRADIO_TEMP_DIR": str(folder), "FORWARDED_ALLOW_IPS": ""}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from moda.doors.names import LOOPBACK_HOSTS
 from moda.errors import InputError
+from moda.files import read_limited
 from moda.options.description import Option, check_limits
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOGIN_VARIABLE = "MODA_WEB_LOGIN"
 """Environment variable with ``user:password``."""
 
@@ -33,8 +34,13 @@ class WebSettings:
         "Longest video, in seconds.", 1, 4 * 3600, label="limit of the length in s")] = 300.0
     max_waiting: Annotated[int, Option(
         "People who may wait for their turn.", 1, 1000, label="number of people who wait")] = 8
+    behind_proxy: Annotated[bool, Option(
+        "All visitors come through a proxy, whose X-Forwarded-For is believed.",
+        flag="--behind-proxy")] = False
     open_browser: Annotated[bool, Option("Open it in a browser.", flag="--open")] = False
     # fmt: on
+    allowed_origins: tuple[str, ...] = ()
+    """Other names of the page, and pages that may use it, as ``https://host``."""
 
     def __post_init__(self) -> None:
         check_limits(self, WebSettings)
@@ -42,7 +48,7 @@ class WebSettings:
     @property
     def is_public(self) -> bool:
         """Whether other machines can reach the page."""
-        return self.share or self.host not in LOOPBACK
+        return self.share or self.host not in LOOPBACK_HOSTS
 
 
 def parse_login(text: str, source: str) -> tuple[str, str]:
@@ -64,7 +70,7 @@ def read_login(path: Path) -> tuple[str, str]:
         InputError: The file cannot be read or holds something else.
     """
     try:
-        return parse_login(path.read_text(encoding="utf-8"), str(path))
+        return parse_login(read_limited(path, 4096).decode("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(f"login file {path} cannot be read ({reason}); give another") from None

@@ -15,6 +15,7 @@ RESPONSIBLE_USE = (
     "synthetic. Every video says so in its metadata."
 )
 BUG = "Something went wrong inside the program; where it was started, the terminal says what."
+NO_PLACE = "There is no space for files on the computer that serves this page; try again later."
 BEGINNING = JobView("preparing", 0, 0, None, (), None, None)
 WAITING = JobView("waiting", 0, 0, None, (), None, None)
 """Another visitor's video is being made."""

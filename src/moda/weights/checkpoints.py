@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from moda.config import NUM_HEAD_GAINS, ModelConfig
 from moda.errors import CheckpointError, ConfigError, OutputError
+from moda.files import whole_file
 from moda.motion.model import MotionTransformer
 from moda.motion.variants.building import build_model, upgraded_weights
 from moda.strict_json import from_json, to_json
@@ -331,11 +331,24 @@ def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = cast("dict[str, str]", file.metadata() or {})
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} cannot be read as safetensors (damaged, cut short, or another format): {error}"
         ) from error
+    _require_finite(arrays, path)
+    return arrays, header
+
+
+def _require_finite(arrays: Arrays, path: Path) -> None:
+    """One number that is none makes every picture black."""
+    for key, value in arrays.items():
+        is_space = key.startswith("space.")  # is looked at on its own
+        if value.dtype.kind == "f" and not is_space and not np.isfinite(value).all():
+            raise CheckpointError(
+                f"{path}: tensor {key!r} is not finite, it holds NaN or infinite values; get the "
+                "weights again"
+            )
 
 
 def _read_verified(
@@ -358,18 +371,15 @@ def _read_verified(
 
 def _write(path: Path, arrays: Arrays, header: dict[str, str]) -> None:
     """Write beside the target, then rename, so that no half-written file ever has its name."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+    _require_finite(arrays, path)
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(arrays, temporary, metadata=header)
-        temporary.chmod(mode)  # safetensors leaves files that only their owner can read
-        temporary.replace(path)
-    except (SafetensorError, OSError) as error:
+        with whole_file(path) as part:
+            mode = part.stat().st_mode
+            save_file(arrays, part, metadata=header)
+            part.chmod(mode)  # safetensors leaves files that only their owner can read
+    except SafetensorError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _digest(arrays: Arrays, header: Mapping[str, str], header_keys: tuple[str, ...]) -> str:

@@ -46,6 +46,7 @@ from moda.evaluation.rendered.performance import (
     mirrored,
     performance_report,
 )
+from moda.files import write_text
 from moda.structures import Floats, Picture
 from moda.weights.checkpoints import Checkpoint
 
@@ -138,8 +139,8 @@ class ModelReport:
     def write(self, path: Path) -> None:
         """JSON to ``path`` and Markdown beside it."""
         text = json.dumps(_without_nan(asdict(self)), indent=1, allow_nan=False)
-        path.write_text(text, encoding="utf-8")
-        path.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
+        write_text(path, text)
+        write_text(path.with_suffix(".md"), self.markdown())
 
 
 def evaluate_model(

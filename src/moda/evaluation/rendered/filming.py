@@ -6,7 +6,6 @@ again: what rules set in the motion and a renderer loses cannot be taken for wha
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -20,6 +19,7 @@ from moda.encoders.face import FaceModels
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import track_frames
 from moda.evaluation.videos.motion import head_angles
+from moda.files import ScratchFolder
 from moda.options import FrameOptions
 from moda.phones import LABELS_PER_SECOND, Labels, Phone, PhoneSegment
 from moda.pipeline import TalkingHead, TalkingVideo
@@ -89,12 +89,12 @@ class Stage:
         Raises:
             FaceError: the video shows no face.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with ScratchFolder("work") as folder:
             return watch(self._video(folder, samples, seed, phones).frames(), self._models)
 
     def motion(self, samples: Floats, *, seed: int) -> Motion:
         """The motion of such a video."""
-        with tempfile.TemporaryDirectory() as folder:
+        with ScratchFolder("work") as folder:
             stretches = self._video(folder, samples, seed, ()).motion()
             return Motion(np.concatenate([part.values for part in stretches]), self._head.space)
 
@@ -109,12 +109,12 @@ class Stage:
         return watch(actor.renderer.render(motion), self._models)
 
     def _video(
-        self, folder: str, samples: Floats, seed: int | None, phones: Sequence[PhoneSegment]
+        self, folder: Path, samples: Floats, seed: int | None, phones: Sequence[PhoneSegment]
     ) -> TalkingVideo:
         generate = partial(
             self._head.generate,
             self._portrait,
-            write_wav(Path(folder) / "speech.wav", samples),
+            write_wav(folder / "speech.wav", samples),
             phones=phones,
             size=FILM_SIZE_PX,
             full_frame=False,

@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from moda.errors import ConfigError, InputError, OutputError
+from moda.errors import ConfigError, InputError
+from moda.files import write_text
 from moda.strict_json import from_json
 from moda.structures import EMOTIONS
 from moda.version import __version__
@@ -249,10 +250,7 @@ def seal(opened: OpenProtocol) -> int:
             found = _hash(opened.locate(file.path), f"clip {clip.name}: {kind} {file.path}")
             changed += found != file.sha256
             written[kind]["sha256"] = found
-    try:
-        opened.path.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{opened.path} cannot be written: {error.strerror}") from error
+    write_text(opened.path, json.dumps(raw, indent=2) + "\n")
     return changed
 
 

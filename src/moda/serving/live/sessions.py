@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from moda.doors.answers import refuse
 from moda.errors import InputError
 from moda.serving.access import BusyError
-from moda.serving.gate import refuse
 from moda.serving.live.pool import LiveWorker, SessionPool
 from moda.serving.live.protocol import (
     CLOSE_BUSY,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +18,7 @@ from pydantic import BaseModel, Field, create_model
 
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
-from moda.errors import InputError, MediaError, MissingExtraError, ModaError
+from moda.errors import InputError, MissingExtraError, ModaError
 from moda.media import AudioReader, check_image
 from moda.options import (
     OPTIONS,
@@ -23,16 +27,19 @@ from moda.options import (
     for_visitors,
     read_visitor_options,
 )
+from moda.pipeline import Progress
 from moda.pipeline.jobs import VideoJob, speak_text
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.queue import Job, JobState, VideoJobs
 from moda.serving.videos.worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME, without_paths
-from moda.speech_synthesis import SpokenText, espeak_is_installed
+from moda.speech_synthesis import SpokenText, check_spoken_length, espeak_is_installed
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 COPY_BYTES = 1 << 20
 MAX_TEXT_LENGTH = 10_000
+SPEAKING_SECONDS = 60.0
+"""Of work, not of speech."""
 
 
 class VideoStatus(BaseModel):
@@ -104,6 +111,7 @@ REFUSED: Refused = {
     429: {"description": "Too many requests"},
     501: {"description": "Text was given, and this server cannot speak"},
     503: {"description": "Too many videos wait; Retry-After says when to come again"},
+    507: {"description": "The server has no space for files, or no folder"},
 }
 
 
@@ -115,14 +123,16 @@ async def create_video(
 ) -> VideoStatus:
     """Ask for a video of a portrait that says a speech recording."""
     jobs = _jobs(request)
-    jobs.require_room()
     folder = jobs.new_folder()
     try:
         options = form.options()
-        speech = await _keep_files(form, options, folder, request.app.state.settings)
+        speech = await _keep_files(form, options, folder, request)
         if isinstance(speech, SpokenText):
             options = replace(options, text=None)
-        made = VideoJob(folder / PORTRAIT_NAME, folder / RESULT_NAME, speech, options)
+        longest = request.app.state.settings.max_speech_seconds
+        made = VideoJob(
+            folder / PORTRAIT_NAME, folder / RESULT_NAME, speech, options, max_seconds=longest
+        )
         job = jobs.add(folder, made)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -142,13 +152,19 @@ async def read_video(request: Request, identifier: str) -> VideoStatus:
 @router.get(
     "/{identifier}/result",
     response_class=FileResponse,
-    responses={200: {"content": {"video/mp4": {}}}, 409: {"description": "It is not done yet"}},
+    responses={
+        200: {"content": {"video/mp4": {}}},
+        409: {"description": "It is not done yet"},
+        410: {"description": "Its folder was removed"},
+    },
 )
 async def read_result(request: Request, identifier: str) -> FileResponse:
     """The video itself, as MP4."""
     job = _job(request, identifier)
     if job.state != "done":
         raise HTTPException(409, f"the video is {job.state}")
+    if not job.request.output.is_file():
+        raise HTTPException(410, "the video is gone: its folder was removed; ask for it again")
     return FileResponse(job.request.output, media_type="video/mp4", filename=RESULT_NAME)
 
 
@@ -159,7 +175,7 @@ async def delete_video(request: Request, identifier: str) -> None:
 
 
 async def _keep_files(
-    form: VideoFiles, options: VideoOptions, folder: Path, settings: ServerSettings
+    form: VideoFiles, options: VideoOptions, folder: Path, request: Request
 ) -> Path | SpokenText:
     """Write the uploads under names of our own and look at their headers; speak the text.
 
@@ -168,8 +184,9 @@ async def _keep_files(
         MissingExtraError: there is a text, and this server has no speech synthesis.
         HTTPException: a file is too large.
     """
+    settings: ServerSettings = request.app.state.settings
     portrait, speech = folder / PORTRAIT_NAME, folder / SPEECH_NAME
-    text = options.text
+    text, longest = options.text, settings.max_speech_seconds
     if (form.speech is None) == (text is None):
         raise InputError("send either speech or text")
     await _copy(form.portrait, portrait, settings.max_portrait_bytes)
@@ -182,14 +199,27 @@ async def _keep_files(
             raise InputError(f"text has {len(text)} characters; send 1 to {MAX_TEXT_LENGTH}")
         if not espeak_is_installed():
             raise MissingExtraError("this server has no speech synthesis; send speech")
-        said = await asyncio.to_thread(speak_text, options, speech)
-    reader = await asyncio.to_thread(AudioReader, speech, SAMPLE_RATE_HZ)
-    if reader.duration_seconds > settings.max_speech_seconds:
-        raise MediaError(
-            f"the speech lasts {reader.duration_seconds:.0f} s, more than the limit of "
-            f"{settings.max_speech_seconds:.0f} s; send it in parts"
-        )
+        check_spoken_length(text, longest)
+        speak = partial(speak_text, options, speech, stages=_in_time, max_seconds=longest)
+        loop = asyncio.get_running_loop()
+        said = await loop.run_in_executor(_jobs(request).speaking, speak)
+    await asyncio.to_thread(AudioReader, speech, SAMPLE_RATE_HZ, max_seconds=longest)
     return said
+
+
+@contextmanager
+def _in_time(stage: str) -> Iterator[Progress]:
+    """Ends the speaking of a text that would keep others waiting."""
+    begun = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if time.monotonic() - begun > SPEAKING_SECONDS:
+            raise InputError(
+                f"the text takes more than {SPEAKING_SECONDS:.0f} s to speak here; send it in "
+                "parts, or as a recording"
+            )
+
+    yield progress
 
 
 async def _copy(upload: UploadFile, path: Path, limit: int) -> None:

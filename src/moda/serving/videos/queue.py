@@ -8,26 +8,36 @@ ones need the room, and when the server ends.
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import multiprocessing
 import secrets
 import shutil
 import tempfile
 import time
 from collections import OrderedDict, deque
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal
 
+from moda.doors.clients import Presence
+from moda.files import ScratchFolder, remove_leftovers
 from moda.pipeline.jobs import VideoJob
 from moda.serving.access import BusyError
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.worker import PORTRAIT_NAME, SPEECH_NAME, run_video_worker
 
+logger = logging.getLogger("uvicorn.error")
+
 RETRY_SECONDS = 30
+COPIES = 2
+"""Of what arrives: a form's files lie in a file without a name before they get one."""
 JobState = Literal["queued", "running", "done", "failed"]
 
 
@@ -53,8 +63,9 @@ class Job:
 
     def remove_uploads(self) -> None:
         """What is not needed once the video is there."""
-        for name in (PORTRAIT_NAME, SPEECH_NAME):
-            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            for name in (PORTRAIT_NAME, SPEECH_NAME):
+                (self.folder / name).unlink(missing_ok=True)
 
 
 class VideoJobs:
@@ -65,7 +76,11 @@ class VideoJobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
-        self._root = Path(tempfile.mkdtemp(prefix="moda-videos-"))  # readable by its owner only
+        self._scratch = ScratchFolder("videos")
+        self._arriving = Presence(max(1, settings.max_jobs // 2))
+        """Requests whose files are still on their way; each has a place in the queue."""
+        self.speaking = ThreadPoolExecutor(1, "moda-speaking")
+        """Where texts are spoken: one at a time, so that they do not keep others waiting."""
         self._wake = asyncio.Event()
         self._maker: VideoMaker | None = None
         self._task = asyncio.get_running_loop().create_task(self._work())
@@ -77,24 +92,61 @@ class VideoJobs:
             await self._task
         if self._maker is not None:
             await self._maker.stop()
-        shutil.rmtree(self._root, ignore_errors=True)
+        self.speaking.shutdown(wait=False, cancel_futures=True)
+        self._scratch.close()
 
     @property
     def num_open(self) -> int:
         """Videos that are made or wait."""
         return len(self._queue) + (self._running is not None)
 
-    def require_room(self) -> None:
-        """Raise :class:`BusyError` unless one more may wait."""
-        if self.num_open >= self._settings.max_jobs:
+    def require_room(self, others: int = 0) -> None:
+        """Raise :class:`BusyError` unless one more may wait besides ``others``."""
+        if self.num_open + others >= self._settings.max_jobs:
             raise BusyError(
-                f"{self.num_open} videos are being made or wait, the limit; try again later",
+                f"{self.num_open + others} videos are being made or wait, the limit; try again "
+                "later",
                 RETRY_SECONDS,
             )
 
+    @contextmanager
+    def arriving(self, client: str) -> Iterator[None]:
+        """Keep a place in the queue while a request's files arrive.
+
+        Raises:
+            BusyError: There is none, or the client's other requests have half of them.
+            OSError: There is no folder or not enough space for the files.
+        """
+        self.require_room(self._arriving.total)
+        if self._arriving.is_full(client):
+            raise BusyError("other files of yours are still arriving; wait for them", RETRY_SECONDS)
+        self.require_space()
+        with self._arriving.counted(client):
+            yield
+
+    def require_space(self) -> None:
+        """Raise :class:`OSError` unless there is a folder with space for all that may arrive."""
+        folder = self._scratch.restore()
+        needed = (self._arriving.total + 1) * COPIES * self._settings.max_upload_bytes
+        if shutil.disk_usage(folder).free < needed:
+            raise OSError(errno.ENOSPC, "less space is free than one request may need")
+
+    def problems(self) -> list[str]:
+        """Why no video could be asked for at this moment."""
+        found = []
+        if self._task.done():
+            found.append("the queue has stopped")
+        if self._settings.max_jobs and self.num_open >= self._settings.max_jobs:
+            found.append("the queue is full")
+        try:
+            self.require_space()
+        except OSError as error:
+            found.append(f"files cannot be kept: {error.strerror}")
+        return found
+
     def new_folder(self) -> Path:
-        """A private folder for the uploads of one job."""
-        return Path(tempfile.mkdtemp(dir=self._root))
+        """A private folder for the uploads of one job. Raises :class:`OSError`."""
+        return Path(tempfile.mkdtemp(dir=self._scratch.restore()))
 
     def add(self, folder: Path, request: VideoJob) -> Job:
         """Put a job in the queue; its folder belongs to it. Raises :class:`BusyError`."""
@@ -124,6 +176,7 @@ class VideoJobs:
         if job is self._running and self._maker is not None:
             job.state, job.error = "failed", "deleted"
             await self._maker.stop()
+            await asyncio.to_thread(remove_leftovers)
         job.remove_files()
         self._metrics.open_jobs.set(self.num_open)
 
@@ -132,12 +185,16 @@ class VideoJobs:
             while not self._queue:
                 self._wake.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 30.0)
+                    async with asyncio.timeout(30.0):  # wait_for of 3.11 may lose a cancellation
+                        await self._wake.wait()
                 self._forget_old()
             job = self._running = self._queue.popleft()
             job.state, job.began = "running", time.time()
             try:
                 await self._make(job)
+            except OSError:  # no process can be started; the next job may find one
+                logger.exception("a video could not be made")
+                job.state, job.error = "failed", "an internal error; the server's log has it"
             finally:
                 job.ended = time.time()
                 job.remove_uploads()
@@ -148,7 +205,7 @@ class VideoJobs:
 
     async def _make(self, job: Job) -> None:
         if self._maker is None or not self._maker.is_alive:
-            self._maker = VideoMaker(self._settings.model, self._root)
+            self._maker = VideoMaker(self._settings.model, self._scratch.path)
         maker = self._maker
         maker.send(job.request)
         while job.state == "running":

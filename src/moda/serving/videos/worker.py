@@ -80,6 +80,6 @@ def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder:
 def without_paths(message: str, folder: Path) -> str:
     """An error as the client knows the files in the folder of its job."""
     for name in (PORTRAIT_NAME, SPEECH_NAME, RESULT_NAME):
-        path = folder / name
-        message = message.replace(str(path), f"the {path.stem}")
-    return message
+        for path in (folder / name, folder.resolve() / name):
+            message = message.replace(str(path), f"the {path.stem}")
+    return message.replace(f"{folder}{os.sep}", "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moda.errors import MissingExtraError, OutputError
+from moda.errors import MissingExtraError
 from moda.evaluation.videos.metrics import Metric
 from moda.evaluation.videos.protocol import DEFINITIONS, ROW_NAMES
 from moda.evaluation.videos.references import SAMPLES_PER_FRAME
@@ -24,6 +24,7 @@ from moda.evaluation.videos.report.tables import (
     written,
 )
 from moda.evaluation.videos.running import ClipFacts, Evaluation
+from moda.files import write_text
 from moda.structures import FRAMES_PER_SECOND, Floats
 from moda.structures.landmarks import Array
 
@@ -92,6 +93,9 @@ def as_values(evaluation: Evaluation, table: Table) -> dict[str, Any]:
     }
 
 
+REPORT_FILES = ("report.json", "report.md", "report.html")
+
+
 def write_report(evaluation: Evaluation, folder: Path) -> Table:
     """Write report.json, report.md and report.html; the table that is in them.
 
@@ -100,12 +104,9 @@ def write_report(evaluation: Evaluation, folder: Path) -> Table:
     """
     table = summarise(evaluation)
     text = json.dumps(as_values(evaluation, table), indent=1, allow_nan=False)
-    try:
-        (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-        (folder / "report.md").write_text(markdown(evaluation, table), encoding="utf-8")
-        (folder / "report.html").write_text(page(evaluation, table), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
+    contents = (text + "\n", markdown(evaluation, table), page(evaluation, table))
+    for name, content in zip(REPORT_FILES, contents, strict=True):
+        write_text(folder / name, content)
     return table
 
 

@@ -1,0 +1,1 @@
+"""What every program of ours that listens to a network does before it looks at a request."""
