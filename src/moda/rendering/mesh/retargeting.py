@@ -44,8 +44,8 @@ MOUTH_WIDENING_LIMIT, LEAST_WIDENING = 1.40, 0.14
 smile on top of a smile saturates."""
 CORNER_REACH = 0.30
 """How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
-SIDEWAYS_GAIN = 1.06
-"""Of the lower face: drawn widths are read smaller than they are."""
+SIDEWAYS_GAIN, OPENING_GAIN = 1.06, 1.09
+"""Of the lower face: drawn widths and openings are read smaller than they are."""
 START_DAMPING = 1e-4
 """Keeps parameters that hardly move the lips small."""
 PARTING_DAMPING = 1e-3
@@ -199,7 +199,8 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
         away = canonical_face[:NUM_SURFACE, :2] - canonical_face[corner, :2]
         near = skin * np.exp(-((np.linalg.norm(away, axis=1) / CORNER_REACH) ** 2))
         fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
-    fitted[:, :, 0] *= 1.0 + (SIDEWAYS_GAIN - 1.0) * lower_face
+    for axis, gain in enumerate((SIDEWAYS_GAIN, OPENING_GAIN)):
+        fitted[:, :, axis] *= 1.0 + (gain - 1.0) * lower_face
     return fitted
 
 
