@@ -10,8 +10,6 @@ import pytest
 import soundfile
 
 from media_files import decode_video, level_pictures, tone, write_video, write_wav
-from moda.encoders.face import FaceTracker
-from moda.encoders.footage import meet_lips
 from moda.encoders.tracking import track_landmarks
 from moda.errors import FaceError, InputError
 from moda.media import VideoReader
@@ -19,7 +17,7 @@ from moda.motion.hearing.lips import lips_of_motion
 from moda.pipeline import TalkingHead, TalkingVideo
 from moda.pipeline.dubbing import dub, track_face
 from moda.structures import Motion
-from moda.structures.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER, LIPS, lip_gap
+from moda.structures.landmarks import LIPS, lip_gap
 from moda.systems.embedded import EmbeddedSystem
 from paths import EXAMPLES
 
@@ -161,19 +159,6 @@ def test_the_face_to_dub_is_chosen(head: TalkingHead, footage: Path, tmp_path: P
         dub(head, tmp_path / "two.mkv", silence, face=3)
 
 
-def test_who_leaves_is_not_mistaken_for_who_stays(head: TalkingHead, footage: Path) -> None:
-    """The face to the left is hidden for a while, the other one is there all the time."""
-    faces = decode_video(footage).frames[:14]
-    both = [np.hstack([picture, picture[:, ::-1]]) for picture in faces]
-    for picture in both[5:9]:
-        picture[:, :512] = 128
-    assert isinstance(head.system, EmbeddedSystem)
-    tracker = FaceTracker(head.system.models, 1)
-    found = [tracker.track(picture) for picture in both]
-    assert [face is not None for face in found] == [True] * 5 + [False] * 4 + [True] * 5
-    assert all(face is None or face.region.x < 512 for face in found)
-
-
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_faces_may_lie_on_their_sides(
     head: TalkingHead, footage: Path, tmp_path: Path, quarter_turns: int
@@ -191,30 +176,6 @@ def test_faces_may_lie_on_their_sides(
     assert places[around].any()
     places[around] = False
     assert not places.any()
-
-
-def test_lips_meet_where_the_tracker_leaves_a_gap() -> None:
-    """Gaps of 0.02 (closed), 0.03 and 0.1 of the eye distance, 200 px, in a trembling mouth."""
-    gaps = np.array([0.02] * 8 + [0.03, 0.1])
-    tracked = np.zeros((10, 478, 3))
-    tracked[:, 263, 0] = 200.0
-    upper, lower = list(INNER_LIP_UPPER[1:-1]), list(INNER_LIP_LOWER[1:-1])
-    tracked[:, upper, 1] = 300.0 - 100.0 * gaps[:, None]
-    tracked[:, lower, 1] = 300.0 + 100.0 * gaps[:, None]
-    smooth = tracked.copy()
-    smooth[:, [*upper, *lower], 1] = 305.0
-    met = meet_lips(smooth, tracked, np.ones(10, bool))
-    found = (met[:, lower, 1] - met[:, upper, 1]) / 200.0
-    np.testing.assert_allclose(found[:8], 0.0, atol=1e-9)
-    np.testing.assert_allclose(found[8], 0.01 / 0.6)
-    np.testing.assert_allclose(found[9], 0.1)
-    np.testing.assert_allclose((met[:, lower, 1] + met[:, upper, 1]) / 2, 305.0)
-    untouched = [point for point in range(478) if point not in {*upper, *lower}]
-    np.testing.assert_array_equal(met[:, untouched], smooth[:, untouched])
-    never_closed = tracked.copy()
-    never_closed[:, lower, 1] += 20.0
-    met = meet_lips(never_closed, never_closed, np.ones(10, bool))
-    np.testing.assert_allclose(met, never_closed)
 
 
 def test_what_cannot_be_dubbed(head: TalkingHead, footage: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ LONGEST_GAP_SECONDS = 0.5
 """Who is away for longer may be another person afterwards."""
 JUMP, JUMP_STANDS_OUT = 0.3, 3.0
 """A face that moves so far from one frame to the next, in eye distances and over what is usual
-there, is another one: shots were dissolved."""
+before and after, is another one: shots were dissolved."""
 
 Flags = NDArray[np.bool_]
 
@@ -160,7 +160,8 @@ def _jumps(points: Array, seen: Flags) -> NDArray[np.intp]:
     faces = points[known]
     moved = np.linalg.norm(np.diff(faces[..., :2], axis=0), axis=-1).mean(1)
     moved /= eye_distance(faces[1:]) * np.diff(known)
-    usual = np.array([np.median(moved[max(0, n - 4) : n + 5]) for n in range(len(moved))])
+    sides = [(moved[max(0, n - 4) : n], moved[n + 1 : n + 5]) for n in range(len(moved))]
+    usual = np.array([max(np.median(side) for side in pair if len(side)) for pair in sides])
     return known[1:][(moved > JUMP) & (moved > JUMP_STANDS_OUT * usual)]
 
 

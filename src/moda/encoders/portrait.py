@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from moda.encoders.covering import is_mouth_covered
 from moda.encoders.face import FaceLandmarks, FaceModels
 from moda.encoders.regions import FaceRegion, resize
 from moda.errors import ConfigError, FaceError
@@ -83,6 +84,7 @@ def encode_portrait(
             f"{LARGEST_YAW_DEGREES:.0f}; use a picture that shows it more from the front"
         )
     canonical_keypoints = pose.invert(crop_landmarks)
+    covered = is_mouth_covered(crop_image, crop_landmarks, models)
     return Portrait(
         image=image,
         landmarks=map_points(invert_affine(crop_from_image), crop_landmarks),
@@ -92,7 +94,10 @@ def encode_portrait(
         person_mask=models.person_mask(crop_image),
         pose=pose,
         canonical_keypoints=canonical_keypoints,
-        neutral_keypoints=close_mouth(canonical_keypoints, space),
+        neutral_keypoints=(
+            canonical_keypoints if covered else close_mouth(canonical_keypoints, space)
+        ),
+        mouth_covered=covered,
     )
 
 

@@ -36,6 +36,8 @@ class Portrait:
     """(478, 3) pose-free face as photographed, canonical units"""
     neutral_keypoints: NDArray[np.float64]
     """(478, 3) the same with the mouth closed"""
+    mouth_covered: bool = False
+    """Something lies over the mouth, which is then neither moved nor painted"""
 
     @property
     def identity(self) -> Floats:

@@ -68,7 +68,7 @@ class EmbeddedSystem:
         )
         start = self.space.rest
         start[self.space.slice("mouth")] = renderer.photographed_mouth()
-        notes = notes_on(image, portrait.landmarks, options)
+        notes = notes_on(image, portrait.landmarks, options, mouth_covered=portrait.mouth_covered)
         return Actor(renderer, portrait.identity, self.space.rest, start, notes)
 
     def speak(

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from moda.config import Precision
+from moda.encoders.covering import is_mouth_covered
 from moda.encoders.face import FaceModels
 from moda.encoders.neural.hubert import (
     HubertEncoder,
@@ -108,7 +109,8 @@ class PublishedSystem:
             lips=options.lips,
             precision=self.precision,
         )
-        notes = notes_on(image, portrait.landmarks, options)
+        covered = is_mouth_covered(image, portrait.landmarks, self.models)
+        notes = notes_on(image, portrait.landmarks, options, mouth_covered=covered)
         return Actor(renderer, portrait.identity, portrait.face.motion, notes=notes)
 
     def speak(

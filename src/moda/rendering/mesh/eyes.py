@@ -51,9 +51,20 @@ LID_REGION = (
 )  # fmt: skip
 """Points of the lids and their surroundings, which the blink moves rather than the expression."""
 
+LARGEST_EYE = 0.184
+"""Height of an opening and radius of its iris together, in eye distances. Larger ones are drawn
+ones, which go on beyond the landmarks: photographed people, children too, have up to .17."""
 RIM_REACH = 1.45
 """In radii: where pixels may still belong to an iris that is not quite round or centred."""
 DRAWN_MARGIN = 0.15
+LID_HEIGHT = 0.13
+"""Of the skin over an eye that becomes the lid; eye distances, as the next."""
+LASH_ROOM = 0.035
+"""Above the lid's edge, where lashes hide the skin."""
+BROW_DARKNESS = 0.85
+"""Over the brightest skin above the eye, skin darker than this has begun to be the brow."""
+LID_SHADE = 0.94
+"""Brightness of a lid's edge over that of its middle."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,19 @@ class EyePair:
                 drawn.shape[1],
             )
             paint_eye(drawn, buffers.map_x, buffers.map_y, eye.layers, frame, bounds)
+
+
+def are_too_large(face: Array) -> bool:
+    """Whether the eyes of a pose-free face (478, 3) are larger than their landmarks can follow."""
+    sizes = []
+    for upper, lower, iris in (
+        (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_IRIS),
+        (LEFT_EYE_UPPER, LEFT_EYE_LOWER, LEFT_IRIS),
+    ):
+        opening = (face[list(lower[1:-1]), 1] - face[list(upper[1:-1]), 1]).mean()
+        radius = np.linalg.norm(face[list(iris[1:]), :2] - face[iris[0], :2], axis=1).mean()
+        sizes.append(float(opening + radius))
+    return min(sizes) > LARGEST_EYE
 
 
 @dataclass(frozen=True)
@@ -205,7 +229,7 @@ def _cut_layers(
     radius = _limbus(photo.mean(2), hole, distance, radius)
     outside_iris = _outside_iris(photo.mean(2), hole, distance, radius)
     sclera = _sclera(photo, hole, outside_iris, outline.width)
-    lid = _lid_skin(photo, hole, outline)
+    lid = _lid_skin(photo, outline)
     lashes, line = _lashes(photo, lid, outline)
     return EyeLayers(
         sclera=sclera,
@@ -312,25 +336,20 @@ def _iris(photo: F32, sclera: F32, hole: F32, distance: F32, radius: float) -> F
     return np.concatenate([added, alpha * near], axis=2).astype(np.float32)
 
 
-def _lid_skin(photo: F32, hole: F32, outline: _Outline) -> F32:
-    """Skin of the upper lid without lashes: smooth shade from around, grain from the cheek."""
+def _lid_skin(photo: F32, outline: _Outline) -> F32:
+    """Skin of the upper lid without lashes: that from above the eye, stretched down to its edge."""
     unit = outline.unit
-    band = 0.13 * unit * float(np.clip(outline.width / (0.34 * unit), 0.7, 1.2))
+    band = LID_HEIGHT * unit * float(np.clip(outline.width / (0.34 * unit), 0.7, 1.2))
     luma = photo.mean(2)
+    band = _height_below_brow(luma, outline, band)
     weight = _clear_skin(luma, outline, band)
     sigma = 0.10 * unit
     smooth = blur(photo * weight[..., None], sigma) / (blur(weight, sigma) + 1e-4)[..., None]
-    size = max(3, int(0.05 * unit) | 1)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    rim = 1 + 2 * max(1, round(0.025 * unit))
-    eye = cv2.dilate((hole > 0.1).astype(np.uint8), np.ones((rim, rim), np.uint8))
-    eyeless = cv2.inpaint(photo.astype(np.uint8), eye, 3, cv2.INPAINT_TELEA)
-    closed = cv2.morphologyEx(eyeless, cv2.MORPH_CLOSE, kernel).astype(np.float32)
-    closed = blur(closed, max(1.0, 0.014 * unit))
+    stretched = _stretched_skin(photo, outline, band)
     rise = np.clip((outline.above / band), 0, 1)
-    shade = (0.95 + 0.06 * np.sin(np.pi * rise))[..., None]
-    skin = (0.35 * smooth + 0.65 * closed) * shade + _grain(photo, unit)
-    height = 1 - smoothstep(0.9 * band, 1.15 * band, outline.above)
+    shade = (LID_SHADE + (1 - LID_SHADE) * np.sin(np.pi * np.minimum(rise, 0.5)))[..., None]
+    skin = (0.3 * smooth + 0.7 * stretched) * shade + _grain(photo, unit)
+    height = 1 - smoothstep(0.75 * band, band, outline.above)
     inside = smoothstep(-0.02 * unit, 0.01 * unit, -outline.below)
     beside = smoothstep(-0.14, -0.03, outline.along) * (1 - smoothstep(1.03, 1.14, outline.along))
     dark = smoothstep(0.02, 0.12, 1 - luma / np.maximum(skin.mean(2), 1))
@@ -338,6 +357,43 @@ def _lid_skin(photo: F32, hole: F32, outline: _Outline) -> F32:
     amount = height * inside * beside * np.maximum(near, 0.45 + 0.3 * dark)
     soft = blur(amount.astype(np.float32), max(1.0, 0.012 * unit))[..., None]
     return np.clip(photo * (1 - soft) + skin * soft, 0, 255).astype(np.float32)
+
+
+def _height_below_brow(luma: F32, outline: _Outline, most: float) -> float:
+    """How far above the lid the skin is free of the brow, in texels, at most ``most``."""
+    middle = (outline.along > 0.2) & (outline.along < 0.8)
+    heights = np.linspace(0.45, 1.0, 12) * most
+    profile = np.full(len(heights), np.nan)
+    for k, height in enumerate(heights):
+        row = middle & (np.abs(outline.above - height) < max(1.0, 0.03 * most))
+        if row.any():
+            profile[k] = np.median(luma[row])
+    if np.isnan(profile).any():
+        return most
+    brightest = int(profile.argmax())
+    dark = np.flatnonzero(profile[brightest:] < BROW_DARKNESS * profile[brightest])
+    return float(heights[brightest + dark[0]]) if len(dark) else most
+
+
+def _stretched_skin(photo: F32, outline: _Outline, band: float) -> F32:
+    """The photograph (h, w, 3) with what lies over the lashes drawn down to the lid's edge."""
+    unit = outline.unit
+    foot = min(LASH_ROOM * unit, 0.6 * band)
+    source = np.maximum(foot + outline.above * (1 - foot / band), 0.5 * foot)
+    up = (source - outline.above) * (outline.above < band)
+    axis = (outline.upper[-1] - outline.upper[0]) / outline.width
+    rows, columns = np.mgrid[0 : photo.shape[0], 0 : photo.shape[1]].astype(np.float32)
+    size = max(3, int(0.04 * unit) | 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    clear = cv2.morphologyEx(photo, cv2.MORPH_CLOSE, kernel)
+    moved = cv2.remap(
+        clear,
+        (columns + up * axis[1]).astype(np.float32),
+        (rows - up * axis[0]).astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return blur(moved.astype(np.float32), max(1.0, 0.014 * unit))
 
 
 def _clear_skin(luma: F32, outline: _Outline, band: float) -> F32:

@@ -39,7 +39,8 @@ class MeshRenderer:
 
     ``size`` is the longer side of the frame in pixels, even. ``full_frame`` renders the whole
     photograph, otherwise only what it has of a square around the head. With a ``background`` the
-    person is cut out, by the portrait's mask and a mask of the whole picture, if it is known.
+    person is cut out, by the portrait's mask and a mask of the whole picture, if it is known. A
+    covered mouth is left as it is.
     Preparation takes about half a second.
     """
 
@@ -67,8 +68,11 @@ class MeshRenderer:
         self._rig = build_rig(self._plate, closing[:NUM_SURFACE], canonical_face, space.triangles)
         self._retargeting = Retargeting(space, self._rig, self._plate)
         plate = self._plate = replace(self._plate, box=self._rig.box)
-        self._mouth = MouthInterior(plate.image, plate.landmarks, portrait, plate.rest)
-        base = self._mouth.base_texture()
+        self._mouth: MouthInterior | None = None
+        base = plate.image
+        if not portrait.mouth_covered:
+            self._mouth = MouthInterior(plate.image, plate.landmarks, portrait, plate.rest)
+            base = self._mouth.base_texture()
         self._texture = enlarge_texture(np.ascontiguousarray(plate.box.cut(base)))
         corner = np.array([plate.box.left, plate.box.top], np.float32)
         self._texels = ((self._rig.pixels - corner) * TEXTURE_ZOOM).astype(np.float32)
@@ -107,6 +111,9 @@ class MeshRenderer:
 
     def _draw(self, row: Floats, buffers: WarpBuffers) -> Picture:
         plate, rig = self._plate, self._rig
+        if self._mouth is None:
+            row = row.copy()
+            row[self._space.slice("mouth")] = 0.0
         geometry, closing, gaze = self._retargeting.geometry(row)
         screen = geometry.screen.copy()
         screen[:, :2] -= (plate.box.left, plate.box.top)
@@ -117,7 +124,8 @@ class MeshRenderer:
         self._eyes.draw(drawn, buffers, screen, geometry.head, closing, gaze)
         frame = plate.image.copy()
         plate.box.cut(frame)[:] = drawn
-        self._mouth.draw(frame, geometry)
+        if self._mouth is not None:
+            self._mouth.draw(frame, geometry)
         if self._background is None:
             return np.ascontiguousarray(plate.view.cut(frame))
         matte = self._matte.copy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.mesh.eyes import LID_REGION
+from moda.rendering.mesh.eyes import LID_REGION, are_too_large
 from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
 from moda.rendering.mesh.plate import Plate
 from moda.rendering.mesh.rig import UPPER_LID_SHARE, Rig
@@ -51,8 +51,8 @@ MOUTH_WIDENING_LIMIT, LEAST_WIDENING = 1.40, 0.14
 smile on top of a smile saturates."""
 CORNER_REACH = 0.30
 """How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
-SIDEWAYS_GAIN = 1.06
-"""Of the lower face: drawn widths are read smaller than they are."""
+SIDEWAYS_GAIN, OPENING_GAIN = 1.06, 1.09
+"""Of the lower face: drawn widths and openings are read smaller than they are."""
 START_DAMPING = 1e-4
 """Keeps parameters that hardly move the lips small."""
 PARTING_DAMPING = 1e-3
@@ -109,6 +109,7 @@ class Retargeting:
         self._widening_room = widest - self._own_width
         self._lower_face = smoothstep(0.25, 0.55, space.canonical_face[:NUM_SURFACE, 1])
         self._limits = _pose_limits(plate)
+        self._eyes_stay = are_too_large(plate.rest.invert(plate.landmarks))
 
     def photographed_mouth(self) -> Floats:
         """(M,) the mouth parameters whose lips are those of the photograph, least squares."""
@@ -121,7 +122,8 @@ class Retargeting:
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
         """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
         parts = {
-            name: row[self._space.slice(name)].astype(np.float64) for name in ("blink", "gaze")
+            name: row[self._space.slice(name)].astype(np.float64) * (not self._eyes_stay)
+            for name in ("blink", "gaze")
         }
         gaze = soft_limit(parts["gaze"], np.array(GAZE_LIMIT))
         closing = np.clip(parts["blink"], -WIDEST_LIDS, 1.0)
@@ -215,7 +217,8 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
         away = canonical_face[:NUM_SURFACE, :2] - canonical_face[corner, :2]
         near = skin * np.exp(-((np.linalg.norm(away, axis=1) / CORNER_REACH) ** 2))
         fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
-    fitted[:, :, 0] *= 1.0 + (SIDEWAYS_GAIN - 1.0) * lower_face
+    for axis, gain in enumerate((SIDEWAYS_GAIN, OPENING_GAIN)):
+        fitted[:, :, axis] *= 1.0 + (gain - 1.0) * lower_face
     return fitted
 
 

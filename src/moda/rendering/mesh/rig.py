@@ -37,6 +37,8 @@ LEAST_AREA = 0.06
 """Least area of a face triangle on the plate, in that of the mean face seen from the front."""
 UPPER_LID_SHARE = 0.88
 """Of a blink's way; the lower lid comes up for the rest."""
+LID_STRETCH = 1.8
+"""Power by which a blink's way falls off towards the brow: mostly skin next to the lid gives."""
 
 OPENINGS = (
     *INNER_LIP_UPPER[1:-1],
@@ -271,7 +273,7 @@ def _blink_share(
     bottom = float(np.interp(x, face[order, 0], face[order, 1]))
     if low_brow - 0.05 < y < top:
         rise = np.clip((top - y) / max(top - low_brow, 0.05) / 0.95, 0, 1)
-        return float(UPPER_LID_SHARE * (1 - rise) ** 1.1 * aside)
+        return float(UPPER_LID_SHARE * (1 - rise) ** LID_STRETCH * aside)
     if bottom < y < bottom + 0.2:
         return float((UPPER_LID_SHARE - 1.0) * (1 - smoothstep(0, 0.18, y - bottom)) * aside)
     return 0.0
