@@ -127,13 +127,14 @@ def test_frames_without_a_face_stay(
 
 
 def test_footage_loops_back_and_forth(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
-    silence = write_wav(tmp_path / "silence.wav", np.zeros(16_000 * 4), 16_000)
+    film = tmp_path / "short.mkv"
+    filmed = film_of(decode_video(footage).frames[:10], film)
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(17_920), 16_000)
     with pytest.raises(InputError, match="--loop"):
-        dub(head, footage, silence)
-    frames = list(dub(head, footage, silence, loop=True).frames())
-    filmed = list(VideoReader(footage))
+        dub(head, film, silence)
+    frames = list(dub(head, film, silence, loop=True).frames())
     top = filmed[0].shape[0] // 4  # away from the mouth: the pictures as they are
-    places = [*range(40), *range(38, -1, -1), *range(1, 22)]
+    places = [*range(10), *range(8, -1, -1), *range(1, 10)]
     for frame, place in zip(frames, places, strict=True):
         np.testing.assert_array_equal(frame[:top], filmed[place][:top])
 

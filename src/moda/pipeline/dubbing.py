@@ -119,7 +119,7 @@ def dub(
     actor = Actor(_renderer(video, main, system), identity_vector(main.neutral), system.space.rest)
     num_frames = film.num_frames
     if loop:
-        num_frames = max(num_frames, math.ceil(sound.duration_seconds * rate))
+        num_frames = max(num_frames, math.ceil(round(sound.duration_seconds * rate, 3)))
     length = Fraction(num_frames) / exact_rate(rate)
 
     def motion() -> Iterator[Motion]:
