@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.errors import InputError, MediaError, OutputError
-from moda.media import AudioReader, VideoReader, VideoWriter, check_output_path, writer
+from moda.media import AudioReader, VideoReader, VideoWriter, check_output_path
 
 SIZE = (96, 64)
 
@@ -355,7 +355,7 @@ class TestFullDisk:
         def full(descriptor: int) -> NoReturn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(writer.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match=r"No space left on device.*free some space"):
             write_all(tmp_path / "talk.mp4", moving_pictures(5))
         assert names_in(tmp_path) == []
@@ -389,10 +389,10 @@ class TestOutputPath:
         # The superuser may write anywhere: what access() says is what matters here.
         path = tmp_path / "talk.mp4"
         path.write_text("")
-        monkeypatch.setattr(writer.os, "access", lambda target, mode: target != path)
+        monkeypatch.setattr(os, "access", lambda target, mode: target != path)
         with pytest.raises(OutputError, match="write-protected"):
             check_output_path(path)
-        monkeypatch.setattr(writer.os, "access", lambda target, mode: False)
+        monkeypatch.setattr(os, "access", lambda target, mode: False)
         with pytest.raises(OutputError, match="not writable"):
             check_output_path(path)
 
