@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from moda.encoders.shots import mark_cuts
 SIZE = 128
 
 
+@cache
 def scenery(seed: int) -> np.ndarray:
     """Large soft spots (256, 512, 3) in 0..255 to look at parts of."""
     rng = np.random.default_rng(seed)
@@ -48,12 +51,23 @@ def test_cuts(speed: float) -> None:
     assert cuts_of([*view(1, 10), *view(1, 10, zoom=2)]) == [10]
 
 
+@pytest.mark.parametrize("shift", [4, 8, 30])
+def test_jump_cuts(shift: int) -> None:
+    """The same scene a little later, of a still camera and of one that moves."""
+    for speed in (0.0, 0.5):
+        film, later = view(1, 24, speed=speed), view(1, 60, speed=1.0)[12 + shift]
+        moved = [later] * 12 if speed == 0.0 else view(1, 100, speed=speed)[24 + 2 * shift :][:12]
+        assert cuts_of([*film[:12], *moved]) == [12], speed
+
+
 def test_no_cuts() -> None:
     assert cuts_of([]) == []
     assert cuts_of(view(1, 3)) == []
     still = view(1, 30, speed=0.0)
     assert cuts_of(still) == []
     assert cuts_of([*still[:10], *view(1, 20, speed=12.0)]) == [], "a quick pan"
+    halting = view(1, 8, speed=3.0)
+    assert cuts_of([picture for picture in halting for _ in range(4)]) == [], "few pictures held"
     fade = np.linspace(0, 1, 12)
     other = view(2, 30, speed=0.0)
     dissolved = [(1 - share) * still[0] + share * other[0] for share in fade]

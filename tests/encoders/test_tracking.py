@@ -5,24 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from moda.encoders.face import FaceModels
+from moda.encoders.regions import resize, shrink_to
 from moda.encoders.tracking import (
     NECK_PIVOT,
     LandmarkTrack,
     blink_from_openness,
+    grid_frame,
     motion_from_landmarks,
     relative_pose,
     resample_frames,
+    track_landmarks,
 )
 from moda.errors import FaceError
+from moda.media import read_image
 from moda.structures import MotionSpace
 from moda.structures.landmarks import (
     NUM_SURFACE,
     euler_from_rotation,
+    eye_distance,
     fit_similarity,
     lip_gap,
     lip_gaps,
     rotation_from_euler,
 )
+from paths import EXAMPLES
 
 
 def faces_of(space: MotionSpace, coefficients: np.ndarray) -> np.ndarray:
@@ -104,6 +111,55 @@ def test_resampling_keeps_a_sine() -> None:
     assert np.abs(track.landmarks[:73, 0, 0] - expected[:73]).max() < 0.35
     assert not track.found[34]
     assert track.found.mean() > 0.9
+
+
+def test_shots_are_tracked_by_themselves(space: MotionSpace) -> None:
+    """A close-up after a wide shot, the head elsewhere: neither leaks into the other."""
+    faces = faces_of(space, wave_motion(space, 160))
+    turned = [rotation_from_euler(0.0, yaw, 0.0) for yaw in 8 * np.sin(np.linspace(0, 20, 160))]
+    points = 80.0 * np.einsum("tij,tkj->tki", turned, faces)
+    points[70:] = 1.6 * points[70:] + (150.0, -40.0, 0.0)
+    found = np.ones(160, bool)
+    joined = LandmarkTrack(points.astype(np.float32), found, cuts=(70,))
+    motion, neutral = motion_from_landmarks(joined, space, neutral=faces[60])
+    assert [(shot.start, shot.stop) for shot in joined.shots] == [(0, 70), (70, 160)]
+    for shot in joined.shots:
+        alone = LandmarkTrack(joined.landmarks[shot], found[shot])
+        expected, _ = motion_from_landmarks(alone, space, neutral=neutral)
+        for part in ("mouth", "pose"):
+            np.testing.assert_allclose(motion.part(part)[shot], expected.part(part), atol=1e-5)
+    assert np.abs(motion.part("pose")[:, 0] - 1.0).max() < 0.05
+    blurred, _ = motion_from_landmarks(LandmarkTrack(joined.landmarks, found), space)
+    assert np.ptp(blurred.part("pose")[:, 0]) > 0.3
+
+
+@pytest.mark.parametrize("rate_hz", [25.0, 30.0, 59.94])
+def test_a_cut_stays_a_cut_when_resampled(rate_hz: float) -> None:
+    times = np.arange(int(2 * rate_hz)) / rate_hz
+    cut, gone = int(0.7 * rate_hz), int(1.4 * rate_hz)
+    landmarks = np.zeros((len(times), 478, 3), np.float32)
+    landmarks[cut:] = 100.0
+    landmarks[cut - 4 : cut + 3] = landmarks[gone:] = np.nan
+    on_grid, found = resample_frames(landmarks, times, 50, (cut, gone))
+    assert set(np.unique(on_grid)) == {0.0, 100.0}
+    assert on_grid[grid_frame(times[cut]) - 1].max() == 0.0
+    assert on_grid[grid_frame(times[cut])].min() == 100.0
+    assert not found[-10:].any()
+
+
+def test_cuts_of_a_film_are_found() -> None:
+    """A portrait of which a part is shown larger; then only its background changes."""
+    photograph = shrink_to(read_image(EXAMPLES / "portrait.jpg"), 256)
+    height, width = photograph.shape[:2]
+    part = resize(photograph[: height * 3 // 4, width // 8 : width * 7 // 8], (width, height))
+    lit = part.copy()
+    lit[:, : width // 6] = lit[:, -width // 6 :] = 0
+    film = [photograph] * 6 + [part] * 6 + [lit] * 6
+    track = track_landmarks(((n / 25.0, picture) for n, picture in enumerate(film)), FaceModels())
+    assert track.cuts == (6,)
+    eyes = eye_distance(track.landmarks.astype(float))
+    np.testing.assert_allclose(eyes[:6], eyes[0], rtol=0.02)
+    np.testing.assert_allclose(eyes[6:] / eyes[0], 4 / 3, rtol=0.05)
 
 
 def test_no_face_is_said() -> None:

@@ -4,13 +4,16 @@ import errno
 import hashlib
 import os
 import threading
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
 import av
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.errors import InputError, MediaError, OutputError
@@ -45,6 +48,29 @@ def write_all(path: Path, pictures: list[np.ndarray], rate: float = 25.0, **opti
     return path
 
 
+def write_tracks(path: Path, are_default: list[bool], begin_ms: int) -> None:
+    """Ten pictures from 20 to 200, and tracks of 1 s that click at 0.1 s, 0.2 s and so on."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=25, options={"crf": "5"})
+        pictures.width, pictures.height, pictures.pix_fmt = *SIZE, "yuv420p"
+        pictures.codec_context.max_b_frames = 0
+        tracks = [container.add_stream("pcm_s16le", rate=16_000) for _ in are_default]
+        for track, is_default in zip(tracks, are_default, strict=True):
+            track.layout = "mono"
+            track.disposition = Disposition.default if is_default else Disposition(0)
+        for index, picture in enumerate(level_pictures(range(20, 220, 20), SIZE)):
+            frame = VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = begin_ms + 40 * index, Fraction(1, 1000)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        for index, track in enumerate(tracks):
+            samples = click(1.0, 16_000, at=0.1 + 0.1 * index).T
+            sound = AudioFrame.from_ndarray((samples * 32767).astype(np.int16), "s16", "mono")
+            sound.sample_rate, sound.pts = 16_000, 16 * begin_ms if index else 0
+            container.mux(track.encode(sound))
+            container.mux(track.encode(None))
+
+
 class TestReader:
     def test_the_same_rate_gives_every_picture_once(self, tmp_path: Path) -> None:
         shades = [10, 40, 70, 100, 130, 160, 190, 220]
@@ -53,6 +79,28 @@ class TestReader:
         assert levels(list(reader)) == shades
         assert reader.size == SIZE
         assert levels(list(reader)) == shades
+
+    @pytest.mark.parametrize("rate", [25.0, 29.97])
+    @pytest.mark.parametrize("name", ["constant.mp4", "variable.mkv", "late.mp4", "program.mpg"])
+    def test_reading_from_the_middle(self, tmp_path: Path, name: str, rate: float) -> None:
+        """As when all is read, also with far key frames, and where nothing can be sought."""
+        times = [40 * n + (13 * n % 7 if name.startswith("variable") else 0) for n in range(100)]
+        path = write_video(
+            tmp_path / name,
+            moving_pictures(100),
+            times,
+            sound=tone(4.0, 16_000) if name.startswith("late") else None,
+            codec="mpeg2video" if name.endswith("mpg") else "libx264",
+            options={"g": "40"},
+            rate=25 if name.endswith("mpg") else 1000,
+        )
+        reader = VideoReader(path, rate)
+        whole = list(reader)
+        for first in (0, 1, 30, 57, len(whole) - 1, len(whole), len(whole) + 5):
+            part = list(reader.pictures_from(first))
+            assert len(part) == max(0, len(whole) - first)
+            for picture, expected in zip(part, whole[first:], strict=True):
+                np.testing.assert_array_equal(picture, expected)
 
     def test_variable_rate_holds_pictures(self, tmp_path: Path) -> None:
         path = write_video(
@@ -94,6 +142,27 @@ class TestReader:
         assert sound.duration_seconds == pytest.approx(len(samples) / 16_000, abs=0.41)
         copy = write_all(tmp_path / "copy.mp4", list(reader), sound=path)
         assert decode_video(copy).loudest_at == pytest.approx(0.3 + delay_ms / 1000, abs=0.002)
+
+    @pytest.mark.parametrize("begin_ms", [0, 200])
+    @pytest.mark.parametrize(
+        ("flags", "heard"), [("01", 1), ("10", 0), ("00", 0), ("11", 0), ("001", 2)]
+    )
+    def test_the_default_sound_track_is_heard(
+        self, tmp_path: Path, flags: str, heard: int, begin_ms: int
+    ) -> None:
+        """The first track begins at 0, pictures and the others at ``begin_ms``."""
+        path = tmp_path / "in.mkv"
+        write_tracks(path, [flag == "1" for flag in flags], begin_ms)
+        lead = begin_ms if heard == 0 else 0
+        sound = AudioReader(path, 16_000)
+        samples = np.concatenate(list(sound))
+        clicked = 0.1 + 0.1 * heard
+        assert np.abs(samples).argmax() == pytest.approx(16_000 * clicked, abs=16)
+        assert len(samples) == 16_000
+        reader = VideoReader(path)
+        assert levels(list(reader)) == [*[20] * (lead // 40), *range(20, 220, 20)]
+        copy = write_all(tmp_path / "copy.mp4", list(reader), sound=path)
+        assert decode_video(copy).loudest_at == pytest.approx(clicked, abs=0.002)
 
     def test_sound_that_ends_where_pictures_begin(self, tmp_path: Path) -> None:
         path = write_video(

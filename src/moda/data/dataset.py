@@ -235,7 +235,7 @@ def mirror_track(track: LandmarkTrack, space: MotionSpace) -> LandmarkTrack:
     assert space.canonical_face is not None
     partner = mirrored_indices(space.canonical_face.astype(np.float64))
     landmarks = track.landmarks[:, partner] * np.array([-1.0, 1.0, 1.0], np.float32)
-    return LandmarkTrack(np.ascontiguousarray(landmarks), track.found, track.frames_per_second)
+    return replace(track, landmarks=np.ascontiguousarray(landmarks))
 
 
 class WindowSampler:

@@ -15,10 +15,10 @@ from moda.structures import Floats, Picture
 SIGNATURE_PX = 24
 WINDOW = 4
 """Pictures on either side that a change is compared with; a shot is longer."""
-SMALLEST_CHANGE = 0.12
+SMALLEST_CHANGE = 0.06
 """Between pictures of even brightness and contrast; unlike pictures differ by about 1."""
-STANDS_OUT = 2.5
-"""A cut changes the picture so many times more than what goes on before and after it."""
+STANDS_OUT = 4.0
+"""A cut changes the picture so many times more than any step shortly before and after it."""
 COMES_BACK = 0.6
 """After a flash the picture is as before: it differs by less than this share of the change."""
 FAINT = 0.03
@@ -60,17 +60,12 @@ def is_cut(before: Sequence[Floats], after: Sequence[Floats]) -> bool:
     if not before:
         return False
     change = _change(before[-1], after[0])
-    usual = max(_usual_change(before), _usual_change(after))
-    if change < max(SMALLEST_CHANGE, STANDS_OUT * usual):
+    steps = [_change(*pair) for pair in (*pairwise(before), *pairwise(after))]
+    if change < max(SMALLEST_CHANGE, STANDS_OUT * max(steps, default=0.0)):
         return False
     returns = [_change(before[-1], later) for later in after[1:]]
     returns += [_change(earlier, after[0]) for earlier in before[:-1]]
     return min(returns, default=change) > COMES_BACK * change
-
-
-def _usual_change(signatures: Sequence[Floats]) -> float:
-    steps = [_change(one, other) for one, other in pairwise(signatures)]
-    return float(np.median(steps)) if steps else 0.0
 
 
 def _change(one: Floats, other: Floats) -> float:

@@ -8,8 +8,10 @@ mouth must come out closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,7 @@ from moda.structures.landmarks import (
     STABLE,
     Array,
     euler_from_rotation,
+    eye_distance,
     fit_similarity,
     lip_gap,
     lip_gaps,
@@ -56,6 +59,9 @@ LEARNED_POSE_FRAMES, DRIVING_POSE_FRAMES = 13, 7
 LIP_NOISE = 0.005
 """Usual error of the lips in one frame, canonical units: larger quick changes are movements."""
 
+SAME_PLACE = 0.1
+"""A face that moves less where a shot begins, in eye distances, moves on in one shot."""
+
 EYE_CLOSED_SHARE = 0.3
 """Lid opening of a closed eye as the tracker sees it, as a share of the clip's open eye."""
 
@@ -70,18 +76,27 @@ class LandmarkTrack:
     landmarks: NDArray[np.float32]  # (T, 478, 3) pixels
     found: NDArray[np.bool_]  # (T,); landmarks are interpolated where the face was not found
     frames_per_second: float = FRAMES_PER_SECOND
+    cuts: tuple[int, ...] = ()
+    """Frames with which further shots begin."""
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
+    @property
+    def shots(self) -> list[slice]:
+        """Frames of each shot."""
+        return [slice(*ends) for ends in pairwise((0, *self.cuts, len(self)))]
+
 
 def resample_frames(
-    values: NDArray[np.float32], times: Array, num_frames: int
+    values: NDArray[np.float32], times: Array, num_frames: int, cuts: Sequence[int] = ()
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What was measured in N frames (N, ...), at their own times in seconds, to the 25 fps grid.
 
     Frames without a face hold NaN; they are bridged, and marked in the second result. Monotone
-    cubic interpolation keeps the peaks that linear interpolation of 30 fps clips would cut.
+    cubic interpolation keeps the peaks that linear interpolation of 30 fps clips would cut. Nothing
+    is mixed across ``cuts``, the numbers of frames with which further shots begin, unless a shot
+    has no face of its own.
 
     Raises:
         FaceError: fewer than two frames show a face.
@@ -90,38 +105,68 @@ def resample_frames(
     if seen.sum() < 2:
         raise FaceError("fewer than 2 frames of the video show a face; use one that does")
     grid = np.arange(num_frames) / FRAMES_PER_SECOND
-    known_times, known = times[seen], values[seen].astype(np.float64)
-    known_times, first = np.unique(known_times, return_index=True)
-    curve = PchipInterpolator(known_times, known[first], axis=0)
-    result = curve(np.clip(grid, known_times[0], known_times[-1]))
-    nearest = np.abs(grid[:, None] - known_times[None]).min(1)
-    return result.astype(np.float32), nearest < 1.5 / FRAMES_PER_SECOND
+    result = _interpolate(values[seen], times[seen], grid)
+    for start, stop in pairwise((0, *cuts, len(times))) if cuts else ():
+        shown = np.flatnonzero(seen[start:stop]) + start
+        if len(shown) >= 2:
+            low = grid_frame(times[start])
+            high = grid_frame(times[stop]) if stop < len(times) else num_frames
+            result[low:high] = _interpolate(values[shown], times[shown], grid[low:high])
+    nearest = np.abs(grid[:, None] - times[seen][None]).min(1)
+    return result, nearest < 1.5 / FRAMES_PER_SECOND
 
 
-def follow_face(
-    pictures: Iterable[tuple[float, Picture]], models: FaceModels
-) -> tuple[Array, NDArray[np.float32]]:
+def _interpolate(values: NDArray[np.float32], times: Array, wanted: Array) -> NDArray[np.float32]:
+    times, first = np.unique(times, return_index=True)
+    curve = PchipInterpolator(times, values[first].astype(np.float64), axis=0)
+    return curve(np.clip(wanted, times[0], times[-1])).astype(np.float32)
+
+
+def grid_frame(seconds: float) -> int:
+    """The first frame of the 25 fps grid that is not before a time."""
+    return max(0, math.ceil(seconds * FRAMES_PER_SECOND - 1e-6))
+
+
+class FollowedFace(NamedTuple):
+    """A face in the N pictures of a video."""
+
+    times: Array  # (N,) seconds
+    landmarks: NDArray[np.float32]  # (N, 478, 3) px, NaN where the face is not seen
+    cuts: tuple[int, ...]
+    """Pictures with which the face is elsewhere because another shot begins."""
+
+
+def follow_face(pictures: Iterable[tuple[float, Picture]], models: FaceModels) -> FollowedFace:
     """Follow the face through pictures with their times in seconds, in every shot anew.
 
-    Returns:
-        Times (N,) and landmarks (N, 478, 3), NaN where the face is not seen. Memory is that of the
-        landmarks, not of the pictures.
+    Memory is that of the landmarks, not of the pictures.
 
     Raises:
         FaceError: there are no pictures.
     """
     tracker = FaceTracker(models)
-    times, landmarks = [], []
+    times: list[float] = []
+    landmarks: list[NDArray[np.float32]] = []
+    cuts: list[int] = []
     missing = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
     for (seconds, picture), begins_shot in mark_cuts(pictures, lambda timed: timed[1]):
         if begins_shot:
             tracker.reset()
+            cuts.append(len(times))
         face = tracker.track(picture)
         times.append(seconds)
         landmarks.append(missing if face is None else face.points.astype(np.float32))
     if not times:
         raise FaceError("the video has no pictures; use one with a visible face")
-    return np.array(times), np.stack(landmarks)
+    moved = [cut for cut in cuts if not _goes_on(*landmarks[cut - 1 : cut + 1])]
+    return FollowedFace(np.array(times), np.stack(landmarks), tuple(moved))
+
+
+def _goes_on(face: NDArray[np.float32], following: NDArray[np.float32]) -> bool:
+    """Whether a face (478, 3) px is still where it was: only light or background changed."""
+    before, after = face.astype(np.float64), following.astype(np.float64)
+    moved = np.linalg.norm((after - before)[:, :2], axis=1).mean()
+    return bool(moved < SAME_PLACE * eye_distance(before))
 
 
 def num_grid_frames(times: Array) -> int:
@@ -138,8 +183,11 @@ def track_landmarks(pictures: Iterable[tuple[float, Picture]], models: FaceModel
     Raises:
         FaceError: fewer than two pictures show a face.
     """
-    times, landmarks = follow_face(pictures, models)
-    return LandmarkTrack(*resample_frames(landmarks, times, num_grid_frames(times)))
+    times, landmarks, cuts = follow_face(pictures, models)
+    num_frames = num_grid_frames(times)
+    on_grid, found = resample_frames(landmarks, times, num_frames, cuts)
+    first_frames = {grid_frame(times[cut]) for cut in cuts} & set(range(1, num_frames))
+    return LandmarkTrack(on_grid, found, cuts=tuple(sorted(first_frames)))
 
 
 def track_frames(frames: Iterable[Picture], models: FaceModels) -> LandmarkTrack:
@@ -281,11 +329,12 @@ def motion_from_landmarks(
 ) -> tuple[Motion, Array]:
     """Motion of a tracked clip, and the neutral face (478, 3) it is relative to.
 
-    The rest pose is the clip's median pose. ``neutral`` is the person's neutral face from another
+    The rest pose is the median pose of each shot: the camera moves between shots, the head does
+    not. ``neutral`` is the person's neutral face from another
     clip; without it the clip's own is estimated, and an expression that never ceases is lost.
-    ``rest_frame`` takes pose and eyes at rest from one frame instead of the clip's median. With
-    ``smooth`` the tracker's noise is taken out by Savitzky-Golay filters: 5 frames on the mouth, 7
-    on the rest of the face, ``pose_frames`` on the pose.
+    ``rest_frame`` takes pose and eyes at rest from one frame instead of medians. With ``smooth``
+    the tracker's noise is taken out of each shot by Savitzky-Golay filters: 5 frames on the mouth,
+    7 on the rest of the face, ``pose_frames`` on the pose.
     """
     assert space.canonical_face is not None
     canonical = space.canonical_face.astype(np.float64)
@@ -302,7 +351,12 @@ def motion_from_landmarks(
     offsets = (faces - neutral)[:, :NUM_SURFACE] / ratio
     expression = ExpressionFit(space)(offsets, lip_gaps(faces) / ratio)
     values = np.zeros((len(track), space.size), np.float32)
-    smoother = _smoother if smooth else _unchanged
+
+    def smoother(noisy: Array, window: int) -> Array:
+        if not smooth:
+            return noisy
+        return np.concatenate([_smooth(noisy[shot], window) for shot in track.shots])
+
     mouth = space.slice("mouth")
     values[:, mouth] = smoother(expression[:, mouth], 5)
     if smooth:
@@ -312,8 +366,9 @@ def motion_from_landmarks(
     values[:, space.slice("blink")] = blink_from_openness(openness)
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
-    pose = relative_pose(scales, rotations, translations, at_rest)
-    values[:, space.slice("pose")] = smoother(pose, pose_frames)
+    shots = track.shots if rest_frame is None else [slice(None)]
+    poses = [relative_pose(scales[s], rotations[s], translations[s], at_rest) for s in shots]
+    values[:, space.slice("pose")] = smoother(np.concatenate(poses), pose_frames)
     return Motion(values, space), neutral
 
 
@@ -355,7 +410,7 @@ def _mean_rotation(rotations: Array) -> Array:
     return (left * np.array([1.0, 1.0, np.linalg.det(left @ right)])) @ right
 
 
-def _smoother(values: Array, window: int) -> Array:
+def _smooth(values: Array, window: int) -> Array:
     if len(values) < window:
         return values
     return savgol_filter(values, window, 2, axis=0)
@@ -370,7 +425,3 @@ def _quick_lips(smoothed_away: Array, space: MotionSpace) -> Array:
     basis = space.basis[space.slice("mouth")][:, list(LIPS), :2].astype(np.float64)
     moved = (np.tensordot(smoothed_away, basis, 1) ** 2).sum(-1).mean(-1)  # (T,) canonical units^2
     return smoothed_away * (moved / (moved + LIP_NOISE**2))[:, None]
-
-
-def _unchanged(values: Array, window: int) -> Array:
-    return values

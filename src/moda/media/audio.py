@@ -20,6 +20,7 @@ from moda.media.containers import (
     decode,
     open_media,
     require_decoder,
+    sound_of,
     stream_seconds,
     stream_start,
     time_zero,
@@ -38,7 +39,7 @@ LOUDEST = 1e6
 
 
 class AudioReader:
-    """The first sound track of a file as mono chunks at one sample rate.
+    """The sound track of a file, its default one of several, as mono chunks at one sample rate.
 
     Opening reads the header and the first samples, so that most errors show at once. Iterating
     reads from the start, each time anew.
@@ -93,7 +94,7 @@ class AudioReader:
 
 @dataclass(frozen=True)
 class SoundTrack:
-    """The first sound track of an open container, at its own rate."""
+    """The sound track of an open container, at its own rate."""
 
     container: av.container.InputContainer
     stream: AudioStream
@@ -113,14 +114,14 @@ class SoundTrack:
         path: Path,
         max_seconds: float = MAX_SECONDS,
     ) -> SoundTrack:
-        """Check the header of the first sound track.
+        """Check the header of the sound track.
 
         Raises:
             MediaError: There is none, or its rate or duration is outside the limits.
         """
-        if not container.streams.audio:
+        stream = sound_of(container)
+        if stream is None:
             raise MediaError(f"{path} has no sound track; give a recording of speech")
-        stream = container.streams.audio[0]
         require_decoder(stream, path, "sound")
         rate = stream.rate or 0
         low, high = SAMPLE_RATE_LIMITS_HZ

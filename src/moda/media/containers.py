@@ -168,16 +168,22 @@ def pictures_of(container: av.container.InputContainer) -> VideoStream | None:
     """The video track of a file, its default one of several; covers of sound files are none."""
     cover = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    return max(streams, key=lambda s: bool(s.disposition & Disposition.default), default=None)
+    return max(streams, key=_is_default, default=None)
+
+
+def sound_of(container: av.container.InputContainer) -> AudioStream | None:
+    """The sound track of a file, its default one of several."""
+    return max(container.streams.audio, key=_is_default, default=None)
+
+
+def _is_default(stream: AudioStream | VideoStream) -> bool:
+    return bool(stream.disposition & Disposition.default)
 
 
 def time_zero(container: av.container.InputContainer) -> Fraction:
     """Time stamp in seconds that is 0 for pictures and sound: where the earlier of them begins."""
-    pictures = pictures_of(container)
-    starts = [stream_start(stream) for stream in container.streams.audio[:1]]
-    if pictures is not None:
-        starts.append(stream_start(pictures))
-    return min(starts, default=Fraction(0))
+    tracks = (pictures_of(container), sound_of(container))
+    return min((stream_start(track) for track in tracks if track), default=Fraction(0))
 
 
 def check_seconds(path: Path, seconds: float, limit: float = MAX_SECONDS) -> None:

@@ -74,7 +74,7 @@ class VideoWriter:
         path: Target, replaced if it exists; see :data:`moda.media.formats.FORMATS`.
         size: (width, height) of the pictures, both even.
         frames_per_second: Constant rate.
-        sound: File whose first sound track is copied, cut or filled with silence to the length
+        sound: File whose sound track is copied, cut or filled with silence to the length
             of the pictures; None for a silent video. A GIF has no sound.
         metadata: Tags of the file.
         cues: Subtitles, as a track of the file where its format has any.

@@ -124,12 +124,12 @@ def _follow(
 
     S is 1, or 2 with the mirror image; key points are means over the pictures that show the face.
     """
-    times, landmarks = follow_face(video(), models)
+    times, landmarks, cuts = follow_face(video(), models)
     num_frames = num_grid_frames(times)
-    on_grid, found = resample_frames(landmarks, times, num_frames)
+    on_grid, found = resample_frames(landmarks, times, num_frames, cuts)
     seen = np.isfinite(landmarks[:, 0, 0])
     values = _extract(video(), seen, steady_crop(landmarks[seen]), extractor, mirror=mirror)
-    motion, _ = resample_frames(values[:, :, :MOTION_SIZE], times, num_frames)
+    motion, _ = resample_frames(values[:, :, :MOTION_SIZE], times, num_frames, cuts)
     return LandmarkTrack(on_grid, found), motion, values[seen, :, MOTION_SIZE:].mean(axis=0)
 
 

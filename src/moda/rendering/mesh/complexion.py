@@ -97,7 +97,7 @@ def measure_palette(plate: Picture, landmarks: Array) -> Palette:
         seam=np.clip(SEAM_LIGHT * lip * lip / max(float(lip @ LUMA), 1.0), 0, 255).astype(
             np.float32
         ),
-        flush=(colour(100.0, 0.5 * flesh + 0.5) / np.float32(100.0)),
+        flush=(colour(100.0, flesh) / np.float32(100.0)),
         skin=skin.astype(np.float32),
         slant=slant,
     )

@@ -61,7 +61,7 @@ UPPER_EDGE_MOST_BELOW_LIP = 0.084
 LOWER_EDGE_BELOW_LIP_LINE = 0.004
 LOWER_TEETH_SEEN = (0.002, 0.014)
 """Least and most height of the lower teeth above the lower lip."""
-LOWER_TEETH_SEEN_WIDE = 0.044
+LOWER_TEETH_SEEN_WIDE = 0.034
 """More of that height in a wide mouth, whose lower lip is drawn down."""
 TONGUE_SHARE = (0.45, 0.72)
 """How high the tongue stands in a narrow and in a wide opening, in its height."""
@@ -203,7 +203,7 @@ class MouthInterior:
         upper, lower = (axes.along_across(screen[points]) for points in (UPPER, LOWER))
         start, step, edges = lip_curves(upper, lower)
         (cosine, _), (sine, _) = axes.turn
-        light = 0.56 + 0.50 * ease(0.03, 0.14, gap) + 0.12 * _depth_light(gap)
+        light = 0.68 + 0.38 * ease(0.03, 0.14, gap) + 0.12 * _depth_light(gap)
         healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
         return Opening(
             float(axes.origin[0]), float(axes.origin[1]), float(cosine), float(sine), start, step,

@@ -14,7 +14,7 @@ from moda.structures import Floats, Picture
 from moda.structures.landmarks import Array
 
 SAMPLES_PER_SPAN = 8
-NARROW_LIGHT, WIDE_LIGHT = 0.75, 0.5
+NARROW_LIGHT, WIDE_LIGHT = 0.75, 0.65
 """How light the dark of a narrow and of a wide mouth is, from the deepest dark to the walls. A
 narrow one has no depth: the tongue is near."""
 SEAM_ABOVE, SEAM_BELOW = 0.020, 0.013
@@ -23,6 +23,8 @@ SEAM_CORNER = 0.85
 """Part of the half width of the mouth from which on it fades."""
 SEAM_REACH = 2.2
 """Where nothing is left of it, in these distances."""
+NARROW_GAPS = (0.01, 0.06)
+"""Between these heights of the opening it is less and less like the line on which lips meet."""
 LIP_RIM = 0.015
 """Width of the lower lip's innermost rim, canonical units."""
 
@@ -189,7 +191,7 @@ def _paint_tongue(
     shade = 0.34 + 0.70 * ease(-0.05, 0.75, deep)
     shade *= 1.0 - (0.40 - 0.15 * depth_light) * min(abs(u), 1.0) ** 2.0
     shade *= 1.0 - 0.09 * np.exp(-((u / 0.13) ** 2)) * ease(0.10, 0.5, deep)
-    shade *= (1.0 - 0.22 * ease(0.75, 1.2, deep)) * (0.62 + 0.56 * depth_light)
+    shade *= (1.0 - 0.22 * ease(0.75, 1.2, deep)) * (0.62 + 0.66 * depth_light)
     wet = 0.10 * np.exp(-(((abs(u) - 0.25) / 0.22) ** 2) - ((deep - 0.62) / 0.16) ** 2)
     _mix(colour, palette.tongue, shade + wet, cover)
 
@@ -261,7 +263,7 @@ def paint_mouth(
             light = opening.light * (1.0 + palette.slant * side)
             light *= 1.0 - (0.75 - 0.45 * inner) * ease(0.35, 1.0, abs(side))
             _look_at_arch(lower, x, y, seen)
-            lower_light = light * (0.72 + 0.21 * inner)
+            lower_light = light * (0.64 + 0.14 * inner)
             _paint_row(colour, lower, palette, seen, opening, lower_light, 0.25, above)
             _look_at_arch(upper, x, y, seen)
             if seen[0] < 0.0:
@@ -274,7 +276,7 @@ def paint_mouth(
             plate_y = (
                 plate_from_frame[1, 0] * x + plate_from_frame[1, 1] * y + plate_from_frame[1, 2]
             )
-            _paint_row(colour, upper, palette, seen, opening, light, 0.60 - 0.35 * inner, below)
+            _paint_row(colour, upper, palette, seen, opening, light, 0.75 - 0.50 * inner, below)
             share = patch.strength * _real_teeth(patch, plate_x, plate_y, real)
             if share > 0.0:
                 gain = 1.0 - 0.35 * np.exp(-below / 0.02)
@@ -391,7 +393,7 @@ def _paint_row(
     gain = light * (0.30 + 0.70 * seen[3] ** 1.4)
     gain *= 1.0 - lip_shadow * np.exp(-from_lip / 0.022)
     gum = seen[2]
-    warmth = 1.0 - gain
+    warmth = max(1.0 - gain, 0.0)
     for c in range(3):
         value = palette.tooth[c] * seen[1] * (1.0 - gum) + palette.gum[c] * gum
         shade = gain * (1.0 + (palette.flush[c] - 1.0) * warmth)
@@ -401,6 +403,6 @@ def _paint_row(
 @compiled
 def _paint_rim(colour: Array, palette: Palette, below: float, above: float) -> None:
     """The lips roll inwards: a dark rim under the upper one, a moist one on the lower."""
-    wide = ease(0.02, 0.10, below + above)
     _mix(colour, palette.lip, 0.40, 0.50 * np.exp(-below / 0.008))
-    _mix(colour, palette.lip, 0.50 + 0.36 * wide, (0.40 + 0.45 * wide) * np.exp(-above / 0.012))
+    _mix(colour, palette.lip, 0.86, 0.85 * np.exp(-above / 0.012))
+    _mix(colour, palette.seam, 0.9, 0.8 * (1.0 - ease(*NARROW_GAPS, below + above)))

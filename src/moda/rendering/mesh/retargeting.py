@@ -39,13 +39,20 @@ CHEEKS, CHEEK_RAISED = [280, 330, 50, 101], 0.02
 EXPRESSION_LIMIT = 6.0
 """Soft limit of each expression parameter, in standard deviations. Those of the mouth are limited
 together, so that lips that meet still meet."""
+LARGEST_GAP = 0.50
+"""Soft limit of the lip gap, canonical units: filmed mouths open by .40, pictures break beyond."""
+UPPER_LIP_KEPT = 0.87
+"""Least height of the upper lip in a wide mouth, in that of the closed one: median of seven filmed
+speakers at gaps above .28."""
+WIDE_GAPS = (0.15, 0.30)
+"""Lip gaps between which a mouth becomes wide."""
 MOUTH_WIDENING_LIMIT, LEAST_WIDENING = 1.40, 0.14
 """Widest mouth, in widths of the mean face's, and how much any mouth may widen, canonical units: a
 smile on top of a smile saturates."""
 CORNER_REACH = 0.30
 """How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
-SIDEWAYS_GAIN = 1.06
-"""Of the lower face: drawn widths are read smaller than they are."""
+SIDEWAYS_GAIN, OPENING_GAIN = 1.06, 1.09
+"""Of the lower face: drawn widths and openings are read smaller than they are."""
 START_DAMPING = 1e-4
 """Keeps parameters that hardly move the lips small."""
 PARTING_DAMPING = 1e-3
@@ -61,6 +68,12 @@ TOWARDS_CAMERA_LIMIT = 6.0
 TRANSLATION_LIMIT = 0.30
 SCALE_LIMIT = 0.08
 UPPER_LIP, LOWER_LIP = np.array(INNER_LIP_UPPER), np.array(INNER_LIP_LOWER)
+UPPER_LIP_ROWS = np.array([
+    (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291),
+    (76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306),
+    (62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292),
+])  # fmt: skip
+"""Points above those of the inner edge, from the outer edge inwards."""
 
 
 def soft_limit(value: Array | float, limit: Array | float) -> Array:
@@ -86,6 +99,7 @@ class Retargeting:
             space.basis.astype(np.float64), space.canonical_face.astype(np.float64), rig.neutral
         )
         """(B, 468, 3) the expression basis fitted to this portrait."""
+        self._gaps = lip_gaps(self.basis)
         self._parting = _smallest_parting(self.basis[space.slice("mouth")])
         self._deviation = space.std[: len(space.basis)].astype(np.float64) + 1e-6
         width = float(lip_width(space.canonical_face.astype(np.float64)))
@@ -106,7 +120,7 @@ class Retargeting:
         return np.linalg.solve(normal, flat @ target).astype(np.float32)
 
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
-        """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
+        """Face geometry, way of the upper lids (2,) up to 1, iris offset (2,) canonical units."""
         parts = {
             name: row[self._space.slice(name)].astype(np.float64) * (not self._eyes_stay)
             for name in ("blink", "gaze")
@@ -120,7 +134,7 @@ class Retargeting:
         lower_share = self._lower_lid_share(shape, closing)
         for blink, amount, share in zip(self._rig.blinks, closing, lower_share, strict=True):
             blink.apply(shape, float(amount), float(share))
-        lid = np.maximum(closing, 0.0) * (1.0 - lower_share) / UPPER_LID_SHARE
+        lid = closing * (1.0 - lower_share) / UPPER_LID_SHARE
         head = self._head(row)
         return FrameGeometry(shape, self._rig.project(shape, head), head), lid, gaze
 
@@ -144,19 +158,23 @@ class Retargeting:
         offset -= np.tensordot(crossed, self._parting, 1)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
+        _keep_upper_lip(shape, rig.neutral)
         everywhere = np.ones(NUM_SURFACE)
         keep_edge_lengths(shape, rig.photographed, rig.jaw_edges, everywhere, 0.35, 6, 0.7)
         _touch_lips(shape, rig.neutral)
         return shape
 
     def _limited(self, parameters: Array) -> Array:
-        """Parameters (B,) within :data:`EXPRESSION_LIMIT`."""
+        """Parameters (B,) within :data:`EXPRESSION_LIMIT` and :data:`LARGEST_GAP`."""
         limited = soft_limit(parameters, EXPRESSION_LIMIT * self._deviation)
         mouth = self._space.slice("mouth")
         largest = float(np.abs(parameters[mouth] / self._deviation[mouth]).max())
         if largest > 0.0:
             share = float(soft_limit(largest, EXPRESSION_LIMIT)) / largest
             limited[mouth] = share * parameters[mouth]
+        gap = float((limited[mouth] @ self._gaps[mouth]).max())
+        if gap > 0.0:
+            limited[mouth] *= float(soft_limit(gap, LARGEST_GAP)) / gap
         return limited
 
     def _saturate_width(self, offset: Array) -> None:
@@ -199,7 +217,8 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
         away = canonical_face[:NUM_SURFACE, :2] - canonical_face[corner, :2]
         near = skin * np.exp(-((np.linalg.norm(away, axis=1) / CORNER_REACH) ** 2))
         fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
-    fitted[:, :, 0] *= 1.0 + (SIDEWAYS_GAIN - 1.0) * lower_face
+    for axis, gain in enumerate((SIDEWAYS_GAIN, OPENING_GAIN)):
+        fitted[:, :, axis] *= 1.0 + (gain - 1.0) * lower_face
     return fitted
 
 
@@ -213,6 +232,16 @@ def _smallest_parting(basis: Array) -> Array:
     met = gaps.T @ metric @ gaps
     damping = PARTING_DAMPING * np.trace(met) / len(met) * np.eye(len(met))
     return np.tensordot(np.linalg.inv(met + damping) @ gaps.T @ metric, basis, 1)
+
+
+def _keep_upper_lip(shape: Array, neutral: Array) -> None:
+    """Raise the outer rows of an upper lip that a wide mouth would draw too thin, in place."""
+    height = shape[UPPER_LIP, 1] - shape[UPPER_LIP_ROWS[0], 1]
+    least = UPPER_LIP_KEPT * (neutral[UPPER_LIP, 1] - neutral[UPPER_LIP_ROWS[0], 1])
+    wide = smoothstep(*WIDE_GAPS, float(lip_gaps(shape).max()))
+    lacking = wide * np.maximum(least - height, 0.0)
+    for row, share in zip(UPPER_LIP_ROWS, (1.0, 2.0 / 3.0, 1.0 / 3.0), strict=True):
+        shape[row, 1] -= share * lacking
 
 
 def _touch_lips(shape: Array, neutral: Array) -> None:

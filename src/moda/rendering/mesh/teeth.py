@@ -37,6 +37,8 @@ LOWER_HEIGHTS = (8.8, 9.0, 10.0, 8.8, 8.2, 7.6, 7.4, 7.2)
 UPPER_EDGE_LIFT = (0.0, 0.55, 0.1, 0.45, 0.7, 1.0, 1.3, 1.6)
 LOWER_EDGE_LIFT = (0.0, 0.05, 0.1, 0.35, 0.5, 0.6, 0.7, 0.8)
 """Millimetres by which the biting edge lies further back than that of the middle teeth."""
+UPPER_CONTACT, LOWER_CONTACT = 0.13, 0.35
+"""How dark the line is on which two teeth touch; the lower ones are crowded."""
 
 
 class ToothTexture(NamedTuple):
@@ -102,7 +104,8 @@ def tooth_texture(upper: bool, blur_millimetres: float) -> ToothTexture:
             tilt, tone, longer = generator.normal(0.0, (0.10, 0.018, 0.12))
             edge[inside] = lift + longer + tilt * across + 0.55 * np.abs(across) ** 5
             height_in_tooth = np.clip((above - edge[inside]) / height, 0.0, 1.5)
-            shade[:, inside] = _enamel(across, height_in_tooth) * (1.0 + tone)
+            contact = UPPER_CONTACT if upper else LOWER_CONTACT
+            shade[:, inside] = _enamel(across, height_in_tooth, contact) * (1.0 + tone)
             gum_line = height * (1.0 - 0.16 * across**2)
             gum[:, inside] = np.clip((above - gum_line) / 0.5 + 0.5, 0.0, 1.0)
             start += width
@@ -112,13 +115,16 @@ def tooth_texture(upper: bool, blur_millimetres: float) -> ToothTexture:
     return ToothTexture(np.stack(looks, axis=-1).astype(np.float32), soft_edge.astype(np.float32))
 
 
-def _enamel(across: Array, height: Array) -> Array:
-    """Brightness of one tooth; ``across`` (columns,) -1..1, ``height`` (rows, columns) 0..1."""
+def _enamel(across: Array, height: Array, darkness: float) -> Array:
+    """Brightness of one tooth; ``across`` (columns,) -1..1, ``height`` (rows, columns) 0..1.
+
+    ``darkness`` 0..1 is that of the line on which it touches the next.
+    """
     body = 0.955 + 0.055 * np.sqrt(np.clip(1.0 - across**2, 0.0, 1.0))
     neck = 1.0 - 0.10 * np.clip((height - 0.45) / 0.55, 0.0, 1.0) ** 1.5
     translucent_edge = 1.0 - 0.07 * np.exp(-height / 0.10)
     glint = 0.035 * np.exp(-(((across + 0.15) / 0.45) ** 2) - ((height - 0.42) / 0.22) ** 2)
-    contact = 0.13 * np.exp(-(((1.0 - np.abs(across)) / 0.10) ** 2))
+    contact = darkness * np.exp(-(((1.0 - np.abs(across)) / 0.10) ** 2))
     embrasure = 0.20 * np.exp(-(((1.0 - np.abs(across)) / 0.16) ** 2)) * np.exp(-height / 0.12)
     return (body * neck * translucent_edge + glint) * (1.0 - contact - embrasure)
 
