@@ -24,7 +24,6 @@ from media_files import EXAMPLES, tone, write_wav
 from moda import cli
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
-from moda.files import ScratchFolder
 from moda.media import read_image
 from moda.options import (
     MAX_SIZE_PX,
@@ -155,7 +154,6 @@ def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     from moda.web.layout import input_names
     from moda.web.page import WebPage
     from moda.web.settings import WebSettings
-    from moda.web.uploads import Uploads
 
     asked: dict[str, Any] = dict.fromkeys(input_names("mesh"))
     emotion, _, amount = given.get("emotion", "none:1").partition(":")
@@ -164,12 +162,8 @@ def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     asked |= {name: VALUES.get(name, value) for name, value in given.items()}
     asked |= {"emotion": emotion, "intensity": float(amount or 1.0)}
     assert set(asked) == set(input_names("mesh"))
-    files = tuple(Path(asked[name]) for name in ("portrait", "speech") if asked[name])
-    uploads = Uploads(folder / "visitors", 2**20, files)
-    scratch = ScratchFolder("page")
-    page = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), scratch, uploads)
+    page = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), folder)
     page._begin(asked, folder, lambda done, total: None).write(folder / "a.mp4")
-    scratch.close()
 
 
 def job_of_form(
@@ -289,16 +283,11 @@ class TestEveryOptionIsThere:
         from moda.web.layout import input_names, read_choices
         from moda.web.page import WebPage
         from moda.web.settings import WebSettings
-        from moda.web.uploads import Uploads
 
         assert set(input_names("mesh")) | set(input_names("neural")) == {
             *("portrait", "speech", "intensity"), *for_visitors(),
         }  # fmt: skip
-        uploads = Uploads(tmp_path / "visitors", 2**20, ())
-        scratch = ScratchFolder("page")
-        page = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), scratch, uploads)
-        blocks = page.build()
-        scratch.close()
+        blocks = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), tmp_path).build()
         shown = {block.elem_id: block for block in blocks.blocks.values()}
         for name in for_visitors("mesh"):
             assert name.replace("_", "-") in shown, name

@@ -16,7 +16,6 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
-from moda import files
 from moda.errors import InputError, MediaError, OutputError
 from moda.media import AudioReader, VideoReader, VideoWriter, check_output_path
 
@@ -425,7 +424,7 @@ class TestFullDisk:
         def full(descriptor: int) -> NoReturn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(files.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match=r"No space left on device.*free some space"):
             write_all(tmp_path / "talk.mp4", moving_pictures(5))
         assert names_in(tmp_path) == []
@@ -459,10 +458,10 @@ class TestOutputPath:
         # The superuser may write anywhere: what access() says is what matters here.
         path = tmp_path / "talk.mp4"
         path.write_text("")
-        monkeypatch.setattr(files.os, "access", lambda target, mode: target != path)
+        monkeypatch.setattr(os, "access", lambda target, mode: target != path)
         with pytest.raises(OutputError, match="write-protected"):
             check_output_path(path)
-        monkeypatch.setattr(files.os, "access", lambda target, mode: False)
+        monkeypatch.setattr(os, "access", lambda target, mode: False)
         with pytest.raises(OutputError, match="not writable"):
             check_output_path(path)
 

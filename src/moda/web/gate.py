@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from moda.doors.names import Names
 from moda.files import ScratchFolder
 from moda.web.uploads import Uploads, is_logged_in
 
+logger = logging.getLogger("uvicorn.error")
 API = "/gradio_api/"
 UPLOAD_PATH = f"{API}upload"
 FILE_PATHS = (f"{API}file=", f"{API}file/")
@@ -88,6 +90,9 @@ class Gate:
                 await refuse(scope, receive, send, error.status_code, error.detail, error.headers)
             except ClientDisconnect:
                 return
+            except OSError as error:
+                logger.error("there is no place for files: %s", error)
+                await refuse(scope, receive, send, 507, "there is no place for files here")
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
         """Do what is asked, or let Gradio do it."""
@@ -100,6 +105,7 @@ class Gate:
         if is_upload and scope["method"] == "POST":
             if not is_logged_in(scope["app"], request):
                 raise HTTPException(401, "log in first")
+            self._scratch.restore()
             visitor = _visitor(request)
             kept = await self._uploads.take(Request(scope, receive), client, visitor)
             scope["app"].get_blocks().upload_file_set.update(kept)

@@ -13,7 +13,6 @@ import gradio as gr
 
 from moda.encoders.style import delivery_of
 from moda.errors import InputError, ModaError
-from moda.files import ScratchFolder
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.pipeline.jobs import VideoJob, begin_video
@@ -38,8 +37,8 @@ class WebPage:
         head: The model; used for one video at a time.
         settings: Limits.
         speaker: What turns text into speech.
-        scratch: For files of videos in the making; they are removed when they are handed over.
-        uploads: What visitors have sent.
+        folder: For files of videos in the making; they are removed when they are handed over.
+        uploads: What visitors have sent; None where nobody visits and files come from the caller.
     """
 
     def __init__(
@@ -47,14 +46,13 @@ class WebPage:
         head: TalkingHead,
         settings: WebSettings,
         speaker: TextSpeaker,
-        scratch: ScratchFolder,
-        uploads: Uploads,
+        folder: Path,
+        uploads: Uploads | None = None,
     ) -> None:
         self._head = head
         self._settings = settings
         self._speaker = speaker
-        self._scratch = scratch
-        (scratch.path / "jobs").mkdir()
+        self._folder = folder
         self._uploads = uploads
         self._jobs: dict[str, Job] = {}
         self._streams: dict[str, Any] = {}
@@ -139,7 +137,7 @@ class WebPage:
         try:
             job = Job(
                 lambda folder, progress: self._begin(asked, folder, progress),
-                parent=self._scratch.restore() / "jobs",
+                parent=self._folder,
                 max_seconds=self._settings.max_seconds,
             )
         except OSError as error:
@@ -191,7 +189,7 @@ class WebPage:
         if not asked["portrait"]:
             raise InputError("there is no portrait yet; add a picture with a face")
         for name in ("portrait", "speech", "driving"):
-            if asked[name] and not self._uploads.holds(Path(asked[name])):
+            if self._uploads and asked[name] and not self._uploads.holds(Path(asked[name])):
                 raise InputError(f"the {name} was not uploaded; add a file")
         options = read_choices(asked)
         if options.text is not None:

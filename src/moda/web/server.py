@@ -93,7 +93,9 @@ def serve_page(
             yield
 
         # Jobs are not in Gradio's folder: it copies only what lies outside.
-        page = WebPage(head, settings, speaker, scratch, uploads)
+        jobs = folder / "jobs"
+        jobs.mkdir()
+        page = WebPage(head, settings, speaker, jobs, uploads)
         blocks = page.build()
         fonts = ("system-ui", "sans-serif")
         theme = gr.themes.Soft(primary_hue="indigo", font=fonts, font_mono=("monospace",))
