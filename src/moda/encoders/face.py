@@ -263,15 +263,6 @@ class FaceModels:
         return found
 
 
-class Choice(NamedTuple):
-    """Which face of a picture is followed."""
-
-    number: int
-    """From left to right from 1"""
-    num_faces: int
-    """In the picture"""
-
-
 class FaceTracker:
     """Follows one face through the frames of a shot.
 
@@ -291,8 +282,6 @@ class FaceTracker:
         self._region: FaceRegion | None = None
         self._num_missed = 0
         self._others: list[FaceRegion] = []
-        self.choice: Choice | None = None
-        """Of the first frame of the shot that shows the face."""
 
     def track(self, image: Picture) -> FaceLandmarks | None:
         """Landmarks of the face in the next frame (H, W, 3), None if it is not visible."""
@@ -316,12 +305,8 @@ class FaceTracker:
         if self._region:
             return self._ours(self._look(image, reach), self._region)
         if self._number is None:
-            faces = self._look(image, reach)
-            if len(faces) < 2:
-                return self._first_of(faces)
-        elif not thorough:
-            return None
-        return self._first_of(self._look(image, "all"))
+            return self._first_of(self._look(image, reach))
+        return self._first_of(self._look(image, "all")) if thorough else None
 
     def _look(self, image: Picture, search: Search) -> list[FaceLandmarks]:
         """Faces in a picture, on their sides too where none is upright and time is taken."""
@@ -338,8 +323,6 @@ class FaceTracker:
         if self._number is not None:
             chosen = sorted(faces, key=lambda face: face.region.x)[self._number - 1]
         self._others = [face.region for face in faces if face is not chosen]
-        number = 1 + sum(other.x < chosen.region.x for other in self._others)
-        self.choice = Choice(number, len(faces))
         return chosen
 
     def _ours(self, faces: list[FaceLandmarks], region: FaceRegion) -> FaceLandmarks | None:

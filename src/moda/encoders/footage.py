@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from moda.encoders.face import Choice, FaceModels, FaceTracker
+from moda.encoders.face import FaceLandmarks, FaceModels, FaceTracker
 from moda.encoders.portrait import close_mouth
 from moda.encoders.regions import turn_points
 from moda.encoders.shots import mark_cuts
@@ -70,6 +70,15 @@ class Shot(NamedTuple):
         return self.start + len(self.share)
 
 
+class Choice(NamedTuple):
+    """Which face of a picture was taken."""
+
+    number: int
+    """From left to right from 1"""
+    num_faces: int
+    """In the picture"""
+
+
 class FilmFaces(NamedTuple):
     """All shots of a film that show the face."""
 
@@ -77,7 +86,7 @@ class FilmFaces(NamedTuple):
     num_frames: int
     """Of the film"""
     choices: dict[int, Choice]
-    """Which face was taken in frames where it was first seen after a cut."""
+    """Which face was taken where none was chosen, in frames that first show it after a cut."""
 
     @property
     def num_hidden(self) -> int:
@@ -105,14 +114,16 @@ def track_shots(
     missing = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
     found, cuts, size = [], [0], (0, 0)
     choices: dict[int, Choice] = {}
+    is_new = True
     for index, (picture, begins_shot) in enumerate(mark_cuts(pictures, lambda same: same)):
         if begins_shot:
             tracker.reset()
             cuts.append(index)
-        was_chosen = tracker.choice is not None
+            is_new = True
         seen = tracker.track(picture)
-        if tracker.choice is not None and not was_chosen:
-            choices[index] = tracker.choice
+        if seen is not None and is_new and number is None:
+            choices[index] = _choice(picture, seen, models)
+        is_new = is_new and seen is None
         found.append(missing if seen is None else seen.points.astype(np.float32))
         size = picture.shape[1], picture.shape[0]
     points = np.stack(found).astype(np.float64) if found else np.zeros((0, NUM_LANDMARKS, 3))
@@ -121,6 +132,13 @@ def track_shots(
         for first, face in _appearances(points[start:stop], frames_per_second):
             shots.append(_see_shot(start + first, face, size, frames_per_second, space))
     return FilmFaces(tuple(shots), len(points), choices)
+
+
+def _choice(picture: Picture, taken: FaceLandmarks, models: FaceModels) -> Choice:
+    """Which of all faces in a picture, small ones too, is the one that was taken."""
+    places = sorted(face.region.x for face in models.find_faces(picture, search="all"))
+    away = [abs(place - taken.region.x) for place in places] or [0.0]
+    return Choice(1 + int(np.argmin(away)), len(away))
 
 
 class Appearance(NamedTuple):

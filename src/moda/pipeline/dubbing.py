@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from moda.encoders.covering import is_mouth_covered
 from moda.encoders.face import FaceLandmarks
 from moda.encoders.footage import FilmFaces, Shot, track_shots
 from moda.encoders.portrait import close_mouth, crop_around, map_points
@@ -45,7 +46,9 @@ MAX_FOOTAGE_SECONDS = 1200.0
 LONGER_SPEECH_SECONDS = 0.5
 """So much speech beyond the end of the footage is cut off."""
 LONGEST_UNSAID_SECONDS = 0.5
-"""So much footage without the face is worth a word."""
+"""So much footage without new lips is worth a word."""
+COVERING_FRAMES = (-12, -6, 0, 6, 12)
+"""From the reference of a shot: where it is seen whether the mouth is covered."""
 FRAMES_WITH_TEETH = 9
 """Of the widest open mouths, in which the colour of the teeth is looked for."""
 CHUNK_BYTES = 2**28
@@ -68,7 +71,7 @@ def dub(
 
     The video keeps its size and frame rate, and its length unless it loops; its sound is replaced.
     Its motion is that of the lips alone. Each shot is dubbed by itself, its largest face or the one
-    that is chosen; where that is not seen, pictures stay as they are.
+    that is chosen; where that is not seen, or its mouth is covered, pictures stay as they are.
 
     Args:
         head: A model of the mesh renderer.
@@ -104,6 +107,7 @@ def dub(
             f"{video.duration_seconds:.1f} s; use more footage, shorter speech, or --loop"
         )
     film = track_face(video, system, face, progress)
+    shown = film._replace(shots=tuple(s for s in film.shots if not _is_covered(video, s, system)))
     options = SpeakingOptions(
         seed=seed,
         blink=False,
@@ -115,7 +119,7 @@ def dub(
     actor = Actor(_renderer(video, main, system), identity_vector(main.neutral), system.space.rest)
     num_frames = film.num_frames
     if loop:
-        num_frames = max(num_frames, math.ceil(sound.duration_seconds * rate))
+        num_frames = max(num_frames, math.ceil(round(sound.duration_seconds * rate, 3)))
     length = Fraction(num_frames) / exact_rate(rate)
 
     def motion() -> Iterator[Motion]:
@@ -130,15 +134,20 @@ def dub(
         sound.path,
         (video.path, sound.path),
         motion,
-        lambda: _dubbed(video, film, system, motion(), num_frames),
+        lambda: _dubbed(video, shown, system, motion(), num_frames),
         words,
-        _notes(film, rate, face),
+        _notes(film, shown, rate, face),
         made_from="a video whose lips were changed",
     )
 
 
-def _notes(film: FilmFaces, frames_per_second: float, number: int | None) -> tuple[str, ...]:
-    """What the user should know: a face was taken of several, pictures stay as they were."""
+def _notes(
+    film: FilmFaces, shown: FilmFaces, frames_per_second: float, number: int | None
+) -> tuple[str, ...]:
+    """What the user should know: a face was taken of several, pictures stay as they were.
+
+    ``shown`` has the shots of the film that get new lips.
+    """
     notes = []
     if number is None and film.choices:
         index, choice = max(film.choices.items(), key=lambda item: item[1].num_faces)
@@ -148,12 +157,15 @@ def _notes(film: FilmFaces, frames_per_second: float, number: int | None) -> tup
                 f"largest is dubbed, number {choice.number} from the left; choose another with "
                 "--face"
             )
-    hidden = film.num_hidden / frames_per_second
-    if hidden >= LONGEST_UNSAID_SECONDS:
-        notes.append(
-            f"the face is not seen in {hidden:.1f} of {film.num_frames / frames_per_second:.1f} s "
-            "of the footage; those pictures stay as they are"
-        )
+    length = film.num_frames / frames_per_second
+    unseen = film.num_hidden / frames_per_second
+    covered = shown.num_hidden / frames_per_second - unseen
+    for seconds, what in ((unseen, "the face is not seen"), (covered, "the mouth is covered")):
+        if seconds >= LONGEST_UNSAID_SECONDS:
+            notes.append(
+                f"{what} in {seconds:.1f} of {length:.1f} s of the footage; those pictures stay "
+                "as they are"
+            )
     return tuple(notes)
 
 
@@ -184,6 +196,16 @@ def track_face(
             + ("" if number is None else ", or choose another face")
         )
     return film
+
+
+def _is_covered(video: VideoReader, shot: Shot, system: EmbeddedSystem) -> bool:
+    """Whether something lies over the mouth in all of a few pictures of a shot."""
+    places = shot.reference + np.array(COVERING_FRAMES)
+    looks = set(np.clip(places, 0, len(shot.share) - 1).tolist())
+    return all(
+        is_mouth_covered(picture, shot.landmarks[index], system.models)
+        for index, picture in _pictures(video, shot, looks).items()
+    )
 
 
 def _dubbed(

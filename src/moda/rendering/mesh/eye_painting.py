@@ -21,6 +21,10 @@ LASH_OVERHANG = 0.12
 """The lash map goes on beyond the corners by this share of the eye's width."""
 LINE_WIDTH = 0.013
 CURVE_SAMPLES = 65
+LID_SHADOW_LENGTH = 0.035
+CLOSING_SHADOW, WIDE_SHADOW = 0.4, 0.55
+"""Share of light that the upper lid takes from the ball beside it: of a closing eye, and of one
+that opens wider than in the photograph, whose own shadow is then too low."""
 
 
 class EyeLayers(NamedTuple):
@@ -47,6 +51,7 @@ class EyeFrame(NamedTuple):
     lower: F32
     unit: float
     closing: float
+    """Way of the upper lid: 0 as photographed, 1 closed, negative open wider"""
     outward: float
     """-1 where the outer corner is the first one, else 1"""
     ball_from_box: Array  # (2, 3) affine, pixels of the box -> texels of the layers
@@ -152,6 +157,9 @@ def paint_eye(
     ``bounds`` are the rows and columns to paint: top, bottom, left, right.
     """
     skin_share = ease(0.02, 0.22, frame.closing)
+    depth = CLOSING_SHADOW * frame.closing
+    if frame.closing < 0:
+        depth = WIDE_SHADOW * ease(0.0, 0.15, -frame.closing)
     height, width = layers.lid.shape[:2]
     skin, ball, iris = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(4, np.float32)
     lash, light = np.zeros(3, np.float32), np.ones(3, np.float32)
@@ -182,7 +190,7 @@ def paint_eye(
             shadow = 0.0
             if cover > 0:
                 ball_colour(layers, frame, x, y, iris, ball)
-                shadow = 0.4 * frame.closing * np.exp(-max(inside, 0.0) / (0.035 * frame.unit))
+                shadow = depth * np.exp(-max(inside, 0.0) / (LID_SHADOW_LENGTH * frame.unit))
             for channel in range(3):
                 value = drawn[y, x, channel] * (1 - skin_here) + skin[channel] * skin_here
                 value = value * (1 - cover) + ball[channel] * ((1 - shadow) * cover)

@@ -99,7 +99,7 @@ class EyePair:
     ) -> None:
         """Paint both eyes on the warped box (h, w, 3) in place.
 
-        ``screen`` (V, 3) are the vertices in pixels of the box, ``closing`` (2,) in 0..1,
+        ``screen`` (V, 3) are the vertices in pixels of the box, ``closing`` (2,) up to 1,
         ``gaze`` (2,) the offset of the irises in canonical units.
         """
         for eye in self._eyes:

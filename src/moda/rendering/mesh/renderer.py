@@ -13,6 +13,7 @@ import numpy as np
 from moda.errors import InputError
 from moda.rendering.mesh.backdrop import clean_plate, person_matte, put_behind
 from moda.rendering.mesh.eyes import EyePair
+from moda.rendering.mesh.folds import Folds
 from moda.rendering.mesh.mouth import MouthInterior
 from moda.rendering.mesh.outer_mesh import OVAL
 from moda.rendering.mesh.plate import make_plate
@@ -80,6 +81,8 @@ class MeshRenderer:
             coverage = np.repeat(plate.box.cut(self._matte)[:, :, None], 3, axis=2)
             self._matte_texture = enlarge_texture(np.ascontiguousarray(coverage))
         self._eyes = EyePair(plate, self._rig)
+        unit = TEXTURE_ZOOM * plate.rest.scale
+        self._folds = Folds(self._texture, self._texels, self._rig.photographed, unit)
 
     def _cut_out(self, whole_mask: Floats | None) -> None:
         """Find the person, and clean the rim of what was behind it."""
@@ -107,9 +110,10 @@ class MeshRenderer:
         """
         motion.require_space(self._space)
         buffers = make_buffers(self._plate.box.height, self._plate.box.width)
-        return (self._draw(row, buffers) for row in motion.values)
+        texture = self._texture.copy()
+        return (self._draw(row, texture, buffers) for row in motion.values)
 
-    def _draw(self, row: Floats, buffers: WarpBuffers) -> Picture:
+    def _draw(self, row: Floats, texture: Picture, buffers: WarpBuffers) -> Picture:
         plate, rig = self._plate, self._rig
         if self._mouth is None:
             row = row.copy()
@@ -120,7 +124,9 @@ class MeshRenderer:
         folding = bounds_around(
             screen[OVAL], FOLDING_MARGIN * plate.rest.scale, plate.box.height, plate.box.width
         )
-        drawn = warp_texture(self._texture, screen, self._texels, rig.triangles, folding, buffers)
+        if self._mouth is not None:
+            self._folds.deepen(texture, geometry.shape)
+        drawn = warp_texture(texture, screen, self._texels, rig.triangles, folding, buffers)
         self._eyes.draw(drawn, buffers, screen, geometry.head, closing, gaze)
         frame = plate.image.copy()
         plate.box.cut(frame)[:] = drawn

@@ -120,7 +120,7 @@ class Retargeting:
         return np.linalg.solve(normal, flat @ target).astype(np.float32)
 
     def geometry(self, row: Floats) -> tuple[FrameGeometry, Array, Array]:
-        """Face geometry, way of the upper lids (2,) in 0..1, iris offset (2,) canonical units."""
+        """Face geometry, way of the upper lids (2,) up to 1, iris offset (2,) canonical units."""
         parts = {
             name: row[self._space.slice(name)].astype(np.float64) * (not self._eyes_stay)
             for name in ("blink", "gaze")
@@ -134,7 +134,7 @@ class Retargeting:
         lower_share = self._lower_lid_share(shape, closing)
         for blink, amount, share in zip(self._rig.blinks, closing, lower_share, strict=True):
             blink.apply(shape, float(amount), float(share))
-        lid = np.maximum(closing, 0.0) * (1.0 - lower_share) / UPPER_LID_SHARE
+        lid = closing * (1.0 - lower_share) / UPPER_LID_SHARE
         head = self._head(row)
         return FrameGeometry(shape, self._rig.project(shape, head), head), lid, gaze
 
