@@ -203,7 +203,7 @@ class MouthInterior:
         upper, lower = (axes.along_across(screen[points]) for points in (UPPER, LOWER))
         start, step, edges = lip_curves(upper, lower)
         (cosine, _), (sine, _) = axes.turn
-        light = 0.68 + 0.38 * ease(0.03, 0.14, gap) + 0.12 * _depth_light(gap)
+        light = 0.68 + 0.38 * ease(0.03, 0.14, gap) + 0.16 * _depth_light(gap)
         healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
         return Opening(
             float(axes.origin[0]), float(axes.origin[1]), float(cosine), float(sine), start, step,

@@ -191,7 +191,7 @@ def _paint_tongue(
     shade = 0.34 + 0.70 * ease(-0.05, 0.75, deep)
     shade *= 1.0 - (0.40 - 0.15 * depth_light) * min(abs(u), 1.0) ** 2.0
     shade *= 1.0 - 0.09 * np.exp(-((u / 0.13) ** 2)) * ease(0.10, 0.5, deep)
-    shade *= (1.0 - 0.22 * ease(0.75, 1.2, deep)) * (0.62 + 0.66 * depth_light)
+    shade *= (1.0 - 0.22 * ease(0.75, 1.2, deep)) * (0.62 + 0.72 * depth_light)
     wet = 0.10 * np.exp(-(((abs(u) - 0.25) / 0.22) ** 2) - ((deep - 0.62) / 0.16) ** 2)
     _mix(colour, palette.tongue, shade + wet, cover)
 
@@ -263,7 +263,7 @@ def paint_mouth(
             light = opening.light * (1.0 + palette.slant * side)
             light *= 1.0 - (0.75 - 0.45 * inner) * ease(0.35, 1.0, abs(side))
             _look_at_arch(lower, x, y, seen)
-            lower_light = light * (0.64 + 0.14 * inner)
+            lower_light = light * (0.64 + 0.16 * inner)
             _paint_row(colour, lower, palette, seen, opening, lower_light, 0.25, above)
             _look_at_arch(upper, x, y, seen)
             if seen[0] < 0.0:

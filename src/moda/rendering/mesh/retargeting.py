@@ -158,9 +158,9 @@ class Retargeting:
         offset -= np.tensordot(crossed, self._parting, 1)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
-        _keep_upper_lip(shape, rig.neutral)
         everywhere = np.ones(NUM_SURFACE)
         keep_edge_lengths(shape, rig.photographed, rig.jaw_edges, everywhere, 0.35, 6, 0.7)
+        _keep_upper_lip(shape, rig.neutral)
         _touch_lips(shape, rig.neutral)
         return shape
 
