@@ -97,15 +97,7 @@ def dub(
     if isinstance(speech, SpokenText):
         words, phones, speech = speech.words, phones or speech.phones, speech.path
     sound = AudioReader(speech, 16_000)
-    probe = VideoReader(footage)
-    rate = float(min(max(probe.native_rate, 10.0), 60.0))
-    video = VideoReader(footage, rate)
-    require_range("length of the footage in s", video.duration_seconds, 0.0, MAX_FOOTAGE_SECONDS)
-    if not loop and sound.duration_seconds > video.duration_seconds + LONGER_SPEECH_SECONDS:
-        raise InputError(
-            f"the speech lasts {sound.duration_seconds:.1f} s, the footage only "
-            f"{video.duration_seconds:.1f} s; use more footage, shorter speech, or --loop"
-        )
+    video, rate = _footage(footage, sound.duration_seconds, loop=loop)
     film = track_face(video, system, face, progress)
     shown = film._replace(shots=tuple(s for s in film.shots if not _is_covered(video, s, system)))
     options = SpeakingOptions(
@@ -139,6 +131,25 @@ def dub(
         (*_notes(film, shown, rate, face), *sound.notes),
         made_from="a video whose lips were changed",
     )
+
+
+def _footage(
+    footage: str | Path, speech_seconds: float, *, loop: bool
+) -> tuple[VideoReader, float]:
+    """The video at its own rate, and that rate.
+
+    Raises:
+        InputError: It is too long, or shorter than the speech and does not loop.
+    """
+    rate = float(min(max(VideoReader(footage).native_rate, 10.0), 60.0))
+    video = VideoReader(footage, rate)
+    require_range("length of the footage in s", video.duration_seconds, 0.0, MAX_FOOTAGE_SECONDS)
+    if not loop and speech_seconds > video.duration_seconds + LONGER_SPEECH_SECONDS:
+        raise InputError(
+            f"the speech lasts {speech_seconds:.1f} s, the footage only "
+            f"{video.duration_seconds:.1f} s; use more footage, shorter speech, or --loop"
+        )
+    return video, rate
 
 
 def _notes(
