@@ -113,6 +113,7 @@ def test_the_neural_space_trains_from_disk(
     log = read_log(tmp_path / "run")
     assert [line["step"] for line in log] == [1, 2, 3, 4]
     assert all(np.isfinite([line["flow"], line["sync"], line["gradient"]]).all() for line in log)
+    assert [line["step"] for line in log if line.get("validation", 0.0) > 0.0] == [2, 4]
     result = load_checkpoint(path)
     assert result.space.name == "neural"
     before = load_checkpoint(neural_start).model.state_dict()
@@ -125,6 +126,43 @@ def test_the_neural_space_trains_from_disk(
     again = train(given, tmp_path, tmp_path / "again")
     for name, value in load_checkpoint(again).model.state_dict().items():
         assert torch.equal(value, result.model.state_dict()[name]), name
+
+
+def test_a_sync_loss_that_never_counts_is_said(
+    neural_start: Path, neural_folder: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        clips=("neural",),
+        start_from="start.safetensors",
+        options=replace(FAST, flow_steps=2, sync_weight=0.1, sync_gate=1.0),
+        expert=ExpertOptions(steps=1, batch_size=2, width=8, embedding=4),
+    )
+    said: list[str] = []
+    train(recipe, tmp_path, tmp_path / "idle", say=said.append)
+    assert [line["sync"] for line in read_log(tmp_path / "idle")] == [0.0, 0.0]
+    assert any("the sync loss is idle: in 2 steps no lips" in text for text in said)
+    busy = replace(recipe, options=replace(recipe.options, sync_gate=-1.0))
+    said.clear()
+    train(busy, tmp_path, tmp_path / "busy", say=said.append)
+    assert not any("idle" in text for text in said)
+
+
+def test_the_validation_loss_is_that_of_strangers(
+    neural_start: Path, neural_folder: Path, tmp_path: Path
+) -> None:
+    """Always of the same windows and noise."""
+    still = replace(FAST, learning_rate=0.0, weight_decay=0.0, log_every=4)
+    recipe = Recipe(
+        clips=("neural",),
+        validation_speakers=("carl",),
+        start_from="start.safetensors",
+        options=still,
+    )
+    train(recipe, tmp_path, tmp_path / "run")
+    log = read_log(tmp_path / "run")
+    assert [line["step"] for line in log] == [2, 4], "snapshots, though not due"
+    assert log[0]["validation"] == log[1]["validation"] > 0.0
+    assert log[0]["flow"] != log[1]["flow"]
 
 
 def interrupt_at_three(values: dict[str, float]) -> None:

@@ -114,7 +114,7 @@ def _run(recipe: Recipe, base: Path, output: Path, threads: int, device: str) ->
     speaks = processes.index == 0
 
     def report(values: dict[str, float]) -> None:
-        if values["step"] % 100 == 0:
+        if values["step"] % 100 == 0 or "validation" in values:
             hidden = ("step", "seconds", "rate", "gradient")
             losses = ", ".join(
                 f"{name} {value:.3f}" for name, value in values.items() if name not in hidden

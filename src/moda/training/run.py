@@ -43,6 +43,7 @@ from moda.training.stages import (
     require_sound,
     require_speakers,
     starting_model,
+    validation_windows,
     window_sampler,
     without_unreliable,
 )
@@ -99,6 +100,7 @@ def train(
         model=starting_model(start, recipe.adapter_rank),
         processes=processes,
         expert=in_turn(processes, lambda: expert_of(recipe, data, base, folder, say)),
+        validation=validation_windows(data.held_out, config),
     )
     if not trainer.resume() and start is None:
         if data.embedder is not None:

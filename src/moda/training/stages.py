@@ -33,6 +33,11 @@ from moda.weights.catalogue import find_model
 from moda.weights.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 
 EXPERT_FILE = "sync_expert.safetensors"
+IDLE_STEPS = 50
+IDLE = (
+    "the sync loss is idle: in {} steps no lips of the clips agreed with their speech by sync_gate "
+    "{}; lower the gate, give the expert more clips or steps, or set sync_weight to 0"
+)
 
 
 class TrainingData(NamedTuple):
@@ -166,6 +171,23 @@ def neural_data(
     return TrainingData(space, own, held_out)
 
 
+def validation_windows(clips: Sequence[TrainingClip], config: ModelConfig) -> WindowSampler | None:
+    """Windows of held-out clips as they are; None without speech in them."""
+    if not any(clip.features for clip in clips):
+        return None
+    reach = config.motion.speech_embedder
+    return WindowSampler(
+        clips,
+        before=reach.before,
+        after=reach.after,
+        seed=0,
+        forget_previous=0.0,
+        forget_identity=0.0,
+        forget_emotion=0.0,
+        augment=False,
+    )
+
+
 def window_sampler(
     clips: Sequence[TrainingClip], config: ModelConfig, options: TrainingOptions, seed: int
 ) -> WindowSampler:
@@ -258,9 +280,16 @@ def recorder(
         if not log.has_tensorboard:
             say("tensorboard is not installed: the log is log.jsonl alone; pip install '.[train]'")
 
+        idle_steps, idle_limit = 0, min(IDLE_STEPS, trainer.num_steps)
+
         def record(values: dict[str, float]) -> None:
+            nonlocal idle_steps
             step = int(values["step"])
-            if step % trainer.options.log_every == 0 or step == trainer.num_steps:
+            idle_steps = idle_steps + 1 if values.get("sync") == 0.0 else 0
+            if idle_steps == idle_limit:
+                say(IDLE.format(idle_steps, trainer.options.sync_gate))
+            due = step % trainer.options.log_every == 0 or step == trainer.num_steps
+            if due or "validation" in values:
                 log.scalars(values)
             if preview is not None and step % preview.every == 0:
                 model = plain(copy.deepcopy(trainer.average).cpu()).eval()
