@@ -154,7 +154,6 @@ class Trainer:
         speech_only = self.step < options.speech_steps
         rate = self._set_learning_rate(speech_only)
         self._set_stage(speech_only)
-        torch.manual_seed(self._seed(processes.index))
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         for index in range(options.accumulation):
@@ -288,11 +287,6 @@ class Trainer:
                 average.lerp_(current, 1.0 - decay)
             else:
                 average.copy_(current)
-
-    def _seed(self, process: int) -> int:
-        """Of the dropout inside the network, in this step and process."""
-        sequence = np.random.SeedSequence([self.options.seed, self.step, process])
-        return int(sequence.generate_state(1)[0])
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
