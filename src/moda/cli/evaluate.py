@@ -77,9 +77,7 @@ class EvidenceFiles:
         )
 
 
-@app.command(
-    epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
-)
+@app.command(epilog="Example: moda evaluate prepared/ --speaker anna --speaker bert -o report.json")
 @takes_fields(EvidenceFiles)
 def evaluate(
     clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
