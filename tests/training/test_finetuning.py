@@ -151,7 +151,7 @@ def test_the_validation_loss_is_that_of_strangers(
     neural_start: Path, neural_folder: Path, tmp_path: Path
 ) -> None:
     """Always of the same windows and noise."""
-    still = replace(FAST, learning_rate=0.0, weight_decay=0.0, log_every=4)
+    still = replace(FAST, learning_rate=1e-12, weight_decay=0.0, log_every=4)
     recipe = Recipe(
         clips=("neural",),
         validation_speakers=("carl",),
@@ -315,6 +315,16 @@ def test_runs_that_cannot_be(
     assert "the rank of the adapter is 999; it must be in 1..256" in refused(
         finetune_arguments(tmp_path, "nobody", rank=999)
     )
+    for name, value, message in (
+        ("learning-rate", "nan", "learning rate nan is outside 0..1.0"),
+        ("learning-rate", "-0.001", "learning rate -0.001 is outside"),
+        ("seed", "-1", "seed -1 is outside 0..2^63 - 1"),
+    ):
+        line = refused(finetune_arguments(tmp_path, "nobody", **{name: value}))
+        assert message in line
+    odd = Recipe(clips=("nobody",), options=replace(FAST, accumulation=3))
+    with pytest.raises(InputError, match="make it a multiple of 3"):
+        train(odd, tmp_path, tmp_path / "run")
     arguments = finetune_arguments(tmp_path)
     assert "no checkpoint 'moda-huge'" in refused(["finetune", "moda-huge", *arguments[2:]])
     monkeypatch.setenv("MODA_HOME", str(tmp_path / "no models"))

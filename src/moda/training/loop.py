@@ -46,6 +46,16 @@ VALIDATION_PASSES, VALIDATION_WINDOWS = 3, 8
 """Of the validation loss, always the same windows and noise."""
 
 
+def require_shares(options: TrainingOptions, processes: Processes) -> None:
+    """Raises :class:`InputError` where a batch is no whole number of windows for every pass."""
+    parts = processes.count * options.accumulation
+    if options.batch_size % parts:
+        raise InputError(
+            f"a batch of {options.batch_size} windows cannot be shared by {processes.count} "
+            f"processes in {options.accumulation} passes each; make it a multiple of {parts}"
+        )
+
+
 class Trainer:
     """Trains one model; :meth:`run` continues where the last snapshot of the folder ends.
 
@@ -69,13 +79,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.options, self.folder, self.windows, self.space = options, folder, windows, space
         self.processes = processes or Processes()
-        parts = self.processes.count * options.accumulation
-        if options.batch_size % parts:
-            raise InputError(
-                f"a batch of {options.batch_size} windows cannot be shared by "
-                f"{self.processes.count} processes in {options.accumulation} passes each; make it "
-                f"a multiple of {parts}"
-            )
+        require_shares(options, self.processes)
         self.model = build_model(config.motion) if model is None else model
         self.model.representation.requires_grad_(False)
         if expert is None and options.sync_weight:

@@ -24,7 +24,7 @@ from moda.training.fits.emotions import emotion_means
 from moda.training.fits.lags import refine_lags
 from moda.training.fits.phone_items import SpeechCorpora
 from moda.training.fits.reading import Say, fit_reader
-from moda.training.loop import Trainer
+from moda.training.loop import Trainer, require_shares
 from moda.training.options import Report
 from moda.training.preview import Preview
 from moda.training.processes import Processes, in_turn
@@ -81,6 +81,7 @@ def train(
         ModaError: something is missing or damaged; the message says what.
     """
     processes = processes or Processes()
+    require_shares(recipe.options, processes)
     if recipe.adapter_rank:
         require_adapters(recipe.adapter_rank)
     start = read_start(recipe.start_from, base)
