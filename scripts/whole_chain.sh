@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The whole way in minutes, on nobody's private data: portraits of examples/ and synthesised speech
 # become a miniature corpus, the corpus becomes prepared clips, a model, its report and a video.
-# Run from the root of the repository with the environment of `python3 run.py test` active:
+# Needs espeak-ng (docs/text.md). Run from the root of the repository with the environment of
+# `python3 run.py test` active:
 #
 #   bash scripts/whole_chain.sh
 #

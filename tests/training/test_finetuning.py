@@ -397,6 +397,12 @@ def test_misspelt_validation_speakers(neural_folder: Path, anna: Path) -> None:
         recipe = Recipe(clips=(clips,), start_from=start, validation_speakers=("ana", "anna"))
         with pytest.raises(ConfigError, match=f"validation speaker ana; known are {known}$"):
             train(recipe, folder, folder / f"run {clips}")
+        odd = Recipe(clips=(clips,), start_from=start, unreliable=("*n*", "lipnet-*"))
+        with pytest.raises(ConfigError, match=r"named like lipnet-\*; clips are named like \w+, "):
+            train(odd, folder, folder / f"odd {clips}")
+    odd = Recipe(clips=("anna",), start_from="start.safetensors", in_sync="lipnet-*")
+    with pytest.raises(ConfigError, match=r"named like lipnet-\*; clips are named like one, two"):
+        train(odd, folder, folder / "in sync")
 
 
 def test_recipes_of_adapters_need_a_model(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from moda.training.stages import (
     plain,
     read_start,
     recorder,
+    require_patterns,
     require_sound,
     require_speakers,
     starting_model,
@@ -173,6 +174,7 @@ def load_training_data(
         if clip.split != "test"
     ]
     require_speakers(recipe.validation_speakers, {clip.speaker for clip in prepared})
+    require_patterns((*recipe.unreliable, recipe.in_sync), [clip.name for clip in prepared])
     others = [clip for clip in prepared if is_held_out(clip, recipe.validation_speakers)]
     own = [clip for clip in prepared if not is_held_out(clip, recipe.validation_speakers)]
     require_sound(len(own), any(clip.has_speech for clip in own), folders)

@@ -32,6 +32,7 @@ from moda.training.sync.network import SyncExpert, load_expert, save_expert
 from moda.weights.catalogue import find_model
 from moda.weights.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 
+MAX_NAMED = 4
 EXPERT_FILE = "sync_expert.safetensors"
 IDLE_STEPS = 50
 IDLE = (
@@ -129,6 +130,18 @@ def require_speakers(names: Collection[str], known: Collection[str]) -> None:
         )
 
 
+def require_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse patterns of clip names that match no clip: misspelt, they would change nothing.
+
+    Raises:
+        ConfigError: a pattern matches none; the message says how clips are named.
+    """
+    idle = [pattern for pattern in patterns if not any(fnmatchcase(n, pattern) for n in names)]
+    if idle:
+        known = ", ".join(sorted(names, key=str.lower)[:MAX_NAMED])
+        raise ConfigError(f"no clip is named like {', '.join(idle)}; clips are named like {known}")
+
+
 def require_sound(count: int, has_sound: bool, folders: Sequence[Path]) -> None:
     """Refuse clips of which none has sound of its own.
 
@@ -159,14 +172,17 @@ def neural_data(
     own: list[TrainingClip] = []
     held_out: list[TrainingClip] = []
     speakers: set[str] = set()
+    names: list[str] = []
     for folder in folders:
         for clip in iterate_clips(folder):
             if clip.split == "test":
                 continue
             speakers.add(clip.speaker)
+            names.append(clip.name)
             group = held_out if is_held_out(clip, validation_speakers) else own
             group += build_neural_clips([without_unreliable(clip, unreliable)], space)
     require_speakers(validation_speakers, speakers)
+    require_patterns(unreliable, names)
     require_sound(len(own), any(clip.features for clip in own), folders)
     return TrainingData(space, own, held_out)
 
