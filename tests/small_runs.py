@@ -45,9 +45,9 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 
 def mesh_config() -> ModelConfig:
-    """moda-tiny, much smaller, on spectra, without dropout inside the network."""
+    """moda-tiny, much smaller, on spectra, with dropout inside the network."""
     tiny = preset("moda-tiny")
-    embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2), dropout=0.0)
+    embedder = SpeechEmbedderConfig(width=16, dilations=(1, 2), dropout=0.3)
     spectra = SpeechFeaturesConfig()
     motion = replace(tiny.motion, hidden=32, speech=spectra, speech_embedder=embedder)
     return replace(tiny, motion=motion)

@@ -6,9 +6,24 @@ value, the limit and the remedy.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class ModaError(Exception):
     """Base of all errors that a user can cause."""
+
+
+def describe_fault(error: Exception) -> str:
+    """One line on an error that no user has caused, where one job of many must not stop the rest.
+
+    The traceback goes to the standard error.
+    """
+    traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    text = " ".join(str(error).split())
+    return f"a fault of MoDA, {type(error).__name__} at {where}: {text}; please report it"
 
 
 class InputError(ModaError):

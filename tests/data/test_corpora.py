@@ -13,6 +13,7 @@ from moda.data.clip_jobs import PrepareOptions
 from moda.data.clips import read_clips
 from moda.data.corpora import (
     CORPUS_KINDS,
+    ClipLabels,
     Corpus,
     Word,
     read_corpus,
@@ -301,6 +302,7 @@ class TestFolder:
         [
             ("name\nx.mp4\n", "line 2: columns file and speaker"),
             ("file,speaker,emotion\nx.mp4,anna,hungry\n", "unknown emotion 'hungry'"),
+            ("file,speaker,sound\nx.mp4,anna,music\n", "line 2: unknown sound 'music'"),
         ],
     )
     def test_wrong_labels(self, tmp_path: Path, text: str, message: str) -> None:
@@ -310,6 +312,18 @@ class TestFolder:
             read_labels(path)
         with pytest.raises(InputError, match="cannot be read"):
             read_labels(tmp_path / "none.csv")
+
+    @pytest.mark.parametrize(
+        ("word", "own"),
+        [
+            *((word, False) for word in ("None", "no", " FALSE ", "0")),
+            *((word, True) for word in ("", "own", "Yes", "TRUE")),
+        ],
+    )
+    def test_words_for_sound(self, tmp_path: Path, word: str, own: bool) -> None:
+        path = tmp_path / "labels.csv"
+        path.write_text(f"file,speaker,emotion,sound\nx.mp4,anna,Happy,{word}\n")
+        assert read_labels(path) == {"x.mp4": ClipLabels("anna", "happy", own)}
 
     def test_two_videos_of_one_name(self, root: Path, make: Make) -> None:
         make(root / "more-ben.mp4")

@@ -24,9 +24,9 @@ import torch
 from moda import cli
 from moda.cli import prepare as prepare_command
 from moda.data import clip_jobs, prepare
-from moda.data.clip_jobs import ClipJob, PrepareOptions
+from moda.data.clip_jobs import ClipJob, PrepareOptions, track_clip
 from moda.data.clips import ClipEntry, Shard, read_clips, read_shards
-from moda.data.corpora import Corpus, Problem, read_corpus
+from moda.data.corpora import Corpus, CorpusClip, Problem, read_corpus
 from moda.data.packing import ShardFolder, shard_number
 from moda.data.prepare import Outcome, count_reasons, prepare_corpus
 from moda.data.quality import QualityLimits
@@ -344,16 +344,23 @@ class TestTrouble:
         run(folder, tmp_path)
         assert contents(tmp_path) == contents(whole)
 
-    def test_a_bug_names_the_clip(
-        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_a_fault_of_ours_loses_one_clip(
+        self, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(*arguments: object) -> None:
-            raise ZeroDivisionError("division by zero")
+        def broken(clip: CorpusClip, options: PrepareOptions) -> Any:
+            if clip.name == "ben":
+                raise ZeroDivisionError("division by zero")
+            return track_clip(clip, options)
 
-        monkeypatch.setattr(clip_jobs, "track_landmarks", broken)
-        with pytest.raises(ZeroDivisionError) as caught:
+        monkeypatch.setattr(clip_jobs, "track_clip", broken)
+        with pytest.raises(OutputError, match="is ben: a fault of MoDA, ZeroDivisionError at test"):
             run(folder, tmp_path)
-        assert "while anna was prepared from" in caught.value.__notes__[0]
+        assert json.loads((tmp_path / "report.json").read_text())["clips"] == {
+            "failed": 1, "prepared": 3, "skipped": 1,
+        }  # fmt: skip
+        monkeypatch.undo()
+        run(folder, tmp_path)
+        assert contents(tmp_path) == contents(whole)
 
     def test_problems_of_the_corpus_are_counted(self, tmp_path: Path) -> None:
         seen: list[tuple[str, int, int]] = []

@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 from moda.data.clip_jobs import PrepareOptions, track_clip
+from moda.data.clips import ClipEntry, write_shard
 from moda.data.corpora import CorpusClip
-from moda.data.quality import PictureWatch, QualityLimits, largest_jump
+from moda.data.quality import (
+    DISAGREE,
+    PictureWatch,
+    QualityLimits,
+    count_disagreeing,
+    largest_jump,
+)
+from moda.data.statistics import MotionStatistics
 from moda.encoders.face import FaceModels
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import FaceError
@@ -141,3 +149,19 @@ def test_fast_movement_is_no_cut(models: FaceModels) -> None:
     assert largest([0, 0, 40, 80, 120, 120]) == 0.0
     assert largest([0, 0, 0, 40, 40, 40]) == pytest.approx(40.0)
     assert largest([7]) == 0.0
+
+
+def test_clips_that_the_judge_has_thrown_out_are_counted(tmp_path: Path) -> None:
+    """Only those of the speakers that are asked for, and only those that are missing."""
+    anna = CorpusClip(tmp_path / "a.mp4", "a", "anna")
+    missing = ClipEntry.of(anna)
+    told = replace(missing, reasons=("too short: 0.5 s", f"{DISAGREE}: correlation 0.1"))
+    entries = [
+        told,
+        replace(told, name="b", speaker="bert"),
+        replace(told, name="c", status="prepared"),
+        replace(missing, name="d", reasons=("silence: nobody speaks",)),
+    ]
+    path = tmp_path / "shard-00000-of-00001.safetensors"
+    write_shard(path, entries, [], MotionStatistics.total([], 1))
+    assert count_disagreeing([tmp_path], ["anna", "carl"]) == 1

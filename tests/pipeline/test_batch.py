@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from moda.motion.model import MotionTransformer
 from moda.options import VideoOptions
 from moda.pipeline import batch
 from moda.pipeline.batch import Outcome, Row, choose_workers, make_batch, read_table
-from moda.pipeline.jobs import VideoJob
+from moda.pipeline.jobs import VideoJob, make_video
+from moda.pipeline.talking_head import TalkingHead
+from moda.pipeline.talking_video import VideoSummary
 from moda.weights.checkpoints import load_motion_space, save_checkpoint
 from paths import EXAMPLES
 
@@ -140,6 +143,24 @@ class TestMaking:
         assert "b.wav cannot be read as sound" in outcomes[1].message
         write_wav(folder / "b.wav", tone(0.4, 16_000), 16_000)
         assert statuses(make(folder)) == ["kept", "made", "kept"]
+
+    def test_a_fault_of_ours_fails_one_row(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        def broken(job: VideoJob, head: TalkingHead, **options: Any) -> VideoSummary:
+            if job.output.name == "two.mp4":
+                raise ZeroDivisionError("division\nby zero")
+            return make_video(job, head, **options)
+
+        monkeypatch.setattr(batch, "make_video", broken)
+        outcomes = make(folder)
+        assert statuses(outcomes) == ["made", "failed", "made"]
+        assert re.fullmatch(
+            r"a fault of MoDA, ZeroDivisionError at test_batch.py:\d+: division by zero; "
+            "please report it",
+            outcomes[1].message,
+        )
+        assert "Traceback" in capfd.readouterr().err
 
     def test_a_journal_that_was_cut_off(self, folder: Path) -> None:
         make(folder)

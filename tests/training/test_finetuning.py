@@ -113,6 +113,7 @@ def test_the_neural_space_trains_from_disk(
     log = read_log(tmp_path / "run")
     assert [line["step"] for line in log] == [1, 2, 3, 4]
     assert all(np.isfinite([line["flow"], line["sync"], line["gradient"]]).all() for line in log)
+    assert [line["step"] for line in log if line.get("validation", 0.0) > 0.0] == [2, 4]
     result = load_checkpoint(path)
     assert result.space.name == "neural"
     before = load_checkpoint(neural_start).model.state_dict()
@@ -125,6 +126,43 @@ def test_the_neural_space_trains_from_disk(
     again = train(given, tmp_path, tmp_path / "again")
     for name, value in load_checkpoint(again).model.state_dict().items():
         assert torch.equal(value, result.model.state_dict()[name]), name
+
+
+def test_a_sync_loss_that_never_counts_is_said(
+    neural_start: Path, neural_folder: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        clips=("neural",),
+        start_from="start.safetensors",
+        options=replace(FAST, flow_steps=2, sync_weight=0.1, sync_gate=1.0),
+        expert=ExpertOptions(steps=1, batch_size=2, width=8, embedding=4),
+    )
+    said: list[str] = []
+    train(recipe, tmp_path, tmp_path / "idle", say=said.append)
+    assert [line["sync"] for line in read_log(tmp_path / "idle")] == [0.0, 0.0]
+    assert any("the sync loss is idle: in 2 steps no lips" in text for text in said)
+    busy = replace(recipe, options=replace(recipe.options, sync_gate=-1.0))
+    said.clear()
+    train(busy, tmp_path, tmp_path / "busy", say=said.append)
+    assert not any("idle" in text for text in said)
+
+
+def test_the_validation_loss_is_that_of_strangers(
+    neural_start: Path, neural_folder: Path, tmp_path: Path
+) -> None:
+    """Always of the same windows and noise."""
+    still = replace(FAST, learning_rate=1e-12, weight_decay=0.0, log_every=4)
+    recipe = Recipe(
+        clips=("neural",),
+        validation_speakers=("carl",),
+        start_from="start.safetensors",
+        options=still,
+    )
+    train(recipe, tmp_path, tmp_path / "run")
+    log = read_log(tmp_path / "run")
+    assert [line["step"] for line in log] == [2, 4], "snapshots, though not due"
+    assert log[0]["validation"] == log[1]["validation"] > 0.0
+    assert log[0]["flow"] != log[1]["flow"]
 
 
 def interrupt_at_three(values: dict[str, float]) -> None:
@@ -277,6 +315,16 @@ def test_runs_that_cannot_be(
     assert "the rank of the adapter is 999; it must be in 1..256" in refused(
         finetune_arguments(tmp_path, "nobody", rank=999)
     )
+    for name, value, message in (
+        ("learning-rate", "nan", "learning rate nan is outside 0..1.0"),
+        ("learning-rate", "-0.001", "learning rate -0.001 is outside"),
+        ("seed", "-1", "seed -1 is outside 0..2^63 - 1"),
+    ):
+        line = refused(finetune_arguments(tmp_path, "nobody", **{name: value}))
+        assert message in line
+    odd = Recipe(clips=("nobody",), options=replace(FAST, accumulation=3))
+    with pytest.raises(InputError, match="make it a multiple of 3"):
+        train(odd, tmp_path, tmp_path / "run")
     arguments = finetune_arguments(tmp_path)
     assert "no checkpoint 'moda-huge'" in refused(["finetune", "moda-huge", *arguments[2:]])
     monkeypatch.setenv("MODA_HOME", str(tmp_path / "no models"))
@@ -349,6 +397,12 @@ def test_misspelt_validation_speakers(neural_folder: Path, anna: Path) -> None:
         recipe = Recipe(clips=(clips,), start_from=start, validation_speakers=("ana", "anna"))
         with pytest.raises(ConfigError, match=f"validation speaker ana; known are {known}$"):
             train(recipe, folder, folder / f"run {clips}")
+        odd = Recipe(clips=(clips,), start_from=start, unreliable=("*n*", "lipnet-*"))
+        with pytest.raises(ConfigError, match=r"named like lipnet-\*; clips are named like \w+, "):
+            train(odd, folder, folder / f"odd {clips}")
+    odd = Recipe(clips=("anna",), start_from="start.safetensors", in_sync="lipnet-*")
+    with pytest.raises(ConfigError, match=r"named like lipnet-\*; clips are named like one, two"):
+        train(odd, folder, folder / "in sync")
 
 
 def test_recipes_of_adapters_need_a_model(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from moda.config import ModelConfig
 from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
 from moda.motion.generation import SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD
+from moda.motion.layers import DrawnDropout
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns
@@ -20,7 +23,7 @@ from moda.training.options import TrainingOptions
 from moda.training.step_losses import StepLosses
 from moda.training.sync.network import REACH, SyncConfig, SyncExpert, gated_sync_loss
 from moda.weights.official import load_published_space
-from small_runs import neural_config
+from small_runs import mesh_config, neural_config, reader_config
 
 OPTIONS = TrainingOptions(speech_steps=0, condition_dropout=0.0, token_dropout=0.0)
 
@@ -137,6 +140,13 @@ def test_gradients_are_those_of_finite_differences(neural: MotionSpace) -> None:
             below = loss().item()
             weight.add_(step * direction)
         assert (above - below) / (2 * step) == pytest.approx(slope, rel=0.03, abs=2e-3), name
+
+
+@pytest.mark.parametrize("config", [mesh_config, reader_config, neural_config])
+def test_all_dropout_inside_belongs_to_the_windows(config: Callable[[], ModelConfig]) -> None:
+    """PyTorch's own would differ from process to process."""
+    parts = MotionTransformer(config().motion).modules()
+    assert {type(part) for part in parts if isinstance(part, nn.Dropout)} <= {DrawnDropout}
 
 
 def test_forgotten_speech_teaches_its_stand_in_alone(

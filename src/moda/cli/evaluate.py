@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ import typer
 from moda.cli.options import Given, takes_fields
 from moda.data.clips import read_clips
 from moda.data.phone_corpus import read_phone_corpus
+from moda.data.quality import count_disagreeing
 from moda.encoders.face import FaceModels
 from moda.errors import InputError
 from moda.evaluation.model.report import (
@@ -76,9 +77,7 @@ class EvidenceFiles:
         )
 
 
-@app.command(
-    epilog="Example: moda evaluate prepared/ --recipe recipes/moda-tiny.json -o report.json"
-)
+@app.command(epilog="Example: moda evaluate prepared/ --speaker anna --speaker bert -o report.json")
 @takes_fields(EvidenceFiles)
 def evaluate(
     clips: Annotated[list[Path], typer.Argument(help="Folders made by moda prepare.")],
@@ -116,7 +115,7 @@ def evaluate(
                  files.rerender, files.other_portrait)  # fmt: skip
         inputs = [Path(name) for name in named if name is not None]
         check_outputs((output, output.with_suffix(".md")), inputs)
-    evidence = files.read()
+    evidence = replace(files.read(), num_disagreeing=count_disagreeing(clips, speakers))
     result = evaluate_model(
         load_checkpoint(model),
         read_clips(clips),

@@ -23,7 +23,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 RecipeFile = Annotated[Path, typer.Argument(help="JSON file, see recipes/.")]
 
 
-@app.command(epilog="Example: moda train recipes/moda-tiny.json -o runs/moda-tiny")
+@app.command(epilog="Example: moda train recipes/miniature.json -o runs/miniature/model")
 def train(
     recipe: RecipeFile,
     output: Annotated[
@@ -79,7 +79,7 @@ def finetune(
 
 @app.command(
     "train-expert",
-    epilog="Example: moda train-expert recipes/moda-tiny.json -o runs/sync_expert.safetensors",
+    epilog="Example: moda train-expert recipes/miniature.json -o runs/sync_expert.safetensors",
 )
 def train_expert(
     recipe: RecipeFile,
@@ -114,7 +114,7 @@ def _run(recipe: Recipe, base: Path, output: Path, threads: int, device: str) ->
     speaks = processes.index == 0
 
     def report(values: dict[str, float]) -> None:
-        if values["step"] % 100 == 0:
+        if values["step"] % 100 == 0 or "validation" in values:
             hidden = ("step", "seconds", "rate", "gradient")
             losses = ", ".join(
                 f"{name} {value:.3f}" for name, value in values.items() if name not in hidden

@@ -23,11 +23,11 @@ from moda.encoders.face import FaceModels
 from moda.encoders.neural.tracking import ImplicitFaces, track_implicit_faces
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.tracking import motion_from_landmarks, track_landmarks
-from moda.errors import FaceError, MediaError
+from moda.errors import FaceError, MediaError, ModaError, describe_fault
 from moda.media import AudioReader, VideoReader
 from moda.structures.keypoints import MOTION_SIZE
 from moda.weights.checkpoints import load_checkpoint, load_motion_space
-from moda.workers import one_thread
+from moda.workers import LostJob, one_thread
 
 _face_models = cache(FaceModels)
 _encoders = cache(NeuralEncoders.load)
@@ -81,11 +81,14 @@ def fingerprint(clip: CorpusClip, options: PrepareOptions) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def prepare_clip(job: ClipJob) -> ClipEntry:
+def prepare_clip(job: ClipJob) -> ClipEntry | LostJob:
     """Make one clip and write it to its work file; what is wrong with it is in the entry.
 
-    Computes on one thread, so that the result is the same wherever it is made. An error that is no
-    fault of the clip is raised, with a note that names it.
+    Computes on one thread, so that the result is the same wherever it is made. A fault of MoDA
+    loses this clip alone.
+
+    Raises:
+        CheckpointError: The networks of the neural space are not here.
     """
     clip, reasons, prepared = job.clip, list[str](), None
     try:
@@ -97,9 +100,10 @@ def prepare_clip(job: ClipJob) -> ClipEntry:
         reasons = [f"no face: {error}"]
     except (MediaError, OSError) as error:
         reasons = [f"unreadable: {error}"]
-    except Exception as error:
-        error.add_note(f"while {clip.name} was prepared from {clip.video}")
+    except ModaError:
         raise
+    except Exception as error:
+        return LostJob(describe_fault(error))
     entry = replace(ClipEntry.of(prepared or clip, job.fingerprint), reasons=tuple(reasons))
     made = [] if prepared is None else [prepared]
     space = job.options.space

@@ -40,6 +40,8 @@ LRS3_PARTS: tuple[tuple[str, Split], ...] = (
     ("test", "test"),
 )
 VOXCELEB2_PARTS: tuple[tuple[str, Split], ...] = (("dev", "train"), ("test", "test"))
+OWN_SOUND, NO_SOUND = ("", "own", "yes", "true", "1"), ("none", "no", "false", "0")
+"""What the column ``sound`` of labels may say."""
 HDTF_NAME = re.compile(r"(?:(RD|WDA|WRA)_)?(.+?)_(\d+)")
 HDTF_RAW = "_videos_raw"
 """Where the authors' script keeps whole videos before it cuts them."""
@@ -317,11 +319,11 @@ class ClipLabels:
 def read_labels(path: Path) -> dict[str, ClipLabels]:
     """Labels by file (its path in the folder) from a CSV file.
 
-    Columns: ``file``, ``speaker``, ``emotion`` (may be empty), ``sound`` (``none`` where it is not
-    the speaker's own).
+    Columns: ``file``, ``speaker``, ``emotion`` (may be empty), ``sound``: one of :data:`OWN_SOUND`,
+    or of :data:`NO_SOUND` where the sound is not the speaker's own. Capitals do not matter.
 
     Raises:
-        InputError: no such file, a column is missing, or an emotion is unknown.
+        InputError: no such file, a column is missing, or an emotion or a sound is unknown.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -332,14 +334,19 @@ def read_labels(path: Path) -> dict[str, ClipLabels]:
     for number, row in enumerate(rows, start=2):
         if not row.get("file") or not row.get("speaker"):
             raise InputError(f"labels {path}, line {number}: columns file and speaker are needed")
-        emotion = row.get("emotion") or None
+        emotion = (row.get("emotion") or "").strip().lower() or None
         if emotion is not None and emotion not in EMOTIONS:
             raise InputError(
                 f"labels {path}, line {number}: unknown emotion {emotion!r}; "
                 f"choose one of {', '.join(EMOTIONS)}"
             )
-        own_sound = (row.get("sound") or "own") != "none"
-        labels[row["file"]] = ClipLabels(row["speaker"], emotion, own_sound)
+        sound = (row.get("sound") or "").strip().lower()
+        if sound not in OWN_SOUND + NO_SOUND:
+            raise InputError(
+                f"labels {path}, line {number}: unknown sound {sound!r}; choose own (or yes, true, "
+                "nothing) where it is the speaker's own, none (or no, false) where it is not"
+            )
+        labels[row["file"]] = ClipLabels(row["speaker"], emotion, sound in OWN_SOUND)
     return labels
 
 

@@ -64,7 +64,8 @@ def prepare_corpus(
     Raises:
         CheckpointError: ``output`` holds shards that do not belong together, or the networks of the
             neural space are not here.
-        OutputError: Clips killed their workers again and again. All others are done.
+        OutputError: Clips killed their workers again and again, or met a fault of MoDA. All others
+            are done.
     """
     if options.space == "neural":
         require_networks()

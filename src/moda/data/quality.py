@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from moda.data.clips import read_shards
 from moda.data.sync import correlation_at_lag
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import encode_speech
@@ -26,6 +28,8 @@ SMALLEST_BYSTANDER = 0.5
 THUMBNAIL_PX = 32
 """Side of the pictures that are compared."""
 MAX_LAG_FRAMES = 8
+DISAGREE = "sound and lips disagree"
+"""The reason of clips in which ``moda-tiny`` expects other lips."""
 MAX_NEEDED_CORRELATION = 0.5
 """More is not asked of the shortest clips: right pairs do not always have it."""
 
@@ -155,10 +159,22 @@ def check_sound(
     agreement = lip_agreement(track, speech.features, judge)
     needed = needed_agreement(len(track) / track.frames_per_second, limits)
     if agreement < needed:
-        return [
-            f"sound and lips disagree: correlation {agreement:.3f}, at least {needed:.2f} is needed"
-        ]
+        return [f"{DISAGREE}: correlation {agreement:.3f}, at least {needed:.2f} is needed"]
     return []
+
+
+def count_disagreeing(folders: Sequence[Path], speakers: Collection[str]) -> int:
+    """Clips of some speakers that ``moda prepare`` left out because ``moda-tiny`` disagreed.
+
+    Raises:
+        CheckpointError: A folder holds no prepared clips, or a file is damaged.
+    """
+    entries = [e for folder in folders for shard in read_shards(folder) for e in shard.entries]
+    return sum(
+        any(reason.startswith(DISAGREE) for reason in entry.reasons)
+        for entry in entries
+        if entry.status == "skipped" and entry.speaker in speakers
+    )
 
 
 def needed_agreement(seconds: float, limits: QualityLimits) -> float:

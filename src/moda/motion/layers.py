@@ -6,7 +6,7 @@ Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -279,6 +279,18 @@ class Embedder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return self.second(F.silu(self.first(values)))
+
+
+class DrawnDropout(nn.Dropout):
+    """Dropout whose masks a training step may draw, so that they belong to the windows."""
+
+    draw: Callable[[Tensor, float], Tensor] | None = None
+    """Drops numbers of a tensor with a probability; None takes PyTorch's own numbers."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.training and self.draw is not None:
+            return self.draw(values, self.p)
+        return super().forward(values)
 
 
 class SpeechEmbedder(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import NUM_PROSODY, SpeechEmbedderConfig, SpeechFeaturesConfig
-from moda.motion.layers import BLOCK_NORM_EPS, SpeechEmbedder
+from moda.motion.layers import BLOCK_NORM_EPS, DrawnDropout, SpeechEmbedder
 
 MOUTH_FRAMES = 3
 """Frames of which the mouth of the middle one is read."""
@@ -63,7 +63,7 @@ class SpeechReader(SpeechEmbedder):
         for head in (self.compress, self.mouth_head, self.phone_head, self.voice_head):
             head.requires_grad_(False)
         self.hear = nn.Conv1d(num_heard, config.width, HEARD_FRAMES)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = DrawnDropout(config.dropout)
         self.linear = nn.Linear(config.width, hidden)
         self.norm = nn.RMSNorm(hidden, eps=BLOCK_NORM_EPS)
         self.null_speech = nn.Parameter(torch.randn(hidden))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.config import MotionModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig
-from moda.motion.layers import BLOCK_NORM_EPS, SpeechEmbedder
+from moda.motion.layers import BLOCK_NORM_EPS, DrawnDropout, SpeechEmbedder
 from moda.motion.reading import SpeechReader
 
 
@@ -63,7 +63,7 @@ class SpeechConv(SpeechEmbedder):
         super().__init__()
         width = config.width
         self.config = config
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = DrawnDropout(config.dropout)
         self.first = ConvNorm(size // 2, width)
         self.residual = nn.ModuleList(ConvNorm(width, width, d) for d in config.dilations)
         self.halve = nn.Conv1d(width, width, 4, stride=2)

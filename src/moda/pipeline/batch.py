@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from moda.errors import InputError, ModaError, OutputError
+from moda.errors import InputError, ModaError, OutputError, describe_fault
 from moda.files import check_outputs, read_limited, whole_file, write_text
 from moda.media.texts import decode_text
 from moda.options import ModelChoice, field_name
@@ -237,7 +237,7 @@ def _journal_of(table: Path) -> Path:
 
 
 def make_row(row: Row) -> Outcome:
-    """Make the video of one row; what a user can put right becomes a message."""
+    """Make the video of one row; whatever goes wrong becomes a message."""
     started = time.perf_counter()
     said: list[str] = []
     output = str(row.job.output)
@@ -248,6 +248,8 @@ def make_row(row: Row) -> Outcome:
     except ModaError as error:
         message = " ".join(str(error).split())
         return Outcome(row.number, output, "failed", message=message)
+    except Exception as error:
+        return Outcome(row.number, output, "failed", message=describe_fault(error))
     wall = time.perf_counter() - started
     return Outcome(
         row.number,

@@ -11,6 +11,7 @@ import copy
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,25 @@ LOWEST_RATE = 0.02
 GRADIENT_CLIP = 1.0
 """Largest norm of all gradients together."""
 KEPT_SNAPSHOTS = 2
+VALIDATION_PASSES, VALIDATION_WINDOWS = 3, 8
+"""Of the validation loss, always the same windows and noise."""
+
+
+def require_shares(options: TrainingOptions, processes: Processes) -> None:
+    """Raises :class:`InputError` where a batch is no whole number of windows for every pass."""
+    parts = processes.count * options.accumulation
+    if options.batch_size % parts:
+        raise InputError(
+            f"a batch of {options.batch_size} windows cannot be shared by {processes.count} "
+            f"processes in {options.accumulation} passes each; make it a multiple of {parts}"
+        )
 
 
 class Trainer:
     """Trains one model; :meth:`run` continues where the last snapshot of the folder ends.
 
     ``model`` begins with weights of its own, such as those of a checkpoint; what of it requires no
-    gradient is left as it is.
+    gradient is left as it is. ``validation`` draws windows of held-out speakers.
     """
 
     def __init__(
@@ -61,17 +74,12 @@ class Trainer:
         model: MotionTransformer | None = None,
         processes: Processes | None = None,
         expert: SyncExpert | None = None,
+        validation: WindowSampler | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.folder, self.windows, self.space = options, folder, windows, space
         self.processes = processes or Processes()
-        parts = self.processes.count * options.accumulation
-        if options.batch_size % parts:
-            raise InputError(
-                f"a batch of {options.batch_size} windows cannot be shared by "
-                f"{self.processes.count} processes in {options.accumulation} passes each; make it "
-                f"a multiple of {parts}"
-            )
+        require_shares(options, self.processes)
         self.model = build_model(config.motion) if model is None else model
         self.model.representation.requires_grad_(False)
         if expert is None and options.sync_weight:
@@ -82,6 +90,7 @@ class Trainer:
         self._trainable = {id(p) for p in self.model.parameters() if p.requires_grad}
         self._shared = self.processes.wrap(self.losses)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self._validation = validation
         self.optimizer = self._make_optimizer()
         self.snapshots = Snapshots(folder / "snapshots", KEPT_SNAPSHOTS)
         self.step = 0
@@ -117,16 +126,38 @@ class Trainer:
             self.step += 1
             if self.step == self.options.speech_steps and self._learns_mean:
                 self.settle_mean()
+            pauses = self.step % self.options.checkpoint_every == 0 or self.step == self.num_steps
+            if pauses and self.step > self.options.speech_steps:
+                values |= self._validate()
             report({"step": self.step, "seconds": time.perf_counter() - started, **values})
-            if self.step % self.options.checkpoint_every == 0 or self.step == self.num_steps:
+            if pauses:
                 self.save()
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Loss of the averaged flow on windows of held-out speakers, told all there is.
+
+        The first process measures; nothing where nobody is held out.
+        """
+        if self._validation is None or self.processes.index:
+            return {}
+        options = replace(
+            self.options, condition_dropout=0.0, speech_dropout=0.0, token_dropout=0.0
+        )
+        losses = StepLosses(self.average.eval(), self.space, options)
+        num_frames = max(options.window_frames)
+        batches = [
+            self._validation.batch(VALIDATION_WINDOWS, num_frames, draw=draw)
+            for draw in range(VALIDATION_PASSES)
+        ]
+        found = [float(losses.flow_losses(batch)["flow"]) for batch in batches]
+        return {"validation": float(np.mean(found))}
 
     def _train_step(self, ahead: ReadAhead[Batch]) -> dict[str, float]:
         options, processes = self.options, self.processes
         speech_only = self.step < options.speech_steps
         rate = self._set_learning_rate(speech_only)
         self._set_stage(speech_only)
-        torch.manual_seed(self._seed(processes.index))
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         for index in range(options.accumulation):
@@ -260,11 +291,6 @@ class Trainer:
                 average.lerp_(current, 1.0 - decay)
             else:
                 average.copy_(current)
-
-    def _seed(self, process: int) -> int:
-        """Of the dropout inside the network, in this step and process."""
-        sequence = np.random.SeedSequence([self.options.seed, self.step, process])
-        return int(sequence.generate_state(1)[0])
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(

@@ -16,6 +16,7 @@ PROBABILITIES = (
     "forget_identity",
     "forget_emotion",
 )
+MAX_LEARNING_RATE = 1.0
 FIXED = {
     "gradient_clip": 1.0,
     "keep_statistics": True,
@@ -23,6 +24,12 @@ FIXED = {
     "train_speech_projection": False,
 }
 """Options of earlier versions that are constants now."""
+
+
+def require_seed(seed: int) -> None:
+    """Raises :class:`InputError` for what random generators do not take."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed {seed} is outside 0..2^63 - 1; give a number in it")
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,18 @@ class TrainingOptions:
         for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is outside 0..1")
-        if self.sync_weight < 0.0 or not -1.0 <= self.sync_gate <= 1.0:
+        if not 0.0 < self.learning_rate <= MAX_LEARNING_RATE:
+            raise InputError(
+                f"learning rate {self.learning_rate} is outside 0..{MAX_LEARNING_RATE}; "
+                "1e-4 to 1e-3 are usual"
+            )
+        if self.warm_up_steps < 0 or not (self.weight_decay >= 0.0 and 0.0 <= self.ema_decay < 1.0):
+            raise InputError(
+                f"warm_up_steps {self.warm_up_steps} and weight_decay {self.weight_decay} must be "
+                f"at least 0, ema_decay {self.ema_decay} in 0..1"
+            )
+        require_seed(self.seed)
+        if not (self.sync_weight >= 0.0 and -1.0 <= self.sync_gate <= 1.0):
             raise InputError("the sync weight must be at least 0, and the gate a cosine")
 
     @staticmethod

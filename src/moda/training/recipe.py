@@ -13,7 +13,7 @@ from moda.errors import ConfigError, InputError
 from moda.strict_json import changed, from_dict, merged
 from moda.training.autoencoding import AutoencoderOptions
 from moda.training.fits.reading import ReaderOptions
-from moda.training.options import TrainingOptions
+from moda.training.options import TrainingOptions, require_seed
 from moda.training.preview import PreviewOptions
 from moda.training.sync.expert import ExpertOptions
 
@@ -72,6 +72,9 @@ class Recipe:
     reader only the mouth is fitted anew"""
     autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     """training of the motion autoencoder that the network may have"""
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
 
     @property
     def config(self) -> ModelConfig:

@@ -24,7 +24,7 @@ from moda.training.fits.emotions import emotion_means
 from moda.training.fits.lags import refine_lags
 from moda.training.fits.phone_items import SpeechCorpora
 from moda.training.fits.reading import Say, fit_reader
-from moda.training.loop import Trainer
+from moda.training.loop import Trainer, require_shares
 from moda.training.options import Report
 from moda.training.preview import Preview
 from moda.training.processes import Processes, in_turn
@@ -40,9 +40,11 @@ from moda.training.stages import (
     plain,
     read_start,
     recorder,
+    require_patterns,
     require_sound,
     require_speakers,
     starting_model,
+    validation_windows,
     window_sampler,
     without_unreliable,
 )
@@ -80,6 +82,7 @@ def train(
         ModaError: something is missing or damaged; the message says what.
     """
     processes = processes or Processes()
+    require_shares(recipe.options, processes)
     if recipe.adapter_rank:
         require_adapters(recipe.adapter_rank)
     start = read_start(recipe.start_from, base)
@@ -99,6 +102,7 @@ def train(
         model=starting_model(start, recipe.adapter_rank),
         processes=processes,
         expert=in_turn(processes, lambda: expert_of(recipe, data, base, folder, say)),
+        validation=validation_windows(data.held_out, config),
     )
     if not trainer.resume() and start is None:
         if data.embedder is not None:
@@ -170,6 +174,7 @@ def load_training_data(
         if clip.split != "test"
     ]
     require_speakers(recipe.validation_speakers, {clip.speaker for clip in prepared})
+    require_patterns((*recipe.unreliable, recipe.in_sync), [clip.name for clip in prepared])
     others = [clip for clip in prepared if is_held_out(clip, recipe.validation_speakers)]
     own = [clip for clip in prepared if not is_held_out(clip, recipe.validation_speakers)]
     require_sound(len(own), any(clip.has_speech for clip in own), folders)

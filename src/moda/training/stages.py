@@ -32,7 +32,13 @@ from moda.training.sync.network import SyncExpert, load_expert, save_expert
 from moda.weights.catalogue import find_model
 from moda.weights.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
 
+MAX_NAMED = 4
 EXPERT_FILE = "sync_expert.safetensors"
+IDLE_STEPS = 50
+IDLE = (
+    "the sync loss is idle: in {} steps no lips of the clips agreed with their speech by sync_gate "
+    "{}; lower the gate, give the expert more clips or steps, or set sync_weight to 0"
+)
 
 
 class TrainingData(NamedTuple):
@@ -124,6 +130,18 @@ def require_speakers(names: Collection[str], known: Collection[str]) -> None:
         )
 
 
+def require_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse patterns of clip names that match no clip: misspelt, they would change nothing.
+
+    Raises:
+        ConfigError: a pattern matches none; the message says how clips are named.
+    """
+    idle = [pattern for pattern in patterns if not any(fnmatchcase(n, pattern) for n in names)]
+    if idle:
+        known = ", ".join(sorted(names, key=str.lower)[:MAX_NAMED])
+        raise ConfigError(f"no clip is named like {', '.join(idle)}; clips are named like {known}")
+
+
 def require_sound(count: int, has_sound: bool, folders: Sequence[Path]) -> None:
     """Refuse clips of which none has sound of its own.
 
@@ -154,16 +172,36 @@ def neural_data(
     own: list[TrainingClip] = []
     held_out: list[TrainingClip] = []
     speakers: set[str] = set()
+    names: list[str] = []
     for folder in folders:
         for clip in iterate_clips(folder):
             if clip.split == "test":
                 continue
             speakers.add(clip.speaker)
+            names.append(clip.name)
             group = held_out if is_held_out(clip, validation_speakers) else own
             group += build_neural_clips([without_unreliable(clip, unreliable)], space)
     require_speakers(validation_speakers, speakers)
+    require_patterns(unreliable, names)
     require_sound(len(own), any(clip.features for clip in own), folders)
     return TrainingData(space, own, held_out)
+
+
+def validation_windows(clips: Sequence[TrainingClip], config: ModelConfig) -> WindowSampler | None:
+    """Windows of held-out clips as they are; None without speech in them."""
+    if not any(clip.features for clip in clips):
+        return None
+    reach = config.motion.speech_embedder
+    return WindowSampler(
+        clips,
+        before=reach.before,
+        after=reach.after,
+        seed=0,
+        forget_previous=0.0,
+        forget_identity=0.0,
+        forget_emotion=0.0,
+        augment=False,
+    )
 
 
 def window_sampler(
@@ -258,9 +296,16 @@ def recorder(
         if not log.has_tensorboard:
             say("tensorboard is not installed: the log is log.jsonl alone; pip install '.[train]'")
 
+        idle_steps, idle_limit = 0, min(IDLE_STEPS, trainer.num_steps)
+
         def record(values: dict[str, float]) -> None:
+            nonlocal idle_steps
             step = int(values["step"])
-            if step % trainer.options.log_every == 0 or step == trainer.num_steps:
+            idle_steps = idle_steps + 1 if values.get("sync") == 0.0 else 0
+            if idle_steps == idle_limit:
+                say(IDLE.format(idle_steps, trainer.options.sync_gate))
+            due = step % trainer.options.log_every == 0 or step == trainer.num_steps
+            if due or "validation" in values:
                 log.scalars(values)
             if preview is not None and step % preview.every == 0:
                 model = plain(copy.deepcopy(trainer.average).cpu()).eval()

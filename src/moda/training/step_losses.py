@@ -21,6 +21,7 @@ from moda.data.dataset import Batch, DrawnWindow
 from moda.errors import InputError
 from moda.motion.flow import timestep_of
 from moda.motion.generation import SampledNumbers
+from moda.motion.layers import DrawnDropout
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
 from moda.training.keypoint_metric import lip_columns, metric_of
@@ -28,16 +29,23 @@ from moda.training.losses import MotionMetric, plain_loss
 from moda.training.options import TrainingOptions
 from moda.training.sync.network import SyncExpert, gated_sync_loss
 
+INSIDE_STREAM = 1
+"""Of the dropout inside the network."""
 MEAN_DROPOUT = 0.2
 """Probability that the mean of the mouth does not see a channel of a token in training."""
 
 
 class WindowNoise:
-    """Random numbers for each of some windows, from the window's own seed."""
+    """Random numbers for each of some windows, from the window's own seed.
 
-    def __init__(self, windows: Sequence[DrawnWindow], device: torch.device) -> None:
+    ``stream`` makes them others than those of another stream of the same windows.
+    """
+
+    def __init__(
+        self, windows: Sequence[DrawnWindow], device: torch.device, *, stream: int = 0
+    ) -> None:
         self._device = device
-        self._generators = [torch.Generator(device).manual_seed(w.seed) for w in windows]
+        self._generators = [torch.Generator(device).manual_seed(w.seed ^ stream) for w in windows]
 
     def normal(self, *shape: int) -> Tensor:
         """(B, *shape) standard normal."""
@@ -81,9 +89,17 @@ class StepLosses(nn.Module):
             expert.eval().requires_grad_(False)
 
     def forward(self, batch: Batch, speech_only: bool) -> tuple[dict[str, Tensor], int]:
-        if speech_only:
-            return self.speech_losses(batch), int((~batch.is_silent).sum())
-        return self.flow_losses(batch), len(batch.motion)
+        inside = WindowNoise(batch.windows, self._device, stream=INSIDE_STREAM)
+        dropouts = [part for part in self.model.modules() if isinstance(part, DrawnDropout)]
+        for dropout in dropouts:
+            dropout.draw = inside.dropout
+        try:
+            if speech_only:
+                return self.speech_losses(batch), int((~batch.is_silent).sum())
+            return self.flow_losses(batch), len(batch.motion)
+        finally:
+            for dropout in dropouts:
+                dropout.draw = None
 
     def speech_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Of the mean of the mouth, on the windows that have sound."""

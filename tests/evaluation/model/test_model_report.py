@@ -37,8 +37,10 @@ def clips() -> list[PreparedClip]:
 
 
 def test_unknown_speakers_are_refused(clips: list[PreparedClip]) -> None:
-    with pytest.raises(InputError, match="no clip with speech of nobody"):
-        evaluate_model(tiny_checkpoint(), clips, ["nobody"])
+    with pytest.raises(InputError, match="no clip with speech of aa; there are clips of a, b, c"):
+        evaluate_model(tiny_checkpoint(), clips, ["a", "aa"])
+    with pytest.raises(InputError, match="no clip with speech of any speaker"):
+        evaluate_model(tiny_checkpoint(), clips, [])
 
 
 def test_report_is_written_whole(tmp_path: Path, clips: list[PreparedClip]) -> None:
@@ -72,9 +74,14 @@ def test_report_is_written_whole(tmp_path: Path, clips: list[PreparedClip]) -> N
 
 def test_what_is_not_given_is_left_out_with_a_reason(clips: list[PreparedClip]) -> None:
     report = evaluate_model(
-        tiny_checkpoint(knows_phones=False, has_mean=False), clips, ["a"], effort=TINY
+        tiny_checkpoint(knows_phones=False, has_mean=False),
+        clips,
+        ["a"],
+        evidence=Evidence(num_disagreeing=2),
+        effort=TINY,
     )
     text = report.markdown()
+    assert "**Circular:** moda prepare left 2 clips of these speakers out" in text
     assert "## Emotions" not in text
     assert "Left out: closures and rounding, since no corpus" in text
     assert "Left out: emotions" in text

@@ -119,7 +119,7 @@ class Run:
             SyncScorer(PoolingSyncNet()),
             IdentityScorer("csim_sface", lambda face: face.astype(np.float32).ravel()),
             PerceptualScorer(lambda a, b: (a - b).abs().mean()),
-            FrechetScorer("fid", PictureFeatures(), piece=1, size_px=32),
+            FrechetScorer("fid", PictureFeatures(), piece=1, size_px=32, least=20),
         ]
         self.evaluation: Evaluation = evaluate_videos(
             read_protocol(write_protocol(folder, values)), folder, scorers=self.scorers

@@ -50,6 +50,12 @@ from moda.files import write_text
 from moda.structures import Floats, Picture
 from moda.weights.checkpoints import Checkpoint
 
+CIRCULAR = (
+    "**Circular:** moda prepare left {} clips of these speakers out because their lips are not "
+    "those that moda-tiny expects. Figures of moda-tiny, and of models trained on clips chosen so, "
+    "are too good; prepare the clips with --keep-all."
+)
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -98,6 +104,8 @@ class Evidence:
     """(N,) speech that the emotions are tried on"""
     compare: tuple[str, Checkpoint] | None = None
     """name and contents of another checkpoint"""
+    num_disagreeing: int = 0
+    """clips of the speakers that ``moda prepare`` left out because ``moda-tiny`` disagreed"""
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,8 @@ class ModelReport:
     expressions: Expressions | None = None
     notes: list[str] = field(default_factory=list)
     """What was left out, and why"""
+    num_disagreeing: int = 0
+    """of :class:`Evidence`"""
 
     def markdown(self) -> str:
         """The report as text."""
@@ -130,6 +140,8 @@ class ModelReport:
             "Speed": self.speed.markdown(),
         }
         lines = [f"# {self.model}", ""]
+        if self.num_disagreeing:
+            lines += [CIRCULAR.format(self.num_disagreeing), ""]
         for title, text in sections.items():
             if text:
                 lines += [f"## {title}", "", *text, ""]
@@ -155,14 +167,14 @@ def evaluate_model(
     """Evaluate on held-out speakers; the other clips fit the linear map.
 
     Raises:
-        InputError: no clip with speech belongs to the speakers.
+        InputError: one of the speakers has no clip with speech.
     """
     evidence, effort = evidence or Evidence(), effort or Effort()
-    if not any(clip.has_speech and clip.speaker in speakers for clip in clips):
-        raise InputError(
-            f"no clip with speech of {', '.join(speakers) or 'any speaker'}; "
-            f"there are {', '.join(sorted({clip.speaker for clip in clips}))}"
-        )
+    speaking = {clip.speaker for clip in clips if clip.has_speech}
+    if not speakers or not speaking.issuperset(speakers):
+        unknown = ", ".join(sorted(set(speakers) - speaking)) or "any speaker"
+        known = ", ".join(sorted(speaking)) or "nobody"
+        raise InputError(f"no clip with speech of {unknown}; there are clips of {known}")
     say("features of the clips")
     spoken = spoken_clips(clips, checkpoint.config.motion.speech.mesh_kind)
     held_out = [clip for clip in spoken if clip.speaker in speakers]
@@ -202,6 +214,7 @@ def evaluate_model(
         ),
         hearing=hearing_report(checkpoint, [clip for clip in clips if clip.speaker in speakers]),
         notes=notes,
+        num_disagreeing=evidence.num_disagreeing,
     )
 
 

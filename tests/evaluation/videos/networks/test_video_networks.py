@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,9 @@ from moda.evaluation.videos.networks.identity import (
     cosine,
     similarity_2d,
 )
+from moda.evaluation.videos.networks.learned import FrechetScorer, IdentityScorer, Scorer
+from moda.evaluation.videos.references import Box, RealVideo, Reference
+from moda.evaluation.videos.rows import REAL
 from moda.structures import Picture
 from moda.structures.landmarks import fit_similarity
 
@@ -115,3 +120,56 @@ class TestAlignment:
     def test_cosine(self) -> None:
         assert cosine(np.array([1.0, 0.0]), np.array([3.0, 3.0])) == pytest.approx(0.5**0.5)
         assert cosine(np.zeros(2), np.ones(2)) == 0.0
+
+
+class TestFrechetScorer:
+    """Frames are grey, their number the brightness: a feature says which frames it has seen."""
+
+    @pytest.mark.parametrize(
+        ("piece", "expected"), [(1, [*range(4), *range(5, 25)]), (16, [*range(5, 21)])]
+    )
+    def test_the_source_frame_is_in_no_piece(self, piece: int, expected: list[int]) -> None:
+        seen: list[np.ndarray] = []
+
+        def features(frames: np.ndarray) -> np.ndarray:
+            seen.append(frames[:, 0, 0, 0])
+            return frames[::piece, 0, 0].astype(np.float64)
+
+        scorer = FrechetScorer("fvd", features, piece=piece, size_px=4, least=2)
+        watch(scorer, REAL, count=25, source_index=4)
+        assert np.concatenate(seen).tolist() == expected
+
+    def test_too_few_frames_are_said(self) -> None:
+        scorer = FrechetScorer(
+            "fid", lambda frames: frames[:, 0, 0].astype(float), piece=1, size_px=4, least=8
+        )
+        watch(scorer, REAL, count=10, source_index=0)
+        watch(scorer, "ours", count=8, source_index=0)
+        assert scorer.of_rows() == {}
+        (entry,) = scorer.left_out()
+        assert entry.metrics == "FID"
+        assert entry.reason == "it takes 8 frames beside the source frames, ours has 7"
+
+    def test_csim_leaves_the_source_frame_out(self) -> None:
+        brightness: list[float] = []
+
+        def embed(face: np.ndarray) -> np.ndarray:
+            brightness.append(float(face.max()))
+            return np.ones(3, np.float32)
+
+        scorer = IdentityScorer("csim_sface", embed)
+        watch(scorer, REAL, count=11, source_index=5)
+        assert brightness == [0.0, 0.0, 10.0], "portrait, frames 0 and 10"
+
+
+def watch(scorer: Scorer, row: str, *, count: int, source_index: int) -> None:
+    landmarks = np.random.default_rng(0).uniform(0.0, 63.0, (478, 3))
+    nowhere, black = Path("nowhere"), np.zeros((64, 64, 3), np.uint8)
+    reference = Reference(
+        "clip", black, landmarks, np.zeros(640, np.float32), count, nowhere, nowhere,
+        real=RealVideo(nowhere, 0, count, Box(0, 0, 64, 64, (64, 64))), source_index=source_index,
+    )  # fmt: skip
+    scorer.start(row, reference, np.stack([landmarks] * count))
+    for index in range(count):
+        scorer.see(index, black + np.uint8(index), None)
+    scorer.finish()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from moda.errors import CheckpointError, MissingExtraError
-from moda.evaluation.metrics import MIN_FEATURES, RunningGaussian, frechet_distance
+from moda.evaluation.metrics import RunningGaussian, frechet_distance
 from moda.evaluation.videos.metrics import METRICS
 from moda.evaluation.videos.networks import i3d, identity, syncnet
 from moda.evaluation.videos.networks.face_embedding import (
@@ -32,6 +32,8 @@ INSTALL = "pip install '.[evaluate]'"
 IDENTITY_EVERY = 5
 """Frames between those whose face is recognised; neighbours say the same."""
 BATCH = 16
+INCEPTION_SIZE = 2048
+"""Features of a frame for FID. Below one frame more a covariance cannot have full rank."""
 MIN_FACES = 256
 """Frames, beside those that became portraits, from which a covariance of face embeddings is worth
 taking: twice the numbers of an embedding."""
@@ -95,7 +97,7 @@ class SyncScorer(Scorer):
 
 
 class IdentityScorer(Scorer):
-    """CSIM against the portrait, mean over the frames."""
+    """CSIM against the portrait, mean over the frames but the one that became the portrait."""
 
     def __init__(self, key: str, embed: identity.Embed) -> None:
         self._key, self._embed = key, embed
@@ -103,10 +105,13 @@ class IdentityScorer(Scorer):
     def start(self, row: str, reference: Reference, landmarks: Array) -> None:
         face = identity.align_face(reference.portrait, reference.portrait_landmarks)
         self._portrait, self._landmarks = self._embed(face), landmarks
+        self._source_index = reference.source_index
         self._cosines: list[float] = []
 
     def see(self, index: int, picture: Picture, real: Picture | None) -> None:
-        if index % IDENTITY_EVERY == 0 and index < len(self._landmarks):
+        if index == self._source_index or index >= len(self._landmarks):
+            return
+        if index % IDENTITY_EVERY == 0:
             face = identity.align_face(picture, self._landmarks[index])
             self._cosines.append(identity.cosine(self._portrait, self._embed(face)))
 
@@ -146,21 +151,32 @@ Features = Callable[[NDArray[np.uint8]], Array]
 class FrechetScorer(Scorer):
     """FID or FVD of a row against the real videos: features of pieces of ``piece`` frames.
 
-    The square in the middle is taken of frames that are none, in the size the network sees.
+    The square in the middle is taken of frames that are none, in the size the network sees. The
+    frame that became the portrait counts in no row, and no piece reaches across it.
+
+    Args:
+        least: pieces of a row from which its covariance is worth taking.
     """
 
-    def __init__(self, key: str, features: Features, *, piece: int, size_px: int) -> None:
+    def __init__(
+        self, key: str, features: Features, *, piece: int, size_px: int, least: int
+    ) -> None:
         self._key, self._features = key, features
-        self._piece, self._size_px = piece, size_px
+        self._piece, self._size_px, self._least = piece, size_px, least
         self._gaussians: dict[str, RunningGaussian] = {}
 
     def start(self, row: str, reference: Reference, landmarks: Array) -> None:
         self._row, self._has_real = row, reference.real is not None
+        self._source_index = reference.source_index
         self._pending: list[Picture] = []
         self._gaussians.setdefault(row, RunningGaussian())
 
     def see(self, index: int, picture: Picture, real: Picture | None) -> None:
         if not self._has_real:
+            return
+        if index == self._source_index:
+            if self._piece > 1:
+                self._pending = []
             return
         self._pending.append(middle_square(picture, self._size_px))
         if len(self._pending) == max(self._piece, BATCH):
@@ -172,7 +188,11 @@ class FrechetScorer(Scorer):
         return {}
 
     def of_rows(self) -> dict[str, dict[str, float]]:
-        return distances_from_real(self._key, self._gaussians, MIN_FEATURES)
+        return distances_from_real(self._key, self._gaussians, self._least)
+
+    def left_out(self) -> list[Absent]:
+        what = "frames" if self._piece == 1 else f"pieces of {self._piece} frames"
+        return too_few(self._key, self._gaussians, self._least, what)
 
     def _flush(self) -> None:
         frames = np.stack(self._pending)
@@ -198,6 +218,15 @@ def distances_from_real(
         for row, gaussian in gaussians.items()
         if row != REAL and min(gaussian.count, real.count) >= least
     }
+
+
+def too_few(
+    key: str, gaussians: Mapping[str, RunningGaussian], least: int, what: str
+) -> list[Absent]:
+    """What the report says of a Fréchet distance whose rows have fewer features than ``least``."""
+    few = [f"{row} has {found.count}" for row, found in gaussians.items() if found.count < least]
+    reason = f"it takes {least} {what} beside the source frames, {', '.join(few)}"
+    return [Absent(METRICS[key].label, reason)] if few else []
 
 
 class FaceScorer(Scorer):
@@ -238,13 +267,7 @@ class FaceScorer(Scorer):
         return distances_from_real("face_frechet", self._gaussians, self._min_faces)
 
     def left_out(self) -> list[Absent]:
-        few = [
-            f"{row} has {gaussian.count}"
-            for row, gaussian in self._gaussians.items()
-            if gaussian.count < self._min_faces
-        ]
-        reason = f"it takes {self._min_faces} frames beside the source frames, {', '.join(few)}"
-        return [Absent(METRICS["face_frechet"].label, reason)] if few else []
+        return too_few("face_frechet", self._gaussians, self._min_faces, "frames")
 
     def _flush(self) -> None:
         embeddings = embed_chips(self._network, self._chips)
@@ -304,7 +327,13 @@ def _inflated() -> Scorer:
         video = torch.from_numpy(frames.astype(np.float32) / 127.5 - 1.0)
         return network(video.permute(3, 0, 1, 2)[None]).double().numpy()
 
-    return FrechetScorer("fvd", features, piece=i3d.CLIP_FRAMES, size_px=i3d.INPUT_SIZE_PX)
+    return FrechetScorer(
+        "fvd",
+        features,
+        piece=i3d.CLIP_FRAMES,
+        size_px=i3d.INPUT_SIZE_PX,
+        least=i3d.NUM_CLASSES + 1,
+    )
 
 
 def _perceptual() -> Scorer:
@@ -322,14 +351,16 @@ def _inception() -> Scorer:
         )
     except ImportError as error:
         raise _missing("torch-fidelity", error) from error
-    network = _fetched(lambda: FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval())
+    network = _fetched(
+        lambda: FeatureExtractorInceptionV3("inception-v3-compat", [str(INCEPTION_SIZE)]).eval()
+    )
 
     @torch.inference_mode()
     def features(frames: NDArray[np.uint8]) -> Array:
         pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
         return network(pictures)[0].double().numpy()
 
-    return FrechetScorer("fid", features, piece=1, size_px=299)
+    return FrechetScorer("fid", features, piece=1, size_px=299, least=INCEPTION_SIZE + 1)
 
 
 def _missing(package: str, error: ImportError) -> MissingExtraError:
