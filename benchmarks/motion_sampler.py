@@ -23,12 +23,13 @@ import reference_motion as reference
 import torch
 from torch import Tensor
 
-from moda.config import preset
+from moda.config import MotionModelConfig, preset
 from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_window
 from moda.weights.official_keys import official_keys
 
+PUBLISHED = preset("moda-base").motion
 EMOTION = 3
 GUIDANCE = 1.2
 SCHEDULES = {
@@ -39,10 +40,10 @@ SCHEDULES = {
 }
 
 
-def make_model() -> MotionTransformer:
-    """The published sizes with random weights, none of them zero."""
+def make_model(config: MotionModelConfig = PUBLISHED) -> MotionTransformer:
+    """A network with random weights, none of them zero."""
     torch.manual_seed(0)
-    model = MotionTransformer(preset("moda-base").motion).eval().requires_grad_(False)
+    model = MotionTransformer(config).eval().requires_grad_(False)
     for name, weight in model.named_parameters():
         if weight.ndim == 2:
             weight.normal_(std=weight.shape[1] ** -0.5)
@@ -56,7 +57,7 @@ def official_state(model: MotionTransformer) -> dict[str, Tensor]:
     ours = model.state_dict()
     state = {"null_audio_feat": ours["speech_embedder.null_speech"].view(1, 1, 1, 1, -1)}
     for official, name in official_keys().items():
-        if "qkv_and_inner" in name:
+        if "qkv_and_inner" in name and name.replace("qkv_", "query_") in ours:
             query_and_inner, key_and_value = (
                 ours[name.replace("qkv_and_inner", part)]
                 for part in ("query_and_inner", "key_and_value")
@@ -64,7 +65,7 @@ def official_state(model: MotionTransformer) -> dict[str, Tensor]:
             hidden = model.config.hidden
             rows = (query_and_inner[:hidden], key_and_value, query_and_inner[hidden:])
             state[official] = torch.cat(rows)
-        else:
+        elif name in ours:  # a smaller network has fewer blocks
             state[official] = ours[name]
     return state
 

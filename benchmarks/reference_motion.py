@@ -10,15 +10,14 @@ Axis letters: B batch, T frames, N tokens, C hidden channels, H heads, d channel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 NUM_FRAMES = 80
-HIDDEN = 768
-NUM_HEADS = 12
+HEAD_SIZE = 64
 NONE_EMOTION = 8
 SPEECH_STREAMS = ("1", "2", "3")
 
@@ -63,7 +62,7 @@ def split_heads(
 ) -> list[Tensor]:
     """Normed query and key, and value, each (B, H, N, d), from (B, N, 3C)."""
     batch, num_tokens, _ = qkv.shape
-    parts = qkv.view(batch, num_tokens, 3, NUM_HEADS, HIDDEN // NUM_HEADS).permute(2, 0, 3, 1, 4)
+    parts = qkv.view(batch, num_tokens, 3, -1, HEAD_SIZE).permute(2, 0, 3, 1, 4)
     normed = [
         rms(part, 1e-5) * weights[f"{attention}.{stream}_{kind}_norm{number}.weight"]
         for part, kind in zip(parts[:2], "qk", strict=True)
@@ -112,7 +111,8 @@ def joint_block(
 def one_stream_block(weights: Weights, block: str, tokens: Tensor, condition: Tensor) -> Tensor:
     shift, scale, gate = modulation(weights, f"{block}.adaLN_modulation_xs", condition, 3)
     wide = linear(weights, f"{block}.qkv_xs", modulate(tokens, shift, scale))
-    qkv, inner = wide.split([3 * HIDDEN, 4 * HIDDEN], dim=-1)
+    hidden = tokens.shape[-1]
+    qkv, inner = wide.split([3 * hidden, 4 * hidden], dim=-1)
     query, key, value = split_heads(weights, f"{block}.attn1", qkv, "xs")
     turned = []
     for part in (query, key):
@@ -129,8 +129,15 @@ def embed(weights: Weights, name: str, values: Tensor) -> Tensor:
     return linear(weights, f"{name}.mlp.2", F.silu(linear(weights, f"{name}.mlp.0", values)))
 
 
+def num_blocks(weights: Weights) -> list[int]:
+    """Of four, two and one streams."""
+    names = [f"{kind}." for kind in ("blocks4", "blocks2", "blocks")]
+    return [len({key.split(".")[1] for key in weights if key.startswith(name)}) for name in names]
+
+
 def velocity(
     weights: Weights,
+    counts: Sequence[int],
     motion: Tensor,
     times: Tensor,
     speech: Tensor,
@@ -141,7 +148,8 @@ def velocity(
 
     ``motion`` (B, 80, 140) holds the previous and the noisy motion, ``times`` (B,) are in
     1..1000, ``speech`` is (B, 80, 1, 12, 768), ``emotion`` (B,) labels, and ``keypoints``
-    (B, 80, 63) the same row 80 times. The names of ``weights`` begin after ``talking_head_dit.``.
+    (B, 80, 63) the same row 80 times. ``counts`` are those of the blocks. The names of ``weights``
+    begin after ``talking_head_dit.``.
     """
     x = embed(weights, "motion_embedder", motion)
     frequency = torch.exp(-math.log(10_000.0) * torch.arange(128).float() / 128)
@@ -157,13 +165,13 @@ def velocity(
 
     repeated = [row.unsqueeze(1).repeat(1, NUM_FRAMES, 1) for row in (label, identity)]
     streams = [x, audio, *repeated]
-    for index in range(3):
+    for index in range(counts[0]):
         streams = joint_block(weights, f"blocks4.{index}", streams, condition, num_turned=2)
     streams = [streams[0], torch.cat(streams[1:], dim=1)]
-    for index in range(6):
+    for index in range(counts[1]):
         streams = joint_block(weights, f"blocks2.{index}", streams, condition, num_turned=2)
     tokens = torch.cat(streams, dim=1)
-    for index in range(12):
+    for index in range(counts[2]):
         tokens = one_stream_block(weights, f"blocks.{index}", tokens, condition)
     shift, scale = modulation(weights, "final_layer.adaLN_modulation", condition, 2)
     return linear(weights, "final_layer.linear", modulate(tokens[:, :NUM_FRAMES], shift, scale))
@@ -188,6 +196,7 @@ def sample_window(
     """
     prefix = "talking_head_dit."
     weights = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+    counts = num_blocks(weights)
     both_speech = torch.cat((state["null_audio_feat"].expand_as(speech), speech))
     both_emotions = torch.tensor([NONE_EMOTION, emotion])
     both_keypoints = keypoints.unsqueeze(1).repeat(2, NUM_FRAMES, 1)
@@ -199,7 +208,7 @@ def sample_window(
         motion = torch.cat((previous, noisy.repeat(2, 1, 1)), dim=-1)
         times = torch.tensor([float(time)] * 2)
         unconditional, conditional = velocity(
-            weights, motion, times, both_speech, both_emotions, both_keypoints
+            weights, counts, motion, times, both_speech, both_emotions, both_keypoints
         ).chunk(2)
         guided = unconditional + guidance_scale * (conditional - unconditional)
         noisy = noisy + guided * (next_sigma - sigma)

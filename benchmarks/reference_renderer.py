@@ -46,19 +46,19 @@ def drive(
 
     ``canonical`` (21, 3), ``source_motion`` (70,), ``motion`` (T, 70).
     """
-    keypoints = torch.from_numpy(canonical)[None]
-    expression = torch.from_numpy(source_motion[:63].reshape(1, 21, 3))
-    scale, shift = float(source_motion[63]), torch.from_numpy(source_motion[64:67].copy())
+    keypoints = torch.tensor(canonical)[None]
+    expression = torch.tensor(source_motion[:63].reshape(1, 21, 3))
+    scale, shift = float(source_motion[63]), torch.tensor(source_motion[64:67])
     shift[2] = 0
     turned = keypoints @ rotation(*(float(angle) for angle in source_motion[67:]))
     source = scale * (turned + expression) + shift
     frames = []
     for row in motion:
-        wanted = torch.from_numpy(row[:63].reshape(1, 21, 3).copy())
+        wanted = torch.tensor(row[:63].reshape(1, 21, 3))
         for index, offset in EYE_OFFSETS:
             wanted[:, index, 1] += offset
-        delta = torch.where(torch.from_numpy(DRIVEN_AXES), wanted, expression)
-        shift = torch.from_numpy(row[64:67].copy())
+        delta = torch.where(torch.tensor(DRIVEN_AXES), wanted, expression)
+        shift = torch.tensor(row[64:67])
         shift[2] = 0
         turned = keypoints @ rotation(*(float(angle) for angle in row[67:]))
         driving = scale * (turned + delta) + shift

@@ -9,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from device_double import DeviceDouble, GeneratorDouble
 from moda import cli
 from moda.encoders.face import FaceModels
 from moda.structures import MotionSpace, Picture
@@ -37,6 +39,14 @@ def photograph() -> Picture:
     image = cv2.imread(str(PORTRAIT), cv2.IMREAD_COLOR_RGB)
     assert image is not None
     return image.astype(np.uint8, copy=False)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[DeviceDouble]:
+    """Tensors that are moved to ``mps`` lie on a device that has no float64."""
+    with monkeypatch.context() as patch, DeviceDouble() as double:
+        patch.setattr(torch, "Generator", GeneratorDouble)
+        yield double
 
 
 @pytest.fixture(scope="session")

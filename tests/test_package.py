@@ -48,7 +48,11 @@ class TestNames:
 
     def test_all_errors_have_one_root(self) -> None:
         errors = importlib.import_module("moda.errors")
-        classes = [value for value in vars(errors).values() if isinstance(value, type)]
+        classes = [
+            value
+            for value in vars(errors).values()
+            if isinstance(value, type) and value.__module__ == errors.__name__
+        ]
         assert len(classes) > 1
         assert all(issubclass(value, ModaError) for value in classes)
 

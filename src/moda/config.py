@@ -19,8 +19,8 @@ ObjectiveName = Literal["flow", "diffusion", "v_diffusion"]
 Condition = Literal["style", "identity", "previous_motion"]
 """What the motion depends on besides the speech."""
 
-Precision = Literal["float32", "float16", "bfloat16"]
-"""Of the numbers inside the large networks."""
+Precision = Literal["float32", "tf32", "float16", "bfloat16"]
+"""Of the numbers inside the large networks; tf32 rounds the factors of products alone."""
 
 BLOCK_COUNTS = ("four_stream_blocks", "two_stream_blocks", "one_stream_blocks")
 """In the order in which the blocks follow each other."""

@@ -11,21 +11,26 @@ import os
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import wait as wait_for_process
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import torch
 
 from moda.errors import InputError, MissingExtraError
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 MAX_ATTEMPTS = 3
 """How often a job may take its worker with it."""
 CONNECT_SECONDS = 10.0
@@ -45,6 +50,18 @@ class RunJobs(Protocol):
     def __call__(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
     ) -> Iterator[tuple[Job, Result | LostJob]]: ...
+
+
+def take_gpu(number: int) -> None:
+    """Show this process one of the GPUs alone, so that processes of all numbers share them out.
+
+    To be called before anything has been computed on a GPU.
+    """
+    gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
+    if VISIBLE_GPUS in os.environ:
+        gpus = os.environ[VISIBLE_GPUS].split(",")
+    if len(gpus) > 1:
+        os.environ[VISIBLE_GPUS] = gpus[number % len(gpus)]
 
 
 @contextmanager
@@ -82,7 +99,8 @@ class LocalProcesses:
         attempts: Counter[int] = Counter()
         while waiting:
             # Every job that runs when a worker dies is suspect; suspects then run alone.
-            with ProcessPoolExecutor(self._num_workers, context, end_with_parent) as pool:
+            begin = (_begin_worker, (context.Value("i", 0),))
+            with ProcessPoolExecutor(self._num_workers, context, *begin) as pool:
                 running: dict[Future[Result], int] = {}
                 try:
                     while waiting or running:
@@ -106,6 +124,14 @@ class LocalProcesses:
                             yield jobs[index], _lost()
 
 
+def _begin_worker(started: Synchronized[int]) -> None:
+    """Of the workers that have ``started``, this is the next."""
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    take_gpu(number)
+    end_with_parent()
+
+
 def end_with_parent() -> None:
     """Let this worker process end as soon as the one that started it has ended, however."""
     parent = multiprocessing.parent_process()
@@ -125,12 +151,19 @@ class RayCluster:
         address: That of a running cluster, ``auto`` for the one that this machine belongs to, or
             ``local`` for one that is started here for the time being.
         num_workers: How many jobs run at a time; None for one per processor.
+        device_of: The device that a job computes on. With ``cuda`` it gets a GPU of its own, with
+            ``auto`` where the cluster has any.
 
     Raises:
         MissingExtraError: Ray is not installed.
     """
 
-    def __init__(self, address: str, num_workers: int | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        num_workers: int | None = None,
+        device_of: Callable[[Any], str] = lambda job: "cpu",
+    ) -> None:
         try:
             import ray
         except ImportError as error:
@@ -138,7 +171,7 @@ class RayCluster:
                 "a cluster needs Ray; in MoDA's folder run: pip install '.[cluster]'"
             ) from error
         self._ray: Any = ray
-        self._address, self._num_workers = address, num_workers
+        self._address, self._num_workers, self._device_of = address, num_workers, device_of
 
     def __call__(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
@@ -147,9 +180,12 @@ class RayCluster:
         self._connect()
         try:
             remote = ray.remote(max_retries=MAX_ATTEMPTS - 1, num_cpus=1)(function)
-            processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-            limit = self._num_workers or JOBS_AHEAD * processors
-            yield from self._run(remote, jobs, limit)
+            resources = ray.cluster_resources()
+            limit = self._num_workers or JOBS_AHEAD * max(1, int(resources.get("CPU", 1)))
+            started = (
+                (remote.options(num_gpus=self._num_gpus(job, resources)), job) for job in jobs
+            )
+            yield from self._run(started, limit)
         finally:
             ray.shutdown()
 
@@ -169,14 +205,20 @@ class RayCluster:
                 f"no Ray cluster answers at {self._address!r}: {error}; {remedy}"
             ) from error
 
+    def _num_gpus(self, job: Job, resources: Mapping[str, float]) -> int:
+        """GPUs that a job asks for; without any it sees none."""
+        device, has_gpus = self._device_of(job), resources.get("GPU", 0) >= 1
+        if device == "cuda" and not has_gpus:
+            raise InputError("device 'cuda' is not available: this Ray cluster has no GPU")
+        return int(has_gpus and device in ("auto", "cuda"))
+
     def _run(
-        self, remote: Any, jobs: Iterable[Job], limit: int
+        self, jobs: Iterator[tuple[Any, Job]], limit: int
     ) -> Iterator[tuple[Job, Any | LostJob]]:
         errors = self._ray.exceptions
-        waiting = iter(jobs)
         running: dict[Any, Job] = {}
         while True:
-            while len(running) < limit and (job := next(waiting, None)) is not None:
+            for remote, job in islice(jobs, limit - len(running)):
                 running[remote.remote(job)] = job
             if not running:
                 return

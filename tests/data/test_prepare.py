@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from moda import cli
+from moda.cli import prepare as prepare_command
 from moda.data import clip_jobs, prepare
 from moda.data.clip_jobs import ClipJob, PrepareOptions, track_clip
 from moda.data.clips import ClipEntry, Shard, read_clips, read_shards
@@ -430,3 +432,36 @@ def test_index_of_a_folder_without_shards(tmp_path: Path) -> None:
     assert index["space"] == "neural"
     assert MotionStatistics.from_dict(index["statistics"]).mean.shape == (70,)
     assert Outcome("a", "kept").reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "device", "asked_for"),
+    [
+        (["--ray", "local"], "auto", "cpu"),
+        (["--ray", "local", "--device", "cuda"], "cuda", "cuda"),
+        ([], "cpu", "cpu"),
+    ],
+)
+def test_a_cluster_has_devices_that_this_machine_has_not(
+    arguments: list[str],
+    device: str,
+    asked_for: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.mp4").touch()
+    seen: list[str] = []
+
+    def look(found: Corpus, output: Path, *, options: PrepareOptions, **others: Any) -> list[Any]:
+        job = ClipJob(found.clips[0], output, "", options)
+        seen.extend((options.device, clip_jobs.device_of(job)))
+        return []
+
+    monkeypatch.setattr(prepare_command, "prepare_corpus", look)
+    monkeypatch.setattr(prepare_command, "RayCluster", lambda *arguments: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        cli.main(["prepare", str(tmp_path / "corpus"), str(tmp_path / "out"), *arguments])
+    assert seen == [device, asked_for]

@@ -93,6 +93,7 @@ def test_every_stage_of_the_network(
         assert distance(value, reference) < LIMIT, stage
 
 
+@pytest.mark.slow
 def test_ten_guided_steps(published_model: MotionTransformer, golden: Golden) -> None:
     expected = golden("subclip")
     with torch.inference_mode():

@@ -22,8 +22,9 @@ from moda import cli
 from moda.config import preset
 from moda.errors import InputError
 from moda.motion.model import MotionTransformer
+from moda.options import VideoOptions
 from moda.pipeline import batch
-from moda.pipeline.batch import Outcome, choose_workers, make_batch, read_table
+from moda.pipeline.batch import Outcome, Row, choose_workers, make_batch, read_table
 from moda.pipeline.jobs import VideoJob, make_video
 from moda.pipeline.talking_head import TalkingHead
 from moda.pipeline.talking_video import VideoSummary
@@ -250,6 +251,24 @@ class TestTables:
     def test_workers(self) -> None:
         with pytest.raises(InputError, match=r"workers 0 is outside 1\.\.256"):
             choose_workers(0, None)
+
+    @pytest.mark.parametrize(
+        ("options", "device"),
+        [
+            ({}, "cpu"),
+            ({"device": "cuda"}, "cuda"),
+            ({"renderer": "neural"}, "auto"),
+            ({"model": "moda-base"}, "auto"),
+            ({"model": "moda-base", "device": "cpu"}, "cpu"),
+        ],
+    )
+    def test_which_gpus_a_cluster_is_asked_for(
+        self, options: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batch, "RayCluster", lambda address, workers, device_of: device_of)
+        device_of: Any = choose_workers(1, "local")
+        job = VideoJob(Path("a.jpg"), Path("a.mp4"), Path("a.wav"), VideoOptions(**options))
+        assert device_of(Row(2, job, "")) == device
 
 
 class TestCommand:

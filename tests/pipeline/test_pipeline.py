@@ -13,6 +13,7 @@ import torch
 
 from media_files import click, decode_video, level_pictures, tone, write_video, write_wav
 from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig, preset
+from moda.devices import choose_device
 from moda.encoders.face import FaceModels
 from moda.errors import FaceError, InputError, MediaError
 from moda.media.phone_times import read_phone_times
@@ -25,7 +26,6 @@ from moda.pipeline.read_ahead import read_ahead
 from moda.structures import Motion, MotionSpace, Speech, Style
 from moda.structures.landmarks import lip_gaps
 from moda.systems.embedded import EmbeddedSystem
-from moda.systems.loading import choose_device
 from moda.weights.checkpoints import Checkpoint, load_motion_space
 from paths import EXAMPLES, PORTRAIT
 

@@ -190,6 +190,7 @@ def test_missing_networks_are_named(
         load_published_system(system.checkpoint, "cpu", "float32", None)
 
 
+@pytest.mark.slow
 def test_the_whole_way_at_full_size(
     published_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_double import DeviceDouble
 from moda.config import ModelConfig, SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.data.dataset import Batch, DrawnWindow, TrainingClip, WindowSampler
 from moda.errors import CheckpointError, ConfigError, InputError
@@ -23,6 +24,7 @@ from moda.training.losses import (
     masked_correlation,
 )
 from moda.training.options import TrainingOptions
+from moda.training.processes import Processes
 from small_runs import reader_config
 
 OPTIONS = TrainingOptions(
@@ -86,6 +88,22 @@ def test_resume_is_exact(space: MotionSpace, config: ModelConfig, tmp_path: Path
     assert rest == curve[5:]
     for name, value in whole.average.state_dict().items():
         assert torch.equal(value, second.average.state_dict()[name]), name
+
+
+def test_every_step_on_another_device(
+    space: MotionSpace, config: ModelConfig, tmp_path: Path, device: DeviceDouble
+) -> None:
+    embedder = replace(config.motion.speech_embedder, dropout=0.0)
+    config = replace(config, motion=replace(config.motion, speech_embedder=embedder))
+    options = replace(OPTIONS, speech_steps=1, flow_steps=2, window_frames=(16,))
+    curves = []
+    for name in ("cpu", "mps"):
+        windows = WindowSampler(clips(space), before=12, after=12, seed=1)
+        run = Trainer(config, space, windows, options, tmp_path / name, processes=Processes(name))
+        losses: list[float] = []
+        run.run(lambda values, seen=losses: seen.append(values.get("flow", 0.0)))
+        curves.append(losses)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
 
 
 def interrupt_after(values: dict[str, float], step: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_double import DeviceDouble
 from made_clips import made_clip
 from media_files import decode_video, tone, write_wav
 from moda import cli
@@ -247,6 +248,20 @@ def test_the_autoencoder_learns_motion_of_two_waves(data: TrainingData) -> None:
     assert loss < 0.2 * float(metric.flow_loss(motion, torch.from_numpy(batch.weight)))
     assert latents.std().item() == pytest.approx(1.0, abs=0.2)
     assert not any(weight.requires_grad for weight in autoencoder.parameters())
+
+
+def test_the_autoencoder_learns_on_another_device(data: TrainingData, device: DeviceDouble) -> None:
+    weights = []
+    for name in ("cpu", "mps"):
+        torch.manual_seed(0)
+        config = AutoencoderConfig(latent_size=2, width=8)
+        autoencoder = MotionAutoencoder(data.space.size, config).to(name)
+        options = AutoencoderOptions(steps=3, batch_size=2, window_frames=16)
+        metric = MotionMetric(data.space).to(name)
+        train_autoencoder(autoencoder, wave_windows(data.space, data), metric, options)
+        weights.append([values.cpu() for values in autoencoder.state_dict().values()])
+    for here, there in zip(*weights, strict=True):
+        torch.testing.assert_close(there, here)
 
 
 def test_a_broken_clip_stops_the_autoencoder(data: TrainingData) -> None:

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from moda.cli import options
+from moda.devices import choose_device
 from moda.encoders.face import FaceModels
 from moda.evaluation.rendered.control_effects import control_effects
 from moda.files import ScratchFolder, check_outputs, write_text
 from moda.pipeline import loading
-from moda.systems.loading import choose_device
 
 app = typer.Typer()
 

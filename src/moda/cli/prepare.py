@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from moda.data.clip_jobs import PrepareOptions
+from moda.data.clip_jobs import PrepareOptions, device_of
 from moda.data.corpora import VALIDATION_SHARE, read_corpus
 from moda.data.prepare import REPORT_NAME, Outcome, count_reasons, prepare_corpus
+from moda.devices import choose_device
 from moda.errors import InputError
 from moda.files import check_folder
-from moda.systems.loading import choose_device
 from moda.workers import LocalProcesses, RayCluster, RunJobs, run_here
 
 app = typer.Typer()
@@ -94,7 +94,7 @@ def prepare(
     options = PrepareOptions(
         keep_all=keep_all,
         space=space.value,
-        device=choose_device(device),
+        device=device if ray else choose_device(device),
         clips_per_shard=clips_per_shard,
     )
     runner, progress = _runner(ray, workers), _Progress(started)
@@ -118,7 +118,7 @@ def _say(outcomes: Sequence[Outcome], took_seconds: float, output: Path) -> None
 
 def _runner(ray: str | None, workers: int | None) -> RunJobs:
     if ray is not None:
-        return RayCluster(ray, workers)
+        return RayCluster(ray, workers, device_of)
     return run_here if workers in (None, 1) else LocalProcesses(workers or 1)
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import torch
 import typer
 
+from moda.devices import choose_device
 from moda.files import check_folder
-from moda.systems.loading import choose_device
 from moda.training import run
 from moda.training.finetuning import finetuning_recipe, require_speech
 from moda.training.processes import join_processes

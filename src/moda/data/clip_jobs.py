@@ -18,6 +18,7 @@ from moda.data.corpora import CorpusClip
 from moda.data.neural import NeuralEncoders
 from moda.data.quality import PictureWatch, QualityLimits, check_picture, check_sound
 from moda.data.statistics import MotionStatistics
+from moda.devices import choose_device
 from moda.encoders.face import FaceModels
 from moda.encoders.neural.tracking import ImplicitFaces, track_implicit_faces
 from moda.encoders.speech import SAMPLE_RATE_HZ
@@ -58,6 +59,12 @@ class ClipJob(NamedTuple):
     """the work file to write"""
     fingerprint: str
     options: PrepareOptions
+
+
+def device_of(job: ClipJob) -> str:
+    """The device of a job; the mesh space leaves GPUs of a cluster alone unless told."""
+    options = job.options
+    return "cpu" if options.device == "auto" and options.space == "mesh" else options.device
 
 
 def fingerprint(clip: CorpusClip, options: PrepareOptions) -> str:
@@ -112,7 +119,8 @@ def track_clip(clip: CorpusClip, options: PrepareOptions) -> tuple[PreparedClip,
         FaceError: It shows no face at all.
         CheckpointError: The networks of the neural space are not here.
     """
-    models = _face_models(options.device)
+    device = choose_device(options.device)
+    models = _face_models(device)
     reader, watch = VideoReader(clip.video), PictureWatch(models)
     faces: ImplicitFaces | None = None
     if options.space == "neural":
@@ -120,7 +128,7 @@ def track_clip(clip: CorpusClip, options: PrepareOptions) -> tuple[PreparedClip,
         faces = track_implicit_faces(
             lambda: next(views)(reader.timed_pictures()),
             models,
-            _encoders(options.device).extractor,
+            _encoders(device).extractor,
         )
         track = faces.track
     else:
@@ -140,12 +148,12 @@ def track_clip(clip: CorpusClip, options: PrepareOptions) -> tuple[PreparedClip,
         clip.words,
     )
     if prepared.has_speech:
-        judge = _judge("moda-tiny", options.device)
+        judge = _judge("moda-tiny", device)
         reasons += check_sound(track, prepared.sound, judge, options.limits)
     elif clip.has_own_sound:
         reasons.append(NO_SOUND)
     if faces is not None:
-        features = _encoders(options.device).hear(prepared.sound, len(track))
+        features = _encoders(device).hear(prepared.sound, len(track))
         neural = NeuralTrack(faces.motion, faces.identity, features)
         prepared = replace(prepared, neural=neural)
     return prepared, reasons

@@ -32,7 +32,7 @@ def estimate_motion(noisy_motion: Tensor, velocity: Tensor, sigma: Tensor) -> Te
 
 def timestep_of(sigma: Tensor) -> Tensor:
     """``1000 sigma`` as float32, rounded once (0.889 gives 889, not 888.99994)."""
-    return (sigma.double() * TIMESTEPS).float()
+    return sigma.float() * TIMESTEPS
 
 
 def published_schedule(num_steps: int = 10, *, drop_last_step: bool = False) -> Tensor:

@@ -10,7 +10,6 @@ Axis letters: T frames, F speech features, D motion. Motion is normalised until 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
+from moda.devices import computing_in
 from moda.errors import InputError
 from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
 from moda.motion.model import Conditions, MotionTransformer
@@ -274,7 +274,7 @@ def sample_window(
         unconditional, conditional = velocity.chunk(2)
         return guide(unconditional, conditional, weights)
 
-    with _autocast(device, precision):
+    with computing_in(precision, device):
         generated = model.objective.sample(velocity_at, noise.to(device), schedule)
         sampled = model.representation.decode(generated)
     return (sampled if share is None else sampled * share.to(device)) + mean
@@ -376,13 +376,6 @@ def _halves(model: MotionTransformer, conditions: Conditions, guidance_scale: fl
         return conditions
     halves = zip(model.without_speech_and_emotion(conditions), conditions, strict=True)
     return Conditions(*(torch.cat(half) for half in halves))
-
-
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Each weight is converted once while the context lasts."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Floats]:

@@ -208,8 +208,8 @@ class VideoOptions:
     device: Annotated[str, Option(
         "auto, cpu, cuda or mps.", keyword=False, also=BOTH, private=True)] = "auto"
     precision: Annotated[str, Option(
-        "Of moda-base: float32; float16 or bfloat16 are for GPUs.", keyword=False, also=REENACT,
-        private=True)] = "float32"
+        "Of moda-base: float32; tf32, float16 or bfloat16 are for GPUs.", keyword=False,
+        also=REENACT, private=True)] = "float32"
     compat: Annotated[str | None, Option(
         "moda-base exactly as its released implementation computes it.", keyword=False,
         metavar="reference", private=True)] = None

@@ -279,8 +279,15 @@ def choose_workers(num_workers: int, ray_address: str | None) -> RunJobs:
     if not 1 <= num_workers <= 256:
         raise InputError(f"number of workers {num_workers} is outside 1..256; choose one inside")
     if ray_address is not None:
-        return RayCluster(ray_address, num_workers if num_workers > 1 else None)
+        return RayCluster(ray_address, num_workers if num_workers > 1 else None, device_of)
     return run_here if num_workers == 1 else LocalProcesses(num_workers)
+
+
+def device_of(row: Row) -> str:
+    """The device of a row; the mesh renderer leaves GPUs of a cluster alone unless told."""
+    options = row.job.options
+    is_neural = options.renderer == "neural" or options.model == "moda-base"
+    return "cpu" if options.device == "auto" and not is_neural else options.device
 
 
 def _read_journal(path: Path) -> dict[str, Outcome]:

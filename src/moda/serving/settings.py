@@ -68,6 +68,7 @@ class ServerSettings:
     full_frame: Annotated[bool, Option(
         "The whole picture, or only the head.", flag="--full-frame/--crop")] = True
     model: Annotated[str, Option("moda-tiny, or a .safetensors file.")] = "moda-tiny"
+    device: Annotated[str, Option("auto, cpu, cuda or mps; several GPUs are shared out.")] = "cpu"
     max_speech_seconds: Annotated[float, Option(
         "Longest speech of a video on request, in seconds.", 1, 4 * 3600, name="max_speech",
         label="speech in s")] = 600.0

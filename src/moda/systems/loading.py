@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
+from moda.devices import choose_device
 from moda.encoders.face import FaceModels
 from moda.errors import InputError
 from moda.systems.embedded import EmbeddedSystem
@@ -17,27 +16,6 @@ from moda.weights.checkpoints import Checkpoint, load_checkpoint
 
 DEFAULT_MODELS: Mapping[str, str] = {"mesh": "moda-tiny", "neural": "moda-base"}
 """The model that goes with each renderer."""
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-def choose_device(name: str) -> str:
-    """The device to compute on: ``auto`` prefers CUDA, then MPS, then the CPU.
-
-    Raises:
-        InputError: The name is unknown, or there is no such device here.
-    """
-    if name not in DEVICES:
-        raise InputError(f"unknown device {name!r}; choose one of {', '.join(DEVICES)}")
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return next(device for device, is_there in available.items() if is_there)
-    if not available[name]:
-        raise InputError(f"device {name!r} is not available here; choose cpu or auto")
-    return name
 
 
 def load_system(

@@ -60,15 +60,17 @@ def train_autoencoder(
     Raises:
         InputError: the loss is not a number.
     """
+    device = next(autoencoder.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(autoencoder.parameters(), options.learning_rate)
     autoencoder.requires_grad_(True).train()
     loss = torch.zeros(())
     for step in range(options.steps):
         batch = windows.batch(options.batch_size, options.window_frames)
-        motion, inside = torch.from_numpy(batch.motion), torch.from_numpy(batch.weight)
+        motion = torch.from_numpy(batch.motion).to(device)
+        inside = torch.from_numpy(batch.weight).to(device)
         mean, log_variance = autoencoder.posterior(motion)
-        noise = torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator).to(device)
         decoded = autoencoder.decode_raw(mean + (0.5 * log_variance).exp() * noise)
         loss = metric.flow_loss(decoded - motion, inside)
         total = loss + options.divergence_weight * divergence(mean, log_variance, inside)
@@ -88,7 +90,7 @@ def train_autoencoder(
     with torch.no_grad():
         for _ in range(STATISTICS_BATCHES):
             batch = windows.batch(options.batch_size, options.window_frames)
-            mean = autoencoder.posterior(torch.from_numpy(batch.motion)).mean
-            latents.append(mean[torch.from_numpy(batch.weight) > 0])
+            mean = autoencoder.posterior(torch.from_numpy(batch.motion).to(device)).mean
+            latents.append(mean[torch.from_numpy(batch.weight > 0).to(device)])
     autoencoder.set_statistics(torch.cat(latents))
     return float(loss.detach())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_double import DeviceDouble
 from moda.config import preset
 from moda.encoders.live_speech import LiveFeatures, LiveSpeechEncoder, silent_frame
 from moda.encoders.speech import HANGOVER_HOPS, encode_speech, spread_activity
@@ -65,6 +66,13 @@ def spoken(
 ) -> Floats:
     memory = memory or LiveFeatures(speaker.num_frames)
     return np.concatenate([speaker.hear(memory.hear(frame)).values for frame in frames])
+
+
+def test_on_another_device(tiny: Checkpoint, heard: list[HeardFrame], device: DeviceDouble) -> None:
+    moved = load_checkpoint("moda-tiny", "mps")
+    here, there = (spoken(make_speaker(one), heard[:12]) for one in (tiny, moved))
+    assert here.std() > 0
+    np.testing.assert_allclose(there, here, atol=1e-3)
 
 
 def test_with_all_the_future_the_mouth_is_exactly_that_of_the_recording(

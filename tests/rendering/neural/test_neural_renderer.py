@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_double import DeviceDouble
 from moda.encoders.face import FaceModels
 from moda.encoders.neural.face_crop import crop_geometry, crop_picture, crop_points
 from moda.encoders.portrait import choose_face
@@ -19,6 +21,7 @@ from moda.errors import InputError
 from moda.rendering.neural import renderer as neural_renderer
 from moda.rendering.neural.layers import RenderingConfig
 from moda.rendering.neural.networks import RenderingNetworks
+from moda.rendering.neural.optimising import optimise
 from moda.rendering.neural.pasting import Paster
 from moda.rendering.neural.renderer import NeuralRenderer
 from moda.structures import ImplicitFace, Motion, MotionSpace, NeuralPortrait, Picture
@@ -48,12 +51,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def networks() -> RenderingNetworks:
-    networks = RenderingNetworks(TINY)
+def made_networks(config: RenderingConfig) -> RenderingNetworks:
+    networks = RenderingNetworks(config)
     shapes = {key: tuple(value.shape) for key, value in networks.state_dict().items()}
     networks.load_state_dict(fill("tiny", shapes))
     return networks.eval()
+
+
+@pytest.fixture(scope="module")
+def networks() -> RenderingNetworks:
+    return made_networks(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +296,98 @@ class TestRetargeting:
         assert lip_opening(landmarks) == 0.0
 
 
+class TestDevices:
+    @pytest.mark.parametrize("folded", [False, True])
+    def test_the_same_frames_on_another_device(
+        self,
+        neural_portrait: NeuralPortrait,
+        neural_space: MotionSpace,
+        motion: Motion,
+        device: DeviceDouble,
+        folded: bool,
+    ) -> None:
+        networks = made_networks(replace(TINY, generator_channels=(8, 6, 4)))
+        moved = deepcopy(networks).to("mps")
+        if folded:
+            optimise(moved)
+        renderer, plain = (
+            NeuralRenderer(
+                neural_portrait, drawing, neural_space, full_frame=False, eyes=0.3, lips=0.1
+            )
+            for drawing in (moved, networks)
+        )
+        device.copies.clear()
+        frames = list(renderer.render(motion))
+        assert device.copies == ["in", "out"]  # all key points at once, all squares of a batch
+        assert differences(frames, list(plain.render(motion))).max() <= 1
+
+    def test_memory_that_does_not_suffice_makes_batches_smaller(
+        self,
+        networks: RenderingNetworks,
+        neural_portrait: NeuralPortrait,
+        neural_space: MotionSpace,
+        motion: Motion,
+        expected: Picture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(neural_renderer, "CPU_BATCH_SIZE", 8)
+        renderer = NeuralRenderer(neural_portrait, networks, neural_space, full_frame=False)
+        sizes = with_memory_for(networks, 2, monkeypatch)
+        frames = list(renderer.render(motion))
+        assert sizes == [3, 3, 2, 1]  # 8 wanted, 4 wanted, then two at a time
+        assert differences(frames, expected).max() <= 1
+        sizes.clear()
+        list(renderer.render(motion))
+        assert sizes == [2, 1]  # nothing is tried again
+
+    def test_memory_that_never_suffices(
+        self,
+        networks: RenderingNetworks,
+        neural_portrait: NeuralPortrait,
+        neural_space: MotionSpace,
+        motion: Motion,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        renderer = NeuralRenderer(neural_portrait, networks, neural_space, full_frame=False)
+        with_memory_for(networks, 0, monkeypatch)
+        with pytest.raises(InputError, match="memory of device cpu is too full to draw a frame"):
+            list(renderer.render(motion))
+
+    def test_other_errors_are_not_taken_for_it(
+        self,
+        networks: RenderingNetworks,
+        neural_portrait: NeuralPortrait,
+        neural_space: MotionSpace,
+        motion: Motion,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        renderer = NeuralRenderer(neural_portrait, networks, neural_space, full_frame=False)
+        with_memory_for(networks, 0, monkeypatch, RuntimeError("device-side assert"))
+        with pytest.raises(RuntimeError, match="device-side assert"):
+            list(renderer.render(motion))
+
+
+def with_memory_for(
+    networks: RenderingNetworks,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError | None = None,
+) -> list[int]:
+    """Let the generator fail on more frames at once; how many it was given each time."""
+    error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    sizes: list[int] = []
+    draw = networks.generator.forward
+
+    def forward(features: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(features))
+        if len(features) > most:
+            raise error
+        return draw(features)
+
+    monkeypatch.setattr(networks.generator, "forward", forward)
+    return sizes
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -296,6 +395,7 @@ class TestErrors:
             ({"size": 255}, "even number"),
             ({"precision": "int8"}, "unknown precision 'int8'"),
             ({"precision": "float16"}, "use float32 on a CPU"),
+            ({"precision": "tf32"}, "tf32 is for NVIDIA's GPUs; use float32"),
         ],
     )
     def test_options(

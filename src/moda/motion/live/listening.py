@@ -78,7 +78,7 @@ class LiveListener:
     @torch.inference_mode()
     def _mouth(self, features: Floats, now: int) -> Floats:
         """(D,) of the frame ``now``."""
-        mouth = self._reader.mouth(self._around(features, now, now))[0, 0].numpy()
+        mouth = self._reader.mouth(self._around(features, now, now))[0, 0].cpu().numpy()
         return np.pad(mouth, (0, self._motion_size - len(mouth)))
 
     @torch.inference_mode()
@@ -93,14 +93,15 @@ class LiveListener:
             for past in (reach, ONSET_PAST_FRAMES)
         ]
         closure = closures(probabilities.reshape(3, 2, -1))[1:2]
-        return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).numpy()
+        return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).cpu().numpy()
 
     def _around(self, features: Floats, first: int, last: int) -> Tensor:
         """Frames ``first`` to ``last`` with their context, as a batch of one."""
         context = self._reader.config.context
         part = features[first - context : last + context + 1]
         missing = last + context + 1 - len(features)
-        return torch.from_numpy(np.pad(part, ((0, max(0, missing)), (0, 0))))[None]
+        padded = torch.from_numpy(np.pad(part, ((0, max(0, missing)), (0, 0))))[None]
+        return padded.to(self._reader.linear.weight.device)
 
     def _without_short_pauses(self, activity: Floats) -> float:
         """Activity of the frame; 1 in a pause that is, or may become, a short one."""

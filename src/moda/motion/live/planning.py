@@ -131,7 +131,9 @@ class HeadPlanner:
         Yields None after each Euler step but the last, and then the window (W, D) with its known
         frames exact, and smooth in the pose.
         """
-        model, count, beginning = self._model, len(known), torch.from_numpy(known)[None]
+        model, count, device = self._model, len(known), next(self._model.parameters()).device
+        beginning = torch.from_numpy(known)[None].to(device)
+        before = torch.from_numpy(previous)[None, None].to(device)
         heard = features[len(features) - self.num_frames :]
         window = np.pad(heard, ((0, self._unheard), (0, 0)))
         conditions = [encode_window(model, window, self._identity, self._emotion)]
@@ -140,9 +142,9 @@ class HeadPlanner:
         modulations = [
             schedule_modulations(model, half, self._schedule, 1.0) for half in conditions
         ]
-        weights = guidance_weights(model.config, self._guidance_scale)
-        motion = noise = self._noise[None] * self._noise_scale
-        for step, (sigma, following) in enumerate(self._schedule):
+        weights = guidance_weights(model.config, self._guidance_scale).to(device)
+        motion = noise = (self._noise[None] * self._noise_scale).to(device)
+        for step, (sigma, following) in enumerate(self._schedule.to(device)):
             if step:
                 yield None
             encoded = model.representation.encode(beginning)
@@ -152,7 +154,7 @@ class HeadPlanner:
             slopes = [
                 model.velocity(
                     noisy,
-                    torch.from_numpy(previous)[None, None],
+                    before,
                     [part[step] for part in own],
                     half,
                 )
@@ -161,7 +163,7 @@ class HeadPlanner:
             slope = guide(slopes[0], slopes[1], weights) if len(slopes) == 2 else slopes[0]
             motion = noisy + (following - sigma) * slope
         made = model.representation.decode(motion[:, count:])
-        yield smooth_pose(torch.cat([beginning, made], dim=1)[0].numpy(), self._pose)
+        yield smooth_pose(torch.cat([beginning, made], dim=1)[0].cpu().numpy(), self._pose)
 
     def _draw(self, count: int) -> Tensor:
         return torch.randn(count, self._model.config.generated_size, generator=self._generator)

@@ -26,7 +26,7 @@ class LiveSpeaker:
     frames, same calls: the same motion, bit for bit on a CPU.
 
     Args:
-        model: in evaluation mode, on the CPU.
+        model: in evaluation mode.
         identity: (63,)
         options: phones are left aside; of the style only what is in force at the beginning.
         look_ahead: frames, at least 4.

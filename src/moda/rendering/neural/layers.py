@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from moda.devices import in_float64
+
 Convolution = nn.Conv2d | nn.Conv3d
 BatchNorm = nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -73,8 +75,9 @@ def _fold(conv: Convolution, norm: BatchNorm) -> None:
     assert conv.bias is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    bias = norm.bias.double() + gain * (conv.bias.double() - norm.running_mean.double())
-    weight = conv.weight.double() * gain.view(-1, *(1,) * (conv.weight.ndim - 1))
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+    gain = in_float64(norm.weight) / (in_float64(norm.running_var) + norm.eps).sqrt()
+    centred = in_float64(conv.bias) - in_float64(norm.running_mean)
+    bias = in_float64(norm.bias) + gain * centred
+    weight = in_float64(conv.weight) * gain.view(-1, *(1,) * (conv.weight.ndim - 1))
+    conv.weight = nn.Parameter(weight.to(conv.weight), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(conv.weight), requires_grad=False)

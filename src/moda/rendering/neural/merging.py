@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moda.devices import in_float64
 from moda.rendering.neural.generator import SpadeBlock, SpadeGenerator, enlarge, leaky_relu
 
 
@@ -144,18 +145,17 @@ def _plus_one(conv: nn.Conv2d) -> nn.Conv2d:
 
 def _followed(first: nn.Conv2d, pointwise: nn.Conv2d) -> nn.Conv2d:
     """A 3x3 convolution and the 1x1 convolution without bias after it as one, in float64."""
-    weight, bias = (numbers.double() for numbers in _numbers(first))
-    mixing = pointwise.weight.detach()[:, :, 0, 0].double()
+    weight, bias = (in_float64(numbers) for numbers in _numbers(first))
+    mixing = in_float64(pointwise.weight)[:, :, 0, 0]
     joined = torch.einsum("om, mihw -> oihw", mixing, weight)
-    dtype = first.weight.dtype
-    return _convolution(joined.to(dtype), (mixing @ bias).to(dtype), padding=1)
+    return _convolution(joined.to(first.weight), (mixing @ bias).to(first.weight), padding=1)
 
 
 def _merged(conv: nn.Conv2d, rows: MergedTaps, columns: MergedTaps) -> nn.Conv2d:
     """Convolution of the small map that gives one channel per result of both axes, in float64."""
     weight, bias = _numbers(conv)
-    sums = [weight.new_tensor(axis.sums, dtype=torch.float64) for axis in (rows, columns)]
-    merged = torch.einsum("phy, qwx, oiyx -> pqoihw", *sums, weight.double()).flatten(0, 2)
+    sums = [torch.tensor(axis.sums, dtype=torch.float64) for axis in (rows, columns)]
+    merged = torch.einsum("phy, qwx, oiyx -> pqoihw", *sums, in_float64(weight)).flatten(0, 2)
     count = len(rows.targets) * len(columns.targets)
     padding = len(rows.targets) - 1, len(columns.targets) - 1
-    return _convolution(merged.to(weight.dtype), bias.repeat(count), padding=padding)
+    return _convolution(merged.to(weight), bias.repeat(count), padding=padding)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from moda.config import Precision
+from moda.devices import computing_in, free_memory, lacks_memory
 from moda.errors import InputError
 from moda.rendering.neural.networks import RenderingNetworks
 from moda.rendering.neural.pasting import CROP_SIZE_PX, Paster, limited_picture
@@ -110,23 +111,41 @@ class NeuralRenderer:
         # On a GPU the next batch is drawn while this one is copied, pasted and encoded.
         num_ahead = 1 if self._device.type == "cuda" else 0
         waiting: deque[DrawnBatch] = deque()
-        for batch in torch.split(keypoints, self._batch_size):
-            waiting.append(self._draw(batch))
+        begin = 0
+        while begin < len(keypoints):
+            waiting.append(self._draw_what_fits(keypoints[begin:]))
+            begin += len(waiting[-1].squares)
             if len(waiting) > num_ahead:
                 yield from self._finish(waiting.popleft())
         while waiting:
             yield from self._finish(waiting.popleft())
+
+    def _draw_what_fits(self, keypoints: Tensor) -> DrawnBatch:
+        """The first of some frames, half as many from here on whenever memory does not suffice.
+
+        Raises:
+            InputError: There is not enough memory for a single frame.
+        """
+        while True:
+            try:
+                return self._draw(keypoints[: self._batch_size])
+            except RuntimeError as error:
+                if not lacks_memory(error):
+                    raise
+                if self._batch_size == 1:
+                    raise InputError(
+                        f"the memory of device {self._device} is too full to draw a frame; free "
+                        "some, or choose another --device"
+                    ) from error
+            self._batch_size //= 2
+            free_memory(self._device)  # here, where the error holds nothing any more
 
     @torch.inference_mode()
     def _draw(self, keypoints: Tensor) -> DrawnBatch:
         """Squares of driven key points (B, 21, 3), without waiting for them."""
         networks = self._networks
         keypoints = networks.stitch(self._source.keypoints, keypoints + self._offset)
-        with torch.autocast(
-            self._device.type,
-            getattr(torch, self._precision),
-            enabled=self._precision != "float32",
-        ):
+        with computing_in(self._precision, self._device):
             pictures = networks.generator(networks.warping(self._source, keypoints).features)
         levels = (pictures.float().clamp(0, 1) * 255).to(torch.uint8)
         return _start_copy(levels.movedim(1, -1).contiguous())
@@ -205,6 +224,8 @@ def _check_precision(precision: str, device: torch.device) -> None:
         )
     if precision == "float16" and device.type == "cpu":
         raise InputError("precision float16 is for GPUs; use float32 on a CPU")
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError("precision tf32 is for NVIDIA's GPUs; use float32")
 
 
 def _start_copy(squares: Tensor) -> DrawnBatch:

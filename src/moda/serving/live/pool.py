@@ -38,12 +38,13 @@ Message = tuple[Any, ...]
 class LiveWorker:
     """The server's end of one worker process."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, number: int) -> None:
+        self.number = number
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         told = replace(settings, api_keys=(), host="127.0.0.1")
         self.process = context.Process(
-            target=run_worker, args=(theirs, told), name="moda-live-worker", daemon=True
+            target=run_worker, args=(theirs, told, number), name="moda-live-worker", daemon=True
         )
         self._loop = asyncio.get_running_loop()
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -161,7 +162,9 @@ class SessionPool:
 
     async def start(self) -> None:
         """Start all workers. Raises :class:`ModaError` if one cannot be used."""
-        workers = [LiveWorker(self._settings) for _ in range(self._settings.max_sessions)]
+        workers = [
+            LiveWorker(self._settings, number) for number in range(self._settings.max_sessions)
+        ]
         self._workers.update(workers)
         try:
             await asyncio.gather(*(worker.wait_until_ready() for worker in workers))
@@ -250,7 +253,7 @@ class SessionPool:
             self._metrics.failed_workers.inc()
             self._workers.discard(worker)
             await worker.stop()
-            worker = await self._replace()
+            worker = await self._replace(worker.number)
         self._hand_on(worker)
 
     def _hand_on(self, worker: LiveWorker) -> None:
@@ -263,9 +266,9 @@ class SessionPool:
         self._free.append(worker)
         self._report()
 
-    async def _replace(self) -> LiveWorker:
+    async def _replace(self, number: int) -> LiveWorker:
         while True:
-            worker = LiveWorker(self._settings)
+            worker = LiveWorker(self._settings, number)
             self._workers.add(worker)
             try:
                 await worker.wait_until_ready()

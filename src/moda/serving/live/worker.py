@@ -42,14 +42,19 @@ from moda.structures import EmotionAt, Floats, Motion, Style
 from moda.systems.embedded import EmbeddedSystem
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
+from moda.workers import take_gpu
 
 STATISTICS_FRAMES = 25
 SMALL_STEP_DOWN = 1
 """Live sessions come before everything else on the machine but not before the server itself."""
 
 
-def run_worker(connection: Connection, settings: ServerSettings) -> None:
-    """Body of the process: prepare, say so, and serve until the pipe ends."""
+def run_worker(connection: Connection, settings: ServerSettings, number: int) -> None:
+    """Body of the process: prepare, say so, and serve until the pipe ends.
+
+    ``number`` tells it from the other workers, which take other GPUs.
+    """
+    take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when a worker ends
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(OSError, AttributeError):
@@ -226,7 +231,7 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
         ModaError: a portrait or the model cannot be used.
     """
     cv2.setNumThreads(1)
-    system = TalkingHead.from_pretrained(settings.model, device="cpu").system
+    system = TalkingHead.from_pretrained(settings.model, device=settings.device).system
     if not isinstance(system, EmbeddedSystem):
         raise InputError(f"the model {settings.model} is too slow to speak live; use moda-tiny")
     frame = FrameOptions(size=settings.size, full_frame=settings.full_frame)

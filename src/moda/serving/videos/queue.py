@@ -205,7 +205,7 @@ class VideoJobs:
 
     async def _make(self, job: Job) -> None:
         if self._maker is None or not self._maker.is_alive:
-            self._maker = VideoMaker(self._settings.model, self._scratch.path)
+            self._maker = VideoMaker(self._settings, self._scratch.path)
         maker = self._maker
         maker.send(job.request)
         while job.state == "running":
@@ -239,13 +239,13 @@ class VideoJobs:
 class VideoMaker:
     """The server's end of the process that makes videos."""
 
-    def __init__(self, model: str, folder: Path) -> None:
+    def __init__(self, settings: ServerSettings, folder: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: SpawnProcess = context.Process(
             target=run_video_worker,
-            args=(theirs, model, folder),
+            args=(theirs, settings.model, settings.device, settings.max_sessions, folder),
             name="moda-video-worker",
             daemon=True,
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 from moda.errors import ModaError
 from moda.pipeline import Progress, TalkingHead
 from moda.pipeline.jobs import VideoJob, make_video
+from moda.workers import take_gpu
 
 RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
 """Files of a job, in a folder of its own."""
@@ -28,8 +29,11 @@ NICENESS = 5
 PROGRESS_SECONDS = 0.25
 
 
-def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
-    """Body of the process."""
+def run_video_worker(
+    connection: Connection, model: str, device: str, number: int, folder: Path
+) -> None:
+    """Body of the process; ``number`` is that among all workers, which take different GPUs."""
+    take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(OSError, AttributeError):
@@ -42,7 +46,7 @@ def run_video_worker(connection: Connection, model: str, folder: Path) -> None:
     while True:
         request = requests.get()
         try:
-            head = head or TalkingHead.from_pretrained(model, device="cpu")
+            head = head or TalkingHead.from_pretrained(model, device=device)
             connection.send(("done", _make(head, request, connection)))
         except ModaError as error:
             connection.send(("failed", without_paths(str(error), request.output.parent)))
