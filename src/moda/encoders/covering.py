@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moda.encoders.face import FaceLandmarks, FaceModels
-from moda.encoders.regions import FaceRegion
+from moda.encoders.face import FaceModels
 from moda.structures import Picture
 from moda.structures.landmarks import (
     LEFT_EYE_LOWER,
@@ -25,7 +24,7 @@ LOOKS = (
     (0.0, 0.0, 1.12, 6.0),
     (0.0, 0.0, 1.12, -6.0),
 )
-"""Each look has the face's region moved by (x, y) sides, scaled, and turned by degrees."""
+"""Further apart than those that the landmarks are the mean of."""
 EYELIDS = [*RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_EYE_UPPER, *LEFT_EYE_LOWER]
 LARGEST_DOUBT = 0.006
 """How much more than the eyes a free mouth may wander, in outer-eye distances. Of 117 portraits of
@@ -38,23 +37,13 @@ def is_mouth_covered(image: Picture, landmarks: Array, models: FaceModels) -> bo
     Where no lips are seen the network guesses them, and each look at the face guesses others:
     their height wanders from look to look, while that of the eyes stays.
     """
-    region = FaceLandmarks(landmarks, 1.0).region
     right_eye, left_eye = landmarks[list(OUTER_EYE_CORNERS), :2]
     across = left_eye - right_eye
     down = np.array([-across[1], across[0]]) / (across @ across)
-    heights = []
-    for right, below, scale, degrees in LOOKS:
-        look = FaceRegion(
-            region.x + right * region.side,
-            region.y + below * region.side,
-            region.side * scale,
-            region.roll + np.radians(degrees),
-        )
-        face = models.landmarks(image, look)
-        if face is not None:
-            heights.append(
-                [(face.points[part, :2] @ down).mean() for part in (list(LIPS), EYELIDS)]
-            )
+    heights = [
+        [(face.points[part, :2] @ down).mean() for part in (list(LIPS), EYELIDS)]
+        for face in models.look_again(image, landmarks, LOOKS)
+    ]
     if len(heights) < 2:
         return False
     lips, eyes = np.std(heights, axis=0)

@@ -69,6 +69,10 @@ Search = Literal["whole", "first", "all"]
 """How far to look: the whole picture only; ever smaller parts until one has a face; all parts."""
 
 
+Look = tuple[float, float, float, float]
+"""A face's region moved by (x, y) sides, scaled, and turned by degrees."""
+
+
 class FaceDetection(NamedTuple):
     """What the detector says of one face."""
 
@@ -147,6 +151,27 @@ class FaceModels:
         cosine, sine = np.cos(region.roll), np.sin(region.roll)
         planar = offset @ np.array([[cosine, sine], [-sine, cosine]]) + (region.x, region.y)
         return FaceLandmarks(np.column_stack([planar, local[:, 2]]), presence)
+
+    def look_again(
+        self, image: Picture, landmarks: Array, looks: Sequence[Look]
+    ) -> list[FaceLandmarks]:
+        """What the mesh network sees in several looks at the face with landmarks (478, 3) px.
+
+        Looks in which it sees no face are left out.
+        """
+        region = FaceLandmarks(landmarks, 1.0).region
+        seen = []
+        for right, down, scale, degrees in looks:
+            look = FaceRegion(
+                region.x + right * region.side,
+                region.y + down * region.side,
+                region.side * scale,
+                region.roll + np.radians(degrees),
+            )
+            face = self.landmarks(image, look)
+            if face is not None:
+                seen.append(face)
+        return seen
 
     def find_faces(self, image: Picture, *, search: Search = "first") -> list[FaceLandmarks]:
         """Detected faces (H, W, 3) that the mesh network confirms, sure ones, the largest first.

@@ -8,7 +8,7 @@ from scipy.optimize import lsq_linear
 
 from moda.encoders.covering import is_mouth_covered
 from moda.encoders.face import FaceLandmarks, FaceModels
-from moda.encoders.regions import FaceRegion, resize
+from moda.encoders.regions import resize
 from moda.errors import ConfigError, FaceError
 from moda.structures import MotionSpace, Picture, Portrait
 from moda.structures.landmarks import (
@@ -48,8 +48,7 @@ LOOKS = (
     (-0.02, -0.01, 0.98, 1.0),
     (0.01, -0.02, 1.02, -1.0),
 )
-"""The landmarks are the mean of several looks at the face. Each has its region moved by (x, y)
-sides, scaled, and turned by degrees."""
+"""The landmarks are the mean of several looks at the face."""
 
 
 def encode_portrait(
@@ -206,16 +205,5 @@ def _refine(crop: Picture, landmarks: Array, models: FaceModels) -> Array:
 
     Where the network sees no face in the crop, the landmarks that are given stay.
     """
-    region = FaceLandmarks(landmarks, 1.0).region
-    points = []
-    for right, down, scale, degrees in LOOKS:
-        look = FaceRegion(
-            region.x + right * region.side,
-            region.y + down * region.side,
-            region.side * scale,
-            region.roll + np.radians(degrees),
-        )
-        face = models.landmarks(crop, look)
-        if face is not None:
-            points.append(face.points)
+    points = [face.points for face in models.look_again(crop, landmarks, LOOKS)]
     return np.mean(points, axis=0) if points else landmarks
