@@ -6,7 +6,6 @@ shown, and half way to the next face the frames fade into each other. Hardly any
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from moda.errors import InputError
-from moda.files import whole_file
 from moda.media import AudioReader, read_image
+from moda.media.waves import wave_file
 from moda.options import Speaker, VideoOptions, of_head, read_options
 from moda.pipeline.talking_head import TalkingHead
 from moda.pipeline.talking_video import TalkingVideo
@@ -147,14 +146,7 @@ def _placed(reader: AudioReader, start: int, total: int) -> Iterator[Floats]:
 
 
 def _write_wave(path: Path, blocks: Iterator[Floats]) -> None:
-    with (
-        whole_file(path) as part,
-        part.open("wb") as target,
-        wave.open(target, "wb") as file,
-    ):
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(MIXED_RATE_HZ)
+    with wave_file(path, MIXED_RATE_HZ) as file:
         for block in blocks:
             limited = np.clip(block, -1.0, 1.0)
             file.writeframes(np.round(limited * 32767).astype("<i2").tobytes())

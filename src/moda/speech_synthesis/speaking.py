@@ -13,8 +13,8 @@ import soxr
 from numpy.typing import NDArray
 
 from moda.errors import InputError, OutputError
-from moda.files import whole_file
 from moda.media.containers import MAX_SECONDS
+from moda.media.waves import wave_file
 from moda.options import RATE_LIMITS, VideoOptions, require_range
 from moda.phones import Phone, PhoneSegment
 from moda.speech_synthesis.markup import TextPart, parse_text
@@ -133,14 +133,7 @@ def synthesise(
     total = sum(len(part.text) for part in parts)
     done = 0
     try:
-        with (
-            whole_file(path) as part_path,
-            part_path.open("wb") as target,
-            wave.open(target, "wb") as file,
-        ):
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(USUAL_RATE_HZ)
+        with wave_file(path, USUAL_RATE_HZ) as file:
             recording = _Recording(file, max_seconds)
             for part in parts:
                 recording.pause(part.pause_seconds)
