@@ -258,16 +258,9 @@ def golden_keypoints(device: torch.device) -> dict[str, float]:
 @torch.inference_mode()
 def golden_renderer(device: torch.device) -> dict[str, float]:
     """Appearance, warping and generator at full size, as they are and made fast."""
-    from published_weights import load_filled, recorded_picture
+    from published_weights import filled_rendering_networks, recorded_picture
 
-    with torch.device("meta"):
-        networks = RenderingNetworks()
-    load_filled("appearance_feature_extractor", networks.appearance)
-    load_filled("warping_module", networks.warping)
-    load_filled("spade_generator", networks.generator)
-    for name in ("stitching", "lip", "eye"):
-        load_filled(name, networks.get_submodule(name))
-    networks.to(device)
+    networks = filled_rendering_networks().to(device)
     found = {}
     with recordings("liveportrait_nets", device) as expected:
         for way in ("plain", "optimised"):

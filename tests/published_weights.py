@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from moda.rendering.neural.generator import resolve_spectral_norm
+from moda.rendering.neural.networks import RenderingNetworks
 
 DAMPED_PARTS = ("mlp_gamma", "mlp_beta", "conv_img", "dense_motion_network.mask")
 UNSCALED_ENDINGS = (
@@ -77,6 +78,18 @@ def load_filled(network: str, module: nn.Module) -> None:
         state = fill(network, shapes)
     module.load_state_dict(state, assign=True)
     module.eval().requires_grad_(False)
+
+
+def filled_rendering_networks() -> RenderingNetworks:
+    """The networks of the neural renderer at full size, 0.4 GB."""
+    with torch.device("meta"):
+        networks = RenderingNetworks()
+    load_filled("appearance_feature_extractor", networks.appearance)
+    load_filled("warping_module", networks.warping)
+    load_filled("spade_generator", networks.generator)
+    for name in ("stitching", "lip", "eye"):
+        load_filled(name, networks.get_submodule(name))
+    return networks
 
 
 def _filled(network: str, key: str, shapes: Mapping[str, Sequence[int]]) -> torch.Tensor:

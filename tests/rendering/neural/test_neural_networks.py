@@ -30,7 +30,13 @@ from moda.rendering.neural.warping import (
     sample_volume,
     shifted_volumes,
 )
-from published_weights import fill, load_filled, noise, official_generator_shapes, recorded_picture
+from published_weights import (
+    fill,
+    filled_rendering_networks,
+    noise,
+    official_generator_shapes,
+    recorded_picture,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data" / "published" / "liveportrait_nets.npz"
 LIMIT = 1e-4
@@ -73,15 +79,8 @@ def golden() -> Arrays:
 
 @pytest.fixture(scope="module")
 def networks() -> RenderingNetworks:
-    """At full size, 0.4 GB; no test may change it."""
-    with torch.device("meta"):
-        networks = RenderingNetworks()
-    load_filled("appearance_feature_extractor", networks.appearance)
-    load_filled("warping_module", networks.warping)
-    load_filled("spade_generator", networks.generator)
-    for name in ("stitching", "lip", "eye"):
-        load_filled(name, getattr(networks, name))
-    return networks
+    """No test may change it."""
+    return filled_rendering_networks()
 
 
 def small_networks(seed: int = 0) -> RenderingNetworks:
