@@ -171,12 +171,12 @@ class SoundTrack:
                         position += silence.shape[1]
                         yield silence
             samples = self._samples(frame)
-            if not np.isfinite(samples).all():
+            loudest = float(np.abs(samples).max(initial=0.0))
+            if not np.isfinite(loudest):
                 raise MediaError(
                     f"{self.path} holds samples that are no numbers (NaN or infinite) at "
                     f"{position / self.rate_hz:.2f} s; repair the file or save it again"
                 )
-            loudest = float(np.abs(samples).max(initial=0.0))
             if loudest > LOUDEST:
                 raise MediaError(
                     f"{self.path} holds samples up to {loudest:.6g} at "
