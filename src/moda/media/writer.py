@@ -77,6 +77,7 @@ class VideoWriter:
         frames_per_second: Constant rate.
         sound: File whose sound track is copied, cut or filled with silence to the length
             of the pictures; None for a silent video. A GIF has no sound.
+        sound_track: Which track of that file, from 1; None is the default one.
         metadata: Tags of the file.
         cues: Subtitles, as a track of the file where its format has any.
         transparent: Whether pictures are RGBA.
@@ -96,6 +97,7 @@ class VideoWriter:
         frames_per_second: float = 25.0,
         *,
         sound: str | Path | None = None,
+        sound_track: int | None = None,
         metadata: Metadata | None = None,
         cues: Sequence[Cue] = (),
         transparent: bool = False,
@@ -114,6 +116,7 @@ class VideoWriter:
         self._size = size
         self._rate = exact_rate(frames_per_second)
         self._sound = None if sound is None else Path(sound)
+        self._sound_track = sound_track
         self._metadata = dict(metadata or {})
         self._frames: queue.Queue[VideoFrame | None] = queue.Queue(QUEUE_FRAMES)
         self._error: BaseException | None = None
@@ -203,7 +206,7 @@ class VideoWriter:
             sound = None
             if self._sound is not None:
                 source = stack.enter_context(open_media(self._sound, "sound"))
-                sound = SoundTrack.of(source, self._sound)
+                sound = SoundTrack.of(source, self._sound, self._sound_track)
             container = stack.enter_context(
                 av.open(
                     str(self._part.path),
