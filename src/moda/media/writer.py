@@ -27,6 +27,7 @@ from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.media.subtitle_track import SubtitleTrack
 from moda.media.subtitles import Cue
 from moda.structures import Floats, Metadata, Picture
+from moda.threads import BackgroundThread
 
 if TYPE_CHECKING:
     from moda.media.segments import StreamPacket
@@ -117,7 +118,7 @@ class VideoWriter:
         self._frames: queue.Queue[VideoFrame | None] = queue.Queue(QUEUE_FRAMES)
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="moda-encoder", daemon=True)
+        self._thread = BackgroundThread(self._run, "moda-encoder", self._cancelled.set)
 
     def __enter__(self) -> Self:
         try:
