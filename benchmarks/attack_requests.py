@@ -308,11 +308,8 @@ def ask_page(target: Target, rng: random.Random) -> list[Answer]:
         if data:
             data[place] = rng.choice(odd if place > 2 else shapes)
     session = rng.randbytes(5).hex()
-    body = {
-        "data": data,
-        "fn_index": rng.choice((1, 1, 1, 0, 2, 3, 99, -1)),
-        "session_hash": session,
-    }
+    number = rng.choice((*[target.page_function] * 6, 0, 1, 3, 99, -1))
+    body = {"data": data, "fn_index": number, "session_hash": session}
     if rng.random() < 0.2:
         body |= {"trigger_id": named, "event_data": {"path": named}, "api_name": named}
     kind = b"content-type: application/json\r\n"

@@ -18,9 +18,11 @@ START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 KEY = "key-of-the-attack-0123456789"
 FAULTS = re.compile(
-    r"Traceback \(most recent call last\)|Exception in ASGI|Task exception was never|"
-    r"Segmentation fault|Fatal Python error"
+    r"Traceback \(most recent call last\):\n(?: .*\n)*.*|Task exception was never.*|"
+    r"Segmentation fault|Fatal Python error.*"
 )
+LAST_LINES = 8
+"""Of a traceback."""
 
 
 @dataclass
@@ -48,9 +50,10 @@ class Running:
         return [path for path in self.temporary.rglob("*") if path.is_file()]
 
     def faults(self) -> list[str]:
-        """Tracebacks and the like in what it has said, each with what follows."""
+        """The ends of tracebacks, and other signs of a bug, in what it has said."""
         said = self.log.read_text(errors="replace")
-        return [said[match.start() :][:3000] for match in FAULTS.finditer(said)]
+        found = [match.group(0) for match in FAULTS.finditer(said)]
+        return ["\n".join(text.splitlines()[-LAST_LINES:]) for text in found]
 
     def megabytes(self) -> dict[str, float]:
         """Resident memory of each of its processes."""

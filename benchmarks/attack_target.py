@@ -43,6 +43,8 @@ class Target:
     """Addresses of this machine from which attacks come."""
     page_fields: int = 0
     """How many inputs the page has."""
+    page_function: int = 1
+    """Number of the page's function that makes videos."""
 
     @property
     def port(self) -> int:
