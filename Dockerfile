@@ -10,6 +10,7 @@ RUN pip install --constraint constraints.txt --no-deps \
     --extra-index-url https://download.pytorch.org/whl/cpu torch
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
+COPY examples ./examples
 RUN pip install --constraint constraints.txt ".[web]"
 
 FROM python:3.13.5-slim-bookworm

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
 
+import av
 import pytest
 import typer
 
@@ -94,6 +95,24 @@ class TestFiles:
         missing = {f"moda/{path.relative_to(PACKAGE).as_posix()}" for path in sources()} - names
         assert not missing
         assert {Path(name).name for name in names if "/licenses/" in name} == {"LICENSE", "NOTICE"}
+
+    def test_wheel_alone_makes_the_demo(self, built: Path, tmp_path: Path) -> None:
+        """Where nothing of the repository is in reach."""
+        (wheel,) = built.glob("*.whl")
+        zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+        done = subprocess.run(
+            [sys.executable, "-m", "moda", "demo"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "221 frames, 8.84 s of video" in done.stdout
+        with av.open(str(tmp_path / "demo.mp4")) as demo:
+            assert len(list(demo.decode(video=0))) == 221
+            assert demo.streams.audio
 
     def test_source_distribution_can_set_itself_up(self, built: Path) -> None:
         (archive,) = built.glob("*.tar.gz")

@@ -53,6 +53,7 @@ class Commands(LazyGroup):
     """``moda``."""
 
     lines: ClassVar = {
+        "demo": "Make the example video: the Mona Lisa speaks with a synthetic voice.",
         "generate": "Make a portrait speak.",
         "reenact": "Make a portrait move like the face in a video.",
         "dub": "Give the face in a video new lips for other speech.",
@@ -69,6 +70,7 @@ class Commands(LazyGroup):
         "web": "Serve a web page that makes talking videos.",
     }
     modules: ClassVar = {
+        "demo": "generate",
         "reenact": "generate",
         "evaluate-renderer": "evaluate",
         "finetune": "train",
