@@ -6,6 +6,7 @@ a traceback), 130 interrupted. The module of a command is imported when the comm
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -123,6 +124,8 @@ def _moda(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the ``moda`` command."""
+    # What numpy's linear algebra has to do is small: its threads would wait busily for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:

@@ -30,6 +30,7 @@ from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Picture, Style
 from moda.systems.embedded import EmbeddedSystem, one_torch_thread
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
+from moda.threads import BackgroundThread
 
 LOOK_AHEAD_FRAMES = 6
 """0.24 s, by which picture and sound are late; with 4 the lips follow a little less well."""
@@ -385,7 +386,7 @@ class LiveSession:
         self._head, self._emit, self._now, self._sleep = head, emit, now, sleep
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="moda-live", daemon=True)
+        self._thread = BackgroundThread(self._run, "moda-live", self._is_stopped.set)
         self.error: BaseException | None = None
         """Why the thread has ended, if not by :meth:`close`."""
         self.rejected: str | None = None

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from moda.config import NUM_HEAD_GAINS, ModelConfig
 from moda.errors import CheckpointError, ConfigError, OutputError
@@ -114,8 +115,8 @@ def load_checkpoint(
     del arrays
     space = _space_from_arrays(parts["space"], header["space"], path)
     _require_same_motion_size(config, space, where=f"{path}: ")
-    with torch.device("meta"):
-        model = build_model(config.motion)
+    with WithoutValues():
+        model = build_model(config.motion).to("meta")
     load_weights(model, upgraded_weights(config.motion, _tensors(parts["model"])), device)
     return Checkpoint(model.eval(), space, config, metadata)
 
@@ -153,6 +154,21 @@ def read_network_weights(path: str | Path, kind: str, *, verify: bool = True) ->
     if header["kind"] != kind:
         raise CheckpointError(f"{path} holds {header['kind']!r}, expected {kind!r}")
     return NetworkWeights(_tensors(arrays), header["config"], _strings(header["metadata"], path))
+
+
+class WithoutValues(TorchFunctionMode):
+    """Networks that are built meanwhile have no random values, as they are given weights anyway.
+
+    Drawing them on the ``meta`` device would import torch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (*args, *kwargs.values())[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 def load_weights(

@@ -29,6 +29,7 @@ from moda.rendering.neural.networks import RenderingNetworks
 from moda.structures import MotionSpace
 from moda.weights.checkpoints import (
     ASSETS,
+    WithoutValues,
     load_checkpoint,
     load_weights,
     read_network_weights,
@@ -388,8 +389,8 @@ def _with_spectral_norm(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _live_portrait_on_meta() -> tuple[LivePortrait, nn.Module]:
     """The networks without values, and both as one whose keys are those of our file."""
-    with torch.device("meta"):
-        extractor, networks = MotionExtractor(), RenderingNetworks()
+    with WithoutValues():
+        extractor, networks = MotionExtractor().to("meta"), RenderingNetworks().to("meta")
     return (
         LivePortrait(extractor, networks),
         nn.ModuleDict({"extractor": extractor, "networks": networks}),
