@@ -90,7 +90,8 @@ class LiveFrame(NamedTuple):
     is_resting: bool
     """Nothing is left to be spoken"""
     is_sounding: bool
-    """Sound that was pushed is in it, or still to come"""
+    """Something is being said: from the first sound that is no silence until all that was pushed
+    has been heard"""
     marks: tuple[object, ...]
     """Those before which all sound has been heard now, see :meth:`LiveHead.mark`"""
     heard_seconds: float
@@ -140,6 +141,7 @@ class LiveHead:
         self._num_pulled = deque([0], maxlen=self.options.look_ahead_frames + 2)
         """Of the pushed samples, how many had been pulled after each of the last frames."""
         self._marks: deque[tuple[int, object]] = deque()
+        self._is_sounding = False
 
     @classmethod
     def of(
@@ -230,7 +232,7 @@ class LiveHead:
 
     def next_frame(self, *, draw: bool = True) -> LiveFrame:
         """The next 40 ms. ``draw=False`` leaves out the picture, which is most of the work."""
-        is_sounding = self._num_pulled[0] < self._num_pushed
+        is_left = self._num_pulled[0] < self._num_pushed
         count = self._per_frame + (self._lead if self._number == 0 else 0)
         taken = self._queue.pull(count)
         self._pulled = np.concatenate([self._pulled, taken])
@@ -243,13 +245,14 @@ class LiveHead:
         speaks = self._speaker.activity >= 0.5
         rests = not (speaks or len(self._queue) or self._pulled.any())
         self._num_pulled.append(self._num_pushed - len(self._queue))
+        self._is_sounding = is_left and (self._is_sounding or bool(sound.any()))
         return LiveFrame(
             number=self._number - 1,
             picture=picture,
             sound=sound,
             is_speaking=speaks,
             is_resting=rests,
-            is_sounding=is_sounding,
+            is_sounding=self._is_sounding,
             marks=self._take_marks(self._num_pulled[0]),
             heard_seconds=self._num_pulled[0] / self.options.sample_rate,
         )

@@ -60,16 +60,17 @@ class LiveStream:
         options: LiveOptions | None = None,
         *,
         frame: FrameOptions | None = None,
+        talking: TalkingHead | None = None,
     ) -> Self:
-        """A stream of the built-in model, which is loaded without holding up the event loop.
+        """A stream, loaded without holding up the event loop; of the built-in model by default.
 
         Raises:
             InputError, MediaError, FaceError: As :meth:`LiveHead.of`.
         """
 
         def load() -> LiveHead:
-            talking = TalkingHead.from_pretrained("moda-tiny", device="cpu")
-            return LiveHead.of(talking, portrait, options, frame=frame, warm_up=True)
+            model = talking or TalkingHead.from_pretrained("moda-tiny", device="cpu")
+            return LiveHead.of(model, portrait, options, frame=frame, warm_up=True)
 
         return cls(await asyncio.to_thread(load))
 

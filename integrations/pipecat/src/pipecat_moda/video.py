@@ -219,8 +219,8 @@ class MoDAVideoService(AIService):
             await self.push_frame(image)
         if num_interruptions != self._num_interruptions:
             return
-        self._is_heard = frame.is_sounding and (self._is_heard or bool(frame.sound.any()))
-        if self._is_heard:
+        self._is_heard = frame.is_sounding
+        if frame.is_sounding:
             voice = self._heard_voice
             sound = TTSAudioRawFrame(
                 frame.pcm(), stream.sample_rate, 1, context_id=voice.context_id
