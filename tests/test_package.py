@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -268,19 +269,27 @@ def readme() -> str:
 
 
 class TestReadme:
-    def test_documented_options_are_those_of_the_command(self, readme: str) -> None:
+    def test_its_commands_exist_with_their_options(self, readme: str) -> None:
         from moda.cli import app
 
-        command = typer.main.get_command(app).load("generate")  # type: ignore[attr-defined]
-        existing = {
-            option
-            for parameter in command.params
-            for option in (*parameter.opts, *parameter.secondary_opts)
-            if option.startswith("--")
-        }
-        section = readme.split("## Command line")[1].split("\n## ")[0]
-        documented = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", section))
-        assert documented == existing - {"--synthetic-metadata"}
+        group = typer.main.get_command(app)
+        lines = re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?moda (.+)$", readme, re.MULTILINE)
+        assert len(lines) > 10
+        for line in lines:
+            name, *words = shlex.split(line, comments=True)
+            command = group.load(name)  # type: ignore[attr-defined]
+            if isinstance(command, typer.core.TyperGroup):
+                assert words[0] in command.list_commands(None)  # type: ignore[arg-type]
+                continue
+            known = {
+                option
+                for parameter in command.params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            assert {word for word in words if re.match("--?[a-z]", word)} <= known, line
+
+    def test_it_is_short(self, readme: str) -> None:
+        assert len(readme.splitlines()) <= 170
 
     @pytest.mark.parametrize(
         "page",
@@ -296,8 +305,13 @@ class TestReadme:
             generated = link == "reference/command-line.md"  # by scripts/docs_site.py
             assert generated or link.startswith("https://") or (folder / link).exists(), link
 
-    def test_tree_names_every_entry(self, readme: str) -> None:
-        tree = readme.split("src/moda/\n├")[1].split("```")[0]
+    def test_tree_names_every_entry(self) -> None:
+        tree = (
+            (ROOT / "docs" / "how-it-works.md")
+            .read_text(encoding="utf-8")
+            .split("src/moda/\n├")[1]
+            .split("```")[0]
+        )
         named = set(re.findall(r"── ([\w.]+)", "├" + tree))
         there = {path.relative_to(PACKAGE).parts[0] for path in sources()}
         assert named == there - {"py.typed"}
