@@ -27,7 +27,7 @@ from moda.motion.sampler import (
 )
 from moda.structures import EmotionAt, Floats, Speech, Style
 from moda.structures.landmarks import INNER_LIP_LOWER, MOUTH_CORNERS
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 IDENTITY = np.linspace(-1, 1, 63, dtype=np.float32)
 POSE = slice(3, 10)

@@ -91,9 +91,7 @@ def test_with_all_the_future_the_mouth_is_exactly_that_of_the_recording(
         recent = RecentSpeech(features[last], loudness[last], np.ones_like(loudness[last]), 0)
         told.append(listener.judge(recent))
     mouths = tiny.space.denormalize(np.stack([frame.mouth for frame in told[ahead:]]))
-    expected = predicted_mean(
-        tiny.model, tiny.space, whole.features, identity=mean_identity(tiny.space)
-    )
+    expected = predicted_mean(tiny.model, tiny.space, whole.features)
     np.testing.assert_allclose(mouths, expected.values[: len(mouths)], atol=2e-4)
     assert told[-1].speech.closure is not None
     closures = [float(frame.speech.closure[0]) for frame in told[ahead:]]
