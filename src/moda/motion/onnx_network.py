@@ -23,11 +23,15 @@ from moda.structures import Floats
 
 
 def has_graph(config: MotionModelConfig) -> bool:
-    """Whether the package has graphs for networks of this configuration."""
+    """Whether the package has graphs for networks of this configuration.
+
+    Windows may have any length; neither that nor dropout is part of the graphs.
+    """
     known = preset("moda-tiny").motion
-    embedder = replace(config.speech_embedder, dropout=known.speech_embedder.dropout)
-    free = replace(config, window=known.window, overlap=known.overlap, speech_embedder=embedder)
-    return free == known
+    embedder = replace(known.speech_embedder, dropout=config.speech_embedder.dropout)
+    return config == replace(
+        known, window=config.window, overlap=config.overlap, speech_embedder=embedder
+    )
 
 
 class OnnxNetwork:

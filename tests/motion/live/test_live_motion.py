@@ -19,6 +19,7 @@ from moda.motion.live.listening import LiveListener
 from moda.motion.live.planning import STRIDE_FRAMES, HeadPlanner
 from moda.motion.live.speaking import LiveSpeaker
 from moda.motion.model import MotionTransformer
+from moda.motion.noise import NoiseGenerator
 from moda.motion.reading import SpeechReader
 from moda.motion.sampler import sampling_options
 from moda.motion.speaking import speak
@@ -203,7 +204,7 @@ def test_planned_windows_keep_what_was_shown(tiny: Checkpoint) -> None:
     planner = HeadPlanner(
         tiny.model,
         identity=mean_identity(tiny.space),
-        generator=torch.Generator().manual_seed(0),
+        generator=NoiseGenerator(0),
         sampling=sampling_options(tiny.space, tiny.config.sampler),
         pose=tiny.space.slice("pose"),
         look_ahead=6,
