@@ -22,6 +22,7 @@ from rich.markup import render
 
 from media_files import EXAMPLES, tone, write_wav
 from moda import cli
+from moda.devices import one_torch_thread
 from moda.encoders.style import delivery_of
 from moda.errors import InputError
 from moda.media import read_image
@@ -49,7 +50,7 @@ from moda.serving.videos.api import FORM_OPTIONS, VideoForm
 from moda.serving.videos.queue import VideoJobs
 from moda.speech_synthesis import SpokenText, espeak_is_installed
 from moda.structures import EmotionAt, Style
-from moda.systems.embedded import EmbeddedSystem, one_torch_thread
+from moda.systems.embedded import EmbeddedSystem
 from moda.web.text import TextSpeaker
 from paths import load_file
 

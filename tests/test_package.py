@@ -227,8 +227,9 @@ class TestRun:
         assert {"--no-deps", run.CPU_TORCH_INDEX, "constraints.txt"} <= set(torch[1])
         assert project[1][-1] == ".[dev]"
         assert run.CPU_TORCH_INDEX not in project[1]
-        (plain,) = run.install_commands(Path("python"), dev=False, cpu_torch=False)
-        assert plain[1][-1] == "."
+        for cpu_torch in (False, True):
+            (plain,) = run.install_commands(Path("python"), dev=False, cpu_torch=cpu_torch)
+            assert plain[1][-1] == "."
 
     @pytest.mark.parametrize(
         ("output", "said"),

@@ -30,7 +30,8 @@ from moda.media import AudioReader, read_image, write_image
 from moda.options import Option
 from moda.structures import Floats, Picture
 from moda.training.recipe import read_recipe
-from moda.weights.checkpoints import load_checkpoint, load_motion_space
+from moda.weights.checkpoints import load_checkpoint
+from moda.weights.spaces import load_motion_space
 
 app = typer.Typer()
 
