@@ -105,9 +105,11 @@ def attack_server(
 ) -> Count:
     """So many attacks, some at once, and what the server holds more afterwards."""
     count = Count()
-    _settle(server, server.num_open_files())
+    for number, attack in enumerate(attacks):  # what is opened once and kept
+        run_attack(attack, target, f"{seed}-first-{number}", count)
+    _settle(server)
     files, processes = server.num_open_files(), set(server.processes())
-    kept = {one for one in server.files() if "job" not in str(one)}
+    kept = set(server.files())
     waiting: SimpleQueue[tuple[int, Attack]] = SimpleQueue()
     for number, attack in enumerate(draw(attacks, random.Random(seed), num)):
         waiting.put((number, attack))
@@ -125,7 +127,7 @@ def attack_server(
         thread.start()
     for thread in threads:
         thread.join()
-    _settle(server, files)
+    _settle(server)
     if server.process.poll() is not None:
         count.crashes.append(f"the server has ended with {server.process.poll()}")
         return count
@@ -146,17 +148,15 @@ def _is_ours(path: Path) -> bool:
     return "visitors" not in path.parts
 
 
-def _settle(server: Running, files: int) -> None:
+def _settle(server: Running) -> None:
     """Wait until no connection is left and the last video is made."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline, before = time.monotonic() + SETTLE_SECONDS, -1
     while time.monotonic() < deadline and server.process.poll() is None:
-        if server.num_open_files() <= files and not _jobs(server):
+        now = server.num_open_files()
+        if now == before and not any(map(_is_ours, server.files())):
             return
-        time.sleep(0.5)
-
-
-def _jobs(server: Running) -> list[Path]:
-    return [path for path in server.files() if "visitors" not in path.parts]
+        before = now
+        time.sleep(3.0)
 
 
 def end(server: Running, count: Count) -> None:

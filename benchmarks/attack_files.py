@@ -72,7 +72,8 @@ TOKENS = (
     "nan", "inf", "-1", "1e999", "9" * 30, "9" * 5000, "\0", "\ufeff", "\u202e", '"', "'", ",", ";",
     "\t", "\n", "\n\n", "\r", "[", "]", "{", "}", "[pause:60]", "[happy:2]", "-->", "<exists>", ":",
     "null", "true", "\u0661", "\ud800", "\u2028", "..", "/", "\\", "=", "x" * 3000, "[[" * 200,
-    "1=", "0x1", "None", "\U0001f600", "-", "1e5", "0.1e-400", "#", "<", "00:00:00,000 --> 00:00:00,000",
+    "1=", "0x1", "None", "\U0001f600", "-", "1e5", "0.1e-400", "#",
+    "<", "00:00:00,000 --> 00:00:00,000",
 )  # fmt: skip
 
 
@@ -116,23 +117,24 @@ def tiny_files(folder: Path) -> dict[str, bytes]:
 
 
 def _write_media(path: Path, codec: str, picture: Any, tone: Any) -> None:
+    beside = {".webm": "libopus", ".avi": "mp3"}.get(path.suffix, "aac")
+    sound_codec = codec if picture is None else beside
+    rate = 48_000 if sound_codec == "libopus" else RATE
     with av.open(str(path), "w", format="matroska" if path.suffix == ".mka" else None) as container:
+        pictures = []
         if picture is not None:
             video = container.add_stream(codec, rate=25)
             video.width, video.height = 80, 64
             video.pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
-            for shift in range(4):
-                frame = VideoFrame.from_ndarray(np.roll(picture, 8 * shift, axis=1), "rgb24")
-                container.mux(video.encode(frame))
+            pictures = [np.roll(picture, 8 * shift, axis=1) for shift in range(4)]
+        sound = container.add_stream(sound_codec, rate=rate, layout="mono")
+        for shown in pictures:
+            container.mux(video.encode(VideoFrame.from_ndarray(shown, "rgb24")))
+        if pictures:
             container.mux(video.encode(None))
-            codec = (
-                "libopus" if path.suffix == ".webm" else "mp3" if path.suffix == ".avi" else "aac"
-            )
-        rate = 48_000 if codec == "libopus" else RATE
-        sound = container.add_stream(codec, rate=rate, layout="mono")
-        planar = AudioFrame.from_ndarray(tone[None].astype(np.int16), "s16", "mono")
-        planar.sample_rate = rate
-        container.mux(sound.encode(planar))
+        frame = AudioFrame.from_ndarray(tone[None].astype(np.int16), "s16", "mono")
+        frame.sample_rate = rate
+        container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
 
 

@@ -19,6 +19,7 @@ from moda.pipeline.jobs import VideoJob, begin_video
 from moda.structures import Picture
 from moda.web import words
 from moda.web.comparison import before_and_after
+from moda.web.components import refuse_odd_values
 from moda.web.job import Job
 from moda.web.layout import MAX_TEXT_LENGTH, input_names, lay_out, read_choices
 from moda.web.settings import WebSettings
@@ -111,6 +112,7 @@ class WebPage:
             )
             blocks.unload(self.leave)
         self._streams = blocks.pending_streams
+        refuse_odd_values(blocks)
         return blocks.queue(max_size=self._settings.max_waiting)
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from moda.errors import CheckpointError, ConfigError, OutputError
 from moda.files import whole_file
 from moda.motion.model import MotionTransformer
 from moda.motion.variants.building import build_model, upgraded_weights
-from moda.strict_json import from_json, to_json
+from moda.strict_json import from_json, parse_json, to_json
 from moda.structures import MotionSpace
 from moda.structures.landmarks import NUM_LANDMARKS, NUM_SURFACE
 
@@ -210,14 +210,14 @@ def _read_config(text: str, path: Path) -> ModelConfig:
     One gain of the head, as earlier versions wrote it, counts for all its numbers.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         embedder, sampler = values["motion"]["speech_embedder"], values.get("sampler", {})
         reads = embedder.get("num_phones") or embedder.get("voice_spans")
         is_earlier = embedder.get("kind", "conv") == "conv" and bool(reads)
         if "head_gain" in sampler:
             sampler["head_gains"] = [sampler.pop("head_gain")] * NUM_HEAD_GAINS
             text = json.dumps(values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         is_earlier = False  # what is wrong with it is said below
     if is_earlier:
         raise CheckpointError(
@@ -245,10 +245,10 @@ def _space_arrays(space: MotionSpace) -> Arrays:
 def _space_from_arrays(arrays: Arrays, header: str, where: Path) -> MotionSpace:
     """Check and put together a motion space."""
     try:
-        description = json.loads(header)
+        description = parse_json(header)
         name, reference = description["name"], description["pose_reference"]
         groups = tuple((str(group), int(size)) for group, size in description["groups"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{where}: the description of the motion space is damaged") from error
     if name not in tuple(OPTIONAL_SPACE_TENSORS) or reference not in ("rest", "camera"):
         raise CheckpointError(f"{where}: unknown motion space {name!r} ({reference!r})")
@@ -411,8 +411,8 @@ def _by_prefix(arrays: Arrays, path: Path) -> dict[str, Arrays]:
 
 def _strings(text: str, where: Path) -> dict[str, str]:
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{where}: the metadata is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise CheckpointError(f"{where}: metadata must be an object of strings")
