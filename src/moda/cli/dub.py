@@ -56,7 +56,5 @@ def dub(
                 loop=loop,
                 progress=progress,
             )
-        for note in video.notes:
-            steps.warn(note)
-        summary = write_video(video, output, chosen, stages=steps.progress_bar)
+        summary = write_video(video, output, chosen, stages=steps.progress_bar, tell=steps.warn)
     steps.tell(summary, started)

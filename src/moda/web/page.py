@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from moda.encoders.style import delivery_of
 from moda.errors import InputError, ModaError
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
@@ -149,14 +148,15 @@ class WebPage:
         self._jobs[session] = job
         self._streams.pop(session, None)
         try:
-            not_understood = delivery_of(read_choices(asked)).not_understood
-            if not_understood:
-                gr.Warning(f"Not understood in the style: {'; '.join(not_understood)}")
+            num_told = 0
             job.start()
             yield shown(None, words.status(words.BEGINNING), busy=True)
             view = await asyncio.to_thread(job.look, 0.0)
             while True:
                 status = words.status(view)
+                for note in view.notes[num_told:]:
+                    gr.Warning(words.for_readers(note, *files, job.path))
+                num_told = len(view.notes)
                 for segment in view.segments:
                     yield shown(segment, status, busy=True)
                 if view.is_over:
@@ -220,7 +220,7 @@ class WebPage:
             watched = {"Tracking": progress, "Speaking": lambda done, total: progress(0, 0)}
             return nullcontext(watched.get(name))
 
-        return begin_video(job, self._head, folder, stages=stages, tell=lambda message: None)
+        return begin_video(job, self._head, folder, stages=stages)
 
 
 def shown(
