@@ -42,7 +42,8 @@ AT_ONCE = 6
 SETTLE_SECONDS = 60.0
 ORACLES = (path, server_file, file_name, ask_page)
 """Attacks that name a file; the answers must not tell whether it is there."""
-VARYING = re.compile(rb"(?im)^(date|etag|last-modified):.*$|[0-9a-f]{10,}|\"[\w-]{22}\"|\d+\.\d+")
+SAID = re.compile(rb'"(?:detail|error)":\s*(?:"(?:[^"\\]|\\.)*"|null)')
+ENCODED = re.compile(rb"(?:%(?:25)*[0-9a-f]{2})+|[0-9a-f-]{10,}", re.IGNORECASE)
 SPEECH_BYTES = 40_000
 """Of the example that is sent: more than a second."""
 
@@ -94,10 +95,11 @@ def _tried(attack: Attack, target: Target, seed: str) -> list[Answer]:
         return [Answer(0, b"")]
 
 
-def _comparable(answer: Answer, named: Path) -> tuple[int, bytes]:
-    content = answer.content.replace(named.name.encode(), b"NAME")
-    content = content.replace(named.name.upper().encode(), b"NAME")
-    return answer.status, VARYING.sub(b"", content)
+def _comparable(answer: Answer, named: Path) -> tuple[int, set[bytes]]:
+    """Status and reasons, without the name of the file."""
+    names = re.compile(re.escape(named.name.encode()), re.IGNORECASE)
+    said = (names.sub(b"", text) for text in SAID.findall(answer.content))
+    return answer.status, {ENCODED.sub(b"", text) for text in said}
 
 
 def attack_server(

@@ -30,6 +30,19 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from moda.config import ModelConfig, preset
+from moda.data.corpora import read_labels
+from moda.data.phone_corpus import read_phone_corpus
+from moda.errors import ModaError
+from moda.media import AudioReader, VideoReader, check_image, read_image
+from moda.media.phone_times import read_phone_times
+from moda.pipeline.batch import _read_journal, read_table
+from moda.pipeline.jobs import read_text
+from moda.serving.live.protocol import read_control
+from moda.speech_synthesis import check_spoken_length
+from moda.strict_json import from_json, to_json
+from moda.training.recipe import read_recipe
+
 READ_SECONDS = 60
 """For one file, also on a busy machine."""
 MEMORY_BYTES = 8 * 2**30
@@ -59,9 +72,9 @@ TEXTS = {
     ' xmin = 0\n xmax = 1\n intervals: size = 2\n intervals [1]:\n xmin = 0\n xmax = 0.5\n'
     ' text = "HH"\n intervals [2]:\n xmin = 0.5\n xmax = 1\n text = "AH0"\n',
     "recipe": json.dumps({"model": "moda-tiny", "clips": ["a"], "speech_embedder_from": "moda-tiny",
-                          "options": {"steps": 10, "learning_rate": 1e-3}, "seed": 3,
-                          "network": {"num_layers": 2}, "reader": {"steps": 5}}),
-    "config": json.dumps({"name": "x", "motion": {"num_layers": 2}, "sampler": {"num_steps": 4}}),
+                          "options": {"speech_steps": 10}, "seed": 3,
+                          "network": {"window": 40}, "reader": {"phone_steps": 5}}),
+    "config": "{}",
     "labels": "file,speaker,emotion,sound\na.mp4,ann,happy,own\nb.mp4,bob,,none\n",
     "control": json.dumps({"type": "start", "sample_rate": 16000, "emotion": "happy",
                            "intensity": 0.5, "seed": 4, "pace": "ahead", "portrait": "p"}),
@@ -80,6 +93,7 @@ TOKENS = (
 def tiny_files(folder: Path) -> dict[str, bytes]:
     """A valid file of every kind, by the kind."""
     found = {kind: text.encode("utf-8", "surrogatepass") for kind, text in TEXTS.items()}
+    found["config"] = to_json(preset("moda-tiny")).encode()
     picture = np.zeros((64, 80, 3), np.uint8) + np.arange(80, dtype=np.uint8)[None, :, None] * 3
     for kind, options in PICTURES.items():
         into = io.BytesIO()
@@ -210,17 +224,6 @@ def read(kind: str, path: Path) -> None:
 
     Raises :class:`ModaError`, and nothing else.
     """
-    from moda.config import ModelConfig
-    from moda.data.corpora import read_labels
-    from moda.data.phone_corpus import read_phone_corpus
-    from moda.media import AudioReader, VideoReader, check_image, read_image
-    from moda.media.phone_times import read_phone_times
-    from moda.pipeline.batch import _read_journal, read_table
-    from moda.pipeline.jobs import read_text
-    from moda.serving.live.protocol import read_control
-    from moda.speech_synthesis import check_spoken_length
-    from moda.strict_json import from_json
-    from moda.training.recipe import read_recipe
 
     def sound(place: Path) -> None:
         for _ in AudioReader(place, max_seconds=60.0):
@@ -251,9 +254,7 @@ def read(kind: str, path: Path) -> None:
         "control": (lambda place: read_control(_letters(place)),),
         "journal": (_read_journal,),
     }
-    refusals: list[Exception] = []
-    from moda.errors import ModaError
-
+    refusals: list[ModaError] = []
     for reader in readers[kind]:
         try:
             reader(path)
@@ -338,8 +339,6 @@ def try_files(
 
 def _read_all(connection: Connection, place: Path, waiting: list[Trial]) -> None:
     """Body of a process; one that takes too long is ended by the system."""
-    from moda.errors import ModaError
-
     os.environ["TMPDIR"] = str(place)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     (place / "P.jpg").touch()
