@@ -7,8 +7,6 @@ client says is checked here. docs/live.md describes the protocol for people.
 
 from __future__ import annotations
 
-import json
-import math
 import struct
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -16,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import InputError
 from moda.media.waves import read_pcm
+from moda.strict_json import parse_json
 from moda.structures import EMOTIONS, Floats
 
 SUBPROTOCOL = "moda.v1"
@@ -81,8 +80,8 @@ def read_control(text: str) -> Control:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise ProtocolError(f"a text message is longer than {MAX_TEXT_BYTES} bytes")
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
+        message = parse_json(text)
+    except ValueError:
         raise ProtocolError("a text message is no JSON") from None
     if not isinstance(message, dict):
         raise ProtocolError("a text message is no JSON object")
@@ -166,7 +165,7 @@ def _emotion(message: dict[str, Any]) -> tuple[str | None, float]:
         raise ProtocolError(f"emotion is none of {', '.join(EMOTIONS)}, null")
     if isinstance(intensity, bool) or not isinstance(intensity, int | float):
         raise ProtocolError("intensity is no number")
-    if not (math.isfinite(intensity) and 0.0 <= intensity <= 1.0):
+    if not 0.0 <= intensity <= 1.0:
         raise ProtocolError("intensity is outside 0..1")
     return emotion, float(intensity)
 

@@ -59,7 +59,7 @@ class VideoStatus(BaseModel):
     result: str | None
     """Where the video is, when it is done"""
     notes: list[str]
-    """What was not understood, and left out"""
+    """What was not understood, and what was found in the files; complete when it is done"""
 
 
 class VideoFiles(BaseModel, extra="forbid"):
@@ -242,10 +242,7 @@ def _status(job: Job, jobs: VideoJobs) -> VideoStatus:
         error=job.error,
         created=job.created,
         result=f"/v1/videos/{job.identifier}/result" if job.state == "done" else None,
-        notes=[
-            f"not understood in the style: {words}"
-            for words in delivery_of(job.request.options).not_understood
-        ],
+        notes=job.notes,
     )
 
 

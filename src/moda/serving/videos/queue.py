@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from moda.doors.clients import Presence
 from moda.files import ScratchFolder, remove_leftovers
-from moda.pipeline.jobs import VideoJob
+from moda.pipeline.jobs import VideoJob, notes_on_style
 from moda.serving.access import BusyError
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
@@ -51,6 +51,8 @@ class Job:
     state: JobState = "queued"
     progress: float = 0.0
     error: str | None = None
+    notes: list[str] = field(default_factory=list)
+    """What its client should know though it stops nothing."""
     seconds: float | None = None
     """Length of the video, when it is done."""
     created: float = field(default_factory=time.time)
@@ -152,6 +154,7 @@ class VideoJobs:
         """Put a job in the queue; its folder belongs to it. Raises :class:`BusyError`."""
         self.require_room()
         job = Job(secrets.token_urlsafe(16), folder, request)
+        job.notes += notes_on_style(request.options)
         self._jobs[job.identifier] = job
         self._queue.append(job)
         self._forget_old()
@@ -214,6 +217,8 @@ class VideoJobs:
                 break  # deleted meanwhile
             if word == "progress":
                 job.progress = values[0]
+            elif word == "note":
+                job.notes += [note for note in values if note not in job.notes]
             elif word == "done":
                 job.state, job.progress, job.seconds = "done", 1.0, values[0]
             elif word == "failed":

@@ -70,7 +70,10 @@ def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
     def stages(name: str) -> AbstractContextManager[Progress | None]:
         return nullcontext(progress if name == "Rendering" else None)
 
-    return make_video(job, head, stages=stages, tell=lambda message: None).seconds
+    def tell(note: str) -> None:
+        connection.send(("note", without_paths(note, job.output.parent)))
+
+    return make_video(job, head, stages=stages, tell=tell).seconds
 
 
 def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder: Path) -> None:
