@@ -76,6 +76,7 @@ def animate_group(
         sources=(*files, *(speaker.speech for speaker in speakers)),
         frames=lambda: _mixed(videos, weights),
         notes=(),
+        moving=None,
     )
 
 

@@ -342,6 +342,7 @@ def _video(
         (*actor.notes, *(heard.notes_at_once if heard else ())),
         heard.notes if heard else tuple,
         transparent=options.is_transparent,
+        moving=renderer.moving,
     )
 
 
