@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from moda.errors import CheckpointError, OutputError
 from moda.files import whole_file
+from moda.strict_json import parse_json
 
 Arrays = dict[str, NDArray[Any]]
 
