@@ -69,12 +69,17 @@ class Run:
             self.sound.append((max(now, free), frame.sound))
 
 
-async def talk(face: RealtimeFace, run: Run) -> None:
-    """The questions as a microphone sends them, with silence around them."""
+def recorded_questions() -> np.ndarray:
+    """What the microphone hears in all the time, (N,) in -1..1."""
     microphone = np.zeros(int(SECONDS * RATE_HZ), np.float32)
     for at, question in QUESTIONS:
-        samples = spoken(question, voice="en-gb")
+        samples = spoken(question, voice="f3")
         microphone[int(at * RATE_HZ) :][: len(samples)] = samples
+    return microphone
+
+
+async def talk(face: RealtimeFace, microphone: np.ndarray, run: Run) -> None:
+    """Send the questions as a microphone does."""
     size = int(PACKET_SECONDS * RATE_HZ)
     for start in range(0, len(microphone), size):
         await asyncio.sleep(run.begun + start / RATE_HZ - time.monotonic())
@@ -87,12 +92,13 @@ async def talk(face: RealtimeFace, run: Run) -> None:
 
 async def converse(arguments: argparse.Namespace, url: str) -> Run:
     """The whole conversation."""
+    microphone = recorded_questions()
     options = LiveOptions(sample_rate=RATE_HZ, pace="ahead", speaking=SpeakingOptions(seed=0))
     framing = FrameOptions(size=arguments.size)
     stream = await LiveStream.open(arguments.portrait, options, frame=framing)
     async with RealtimeFace(url, stream, api_key=arguments.api_key) as face:
         run = Run(time.monotonic())
-        talking = asyncio.create_task(talk(face, run))
+        talking = asyncio.create_task(talk(face, microphone, run))
         async for frame in face:
             run.add(frame)
             if talking.done():
