@@ -18,9 +18,9 @@ atexit.register(lambda: print("\\n".join(sorted(sys.modules))))
 cli.main(sys.argv[1:])
 """
 UNUSED = (
-    "accelerate", "fastapi", "gradio", "matplotlib", "moda.data", "moda.evaluation", "moda.serving",
-    "moda.training", "moda.web", "peft", "scipy.interpolate", "scipy.optimize", "scipy.signal",
-    "scipy.stats", "sympy", "torch._dynamo", "torch.distributed.tensor", "transformers",
+    "accelerate", "einops", "fastapi", "gradio", "matplotlib", "moda.data", "moda.evaluation",
+    "moda.serving", "moda.training", "moda.web", "peft", "scipy.interpolate", "scipy.optimize",
+    "scipy.signal", "scipy.stats", "sympy", "torch", "transformers",
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from moda.errors import ModaError
 from moda.version import __version__
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+TORCH_PARTS = ("torch", "einops")
+"""Packages that the built-in system does without."""
 
 
 class LazyGroup(TyperGroup):
@@ -53,6 +55,7 @@ class Commands(LazyGroup):
     """``moda``."""
 
     lines: ClassVar = {
+        "demo": "Make the example video: the Mona Lisa speaks with a synthetic voice.",
         "generate": "Make a portrait speak.",
         "reenact": "Make a portrait move like the face in a video.",
         "dub": "Give the face in a video new lips for other speech.",
@@ -69,6 +72,7 @@ class Commands(LazyGroup):
         "web": "Serve a web page that makes talking videos.",
     }
     modules: ClassVar = {
+        "demo": "generate",
         "reenact": "generate",
         "evaluate-renderer": "evaluate",
         "finetune": "train",
@@ -137,6 +141,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(error, ModaError):
             _complain(str(error))
             code = EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH_PARTS:
+            raise
+        _complain(
+            "this needs PyTorch, which is not installed; in MoDA's folder run: pip install "
+            "'.[train]', or '.[neural]' for the neural renderer alone"
+        )
+        code = EXIT_USER_ERROR
     except Exception as error:
         # What typer raises for wrong arguments has this method, in all its versions.
         describe = getattr(error, "format_message", None)

@@ -9,11 +9,17 @@ from typing import Annotated
 
 import typer
 
+from moda.devices import require_torch
 from moda.errors import CheckpointError, InputError
 from moda.files import check_folder
-from moda.weights.catalogue import CATALOGUE, PublishedModel, models_folder, published_model
+from moda.weights.catalogue import (
+    CATALOGUE,
+    ConvertedModel,
+    PublishedModel,
+    models_folder,
+    published_model,
+)
 from moda.weights.installation import install_model, model_state, verify_model
-from moda.weights.official import ConvertedModel, convert_official_files
 
 app = typer.Typer()
 
@@ -59,6 +65,7 @@ def download(
     Shows the licences first. Files that have arrived are kept when a later one fails. HF_ENDPOINT
     chooses a mirror of the hub; HF_HUB_OFFLINE=1 uses only what is here.
     """
+    require_torch("the conversion of published models")
     folder = folder or models_folder()
     models = _chosen(names)
     for model in models:
@@ -103,6 +110,9 @@ def convert(
     """
     folder = output_folder or models_folder()
     check_folder(folder)
+    require_torch("the conversion of published models")
+    from moda.weights.official import convert_official_files
+
     conversion = convert_official_files(sources, folder)
     for reason in conversion.skipped:
         typer.echo(f"not used: {reason}", err=True)

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from moda.devices import one_torch_thread
 from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
 from moda.media.waves import write_pcm
@@ -27,7 +28,7 @@ from moda.motion.live.speaking import LiveSpeaker
 from moda.options import FrameOptions, SpeakingOptions, require_range
 from moda.pipeline import TalkingHead
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Picture, Style
-from moda.systems.embedded import EmbeddedSystem, one_torch_thread
+from moda.systems.embedded import EmbeddedSystem
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
 from moda.threads import BackgroundThread

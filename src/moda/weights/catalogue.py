@@ -6,11 +6,23 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from moda.errors import CheckpointError, InputError
-from moda.weights.official import HUBERT, LIVE_PORTRAIT, MODA_BASE
 
+MODA_BASE, LIVE_PORTRAIT, HUBERT = "moda-base", "liveportrait", "hubert"
 SYNCNET, I3D, SFACE, ARCFACE = "syncnet", "i3d", "sface", "arcface"
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+"""Of official files with weights."""
+
+
+class ConvertedModel(NamedTuple):
+    """What became of the official files of one model."""
+
+    name: str
+    path: Path
+    notes: tuple[str, ...]
+    """What a user should know of it, a line each."""
 
 
 @dataclass(frozen=True)
