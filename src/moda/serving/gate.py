@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moda.doors.answers import HEALTH_PATHS, limited, refuse, refused_length, with_headers
 from moda.doors.clients import Presence, RateLimit, client_of, without_proxy_headers
 from moda.doors.names import Names
-from moda.serving.access import ApiKeys, BusyError, presented_key
+from moda.serving.access import ANYBODY, ApiKeys, BusyError, presented_key
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 
@@ -64,7 +64,9 @@ class Gate:
         headers, path = Headers(scope=scope), scope["path"]
         counted = None if path in HEALTH_PATHS else self._count
         send = with_headers(send, SECURITY_HEADERS, counted)
-        refusal = self._refusal(headers, path, client)
+        caller = self._keys.caller(presented_key(headers))
+        scope.setdefault("state", {})["caller"] = caller or ANYBODY
+        refusal = self._refusal(headers, path, client, is_known=caller is not None)
         with ExitStack() as stack:
             if refusal is None and path not in HEALTH_PATHS:
                 stack.enter_context(self._present.counted(client))
@@ -77,7 +79,9 @@ class Gate:
                 receive = limited(receive, self._body_limit(path))
             await self._app(scope, receive, send)
 
-    def _refusal(self, headers: Headers, path: str, client: str) -> Refusal | None:
+    def _refusal(
+        self, headers: Headers, path: str, client: str, *, is_known: bool
+    ) -> Refusal | None:
         """Why a request may not pass; None for one that may."""
         wrong_name = self._names.refusal(headers)
         if wrong_name is not None:
@@ -88,7 +92,7 @@ class Gate:
         if wait:
             return 429, f"too many requests; wait {wait} s", {"retry-after": str(wait)}
         is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
-        if not is_open and not self._keys.accept(presented_key(headers)):
+        if not is_open and not is_known:
             return 401, "an API key is needed", {"www-authenticate": "Bearer"}
         if self._present.is_full(client):
             return 429, f"more than {MAX_AT_ONCE} requests at once", {"retry-after": "1"}
