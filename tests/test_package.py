@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import importlib.util
 import re
 import subprocess
@@ -61,6 +62,13 @@ class TestNames:
         code = f"import sys, {module}; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert not SLOW_TO_IMPORT & set(done.stdout.decode().split())
+
+    def test_no_library_reports_its_use(self, tmp_path: Path) -> None:
+        code = "from moda.encoders.face import FaceModels; FaceModels()"
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        environment.pop("ORT_DISABLE_TELEMETRY", None)
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+        assert list(tmp_path.iterdir()) == [], "no number of a session to report under"
 
 
 @pytest.fixture(scope="module")
