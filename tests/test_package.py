@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import importlib.util
+import os
 import re
 import subprocess
 import sys

@@ -23,6 +23,10 @@ class BusyError(ModaError):
         self.retry_seconds = retry_seconds
 
 
+class ConflictError(ModaError):
+    """Two requests that cannot both be answered come at once."""
+
+
 class QuotaError(ModaError):
     """The key has used up what it may; ``retry_seconds`` later there may be more."""
 

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import MissingExtraError, ModaError
-from moda.serving.access import BusyError
+from moda.serving.access import BusyError, ConflictError, QuotaError
 from moda.serving.gate import NO_PLACE, Gate
 from moda.serving.live.pool import SessionPool
 from moda.serving.live.protocol import read_start
@@ -210,6 +210,14 @@ def _add_error_answers(app: FastAPI) -> None:
         headers = {"Retry-After": str(error.retry_seconds)}
         return JSONResponse({"detail": str(error)}, 503, headers)
 
+    async def conflict(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
+
+    async def spent(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, QuotaError)
+        headers = {"Retry-After": str(error.retry_seconds)}
+        return JSONResponse({"detail": str(error)}, 429, headers)
+
     async def no_place(request: Request, error: Exception) -> JSONResponse:
         logger.error("files of a request cannot be kept: %s", error)
         return JSONResponse({"detail": NO_PLACE}, 507)
@@ -226,6 +234,8 @@ def _add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ModaError, user_error)
     app.add_exception_handler(BusyError, busy)
+    app.add_exception_handler(ConflictError, conflict)
+    app.add_exception_handler(QuotaError, spent)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(OSError, no_place)
     app.add_exception_handler(AnyHTTPException, http_error)

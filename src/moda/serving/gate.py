@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moda.doors.answers import HEALTH_PATHS, limited, refuse, refused_length, with_headers
 from moda.doors.clients import Presence, RateLimit, client_of, without_proxy_headers
 from moda.doors.names import Names
-from moda.serving.access import ANYBODY, ApiKeys, BusyError, presented_key
+from moda.serving.access import ANYBODY, ApiKeys, BusyError, QuotaError, presented_key
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 
@@ -20,6 +20,7 @@ OPEN_PATHS = ("/", "/api", "/healthz", "/readyz", "/openapi.json")
 OPEN_FOLDER = "/page/"
 SMALL_BODY_BYTES = 256 * 1024
 UPLOAD_PATH = "/v1/videos"
+REPEAT_HEADER = "idempotency-key"
 MAX_AT_ONCE = 64
 """Requests and sockets of one client."""
 
@@ -70,7 +71,7 @@ class Gate:
         with ExitStack() as stack:
             if refusal is None and path not in HEALTH_PATHS:
                 stack.enter_context(self._present.counted(client))
-                refusal = await self._make_room(scope, path, client, stack)
+                refusal = self._make_room(scope, headers, client, stack)
             if refusal is not None:
                 status, detail, extra = refusal
                 await refuse(scope, receive, send, status, detail, extra)
@@ -99,16 +100,19 @@ class Gate:
         wrong_length = refused_length(headers, self._body_limit(path))
         return None if wrong_length is None else (*wrong_length, {})
 
-    async def _make_room(
-        self, scope: Scope, path: str, client: str, stack: ExitStack
+    def _make_room(
+        self, scope: Scope, headers: Headers, client: str, stack: ExitStack
     ) -> Refusal | None:
         """A place in the queue for a video, before anything of it is read."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not _is_upload(path):
+        if scope["type"] != "http" or scope["method"] != "POST" or not _is_upload(scope["path"]):
             return None
+        caller, repeat_key = scope["state"]["caller"], headers.get(REPEAT_HEADER)
         try:
-            stack.enter_context(scope["app"].state.jobs.arriving(client))
+            stack.enter_context(scope["app"].state.jobs.arriving(client, caller, repeat_key))
         except BusyError as busy:
             return 503, str(busy), {"retry-after": str(busy.retry_seconds)}
+        except QuotaError as spent:
+            return 429, str(spent), {"retry-after": str(spent.retry_seconds)}
         except OSError as error:
             logger.error("there is no room for a request: %s", error)
             return 507, NO_PLACE, {}

@@ -42,7 +42,7 @@ class LiveWorker:
         self.number = number
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        told = replace(settings, api_keys=(), host="127.0.0.1")
+        told = replace(settings, api_keys=(), allowed_webhooks=(), host="127.0.0.1")
         self.process = context.Process(
             target=run_worker, args=(theirs, told, number), name="moda-live-worker", daemon=True
         )
