@@ -15,24 +15,36 @@ MIN_KEY_LENGTH = 16
 MAX_QUOTA = 1_000_000
 
 
-class BusyError(ModaError):
-    """There is no room for one more; ``retry_seconds`` later there may be."""
+class RefusedError(ModaError):
+    """Not now; ``retry_seconds`` later it may be possible."""
+
+    status: int
+    """Of HTTP."""
 
     def __init__(self, message: str, retry_seconds: int) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with the answer."""
+        return {"retry-after": str(self.retry_seconds)}
+
+
+class BusyError(RefusedError):
+    """There is no room for one more."""
+
+    status = 503
+
+
+class QuotaError(RefusedError):
+    """The key has used up what it may."""
+
+    status = 429
 
 
 class ConflictError(ModaError):
     """Two requests that cannot both be answered come at once."""
-
-
-class QuotaError(ModaError):
-    """The key has used up what it may; ``retry_seconds`` later there may be more."""
-
-    def __init__(self, message: str, retry_seconds: int) -> None:
-        super().__init__(message)
-        self.retry_seconds = retry_seconds
 
 
 class Quotas(NamedTuple):

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import MissingExtraError, ModaError
-from moda.serving.access import BusyError, ConflictError, QuotaError
+from moda.serving.access import ConflictError, RefusedError
 from moda.serving.gate import NO_PLACE, Gate
 from moda.serving.live.pool import SessionPool
 from moda.serving.live.protocol import read_start
@@ -170,14 +170,15 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
         if offer.type != "offer":
             raise HTTPException(422, "the session description is no offer")
         peers: PeerSessions = request.app.state.peers
-        identifier, sdp = await peers.begin(read_start(dict(offer.start)), offer.sdp)
+        start, caller = read_start(dict(offer.start)), request.state.caller
+        identifier, sdp = await peers.begin(start, offer.sdp, caller)
         return Answer(id=identifier, sdp=sdp)
 
     @app.delete("/v1/live/{identifier}", tags=["live"], status_code=204)
     async def end_peer_session(request: Request, identifier: str) -> None:
         """End a session over WebRTC."""
         peers: PeerSessions = request.app.state.peers
-        if not await peers.end(identifier):
+        if not await peers.end(identifier, request.state.caller.owner):
             raise HTTPException(404, "there is no such session")
 
 
@@ -205,18 +206,12 @@ def _add_error_answers(app: FastAPI) -> None:
         status = 501 if isinstance(error, MissingExtraError) else 422
         return JSONResponse({"detail": str(error)}, status)
 
-    async def busy(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, BusyError)
-        headers = {"Retry-After": str(error.retry_seconds)}
-        return JSONResponse({"detail": str(error)}, 503, headers)
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RefusedError)
+        return JSONResponse({"detail": str(error)}, error.status, error.headers)
 
     async def conflict(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 409)
-
-    async def spent(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, QuotaError)
-        headers = {"Retry-After": str(error.retry_seconds)}
-        return JSONResponse({"detail": str(error)}, 429, headers)
 
     async def no_place(request: Request, error: Exception) -> JSONResponse:
         logger.error("files of a request cannot be kept: %s", error)
@@ -233,9 +228,8 @@ def _add_error_answers(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ModaError, user_error)
-    app.add_exception_handler(BusyError, busy)
+    app.add_exception_handler(RefusedError, refused)
     app.add_exception_handler(ConflictError, conflict)
-    app.add_exception_handler(QuotaError, spent)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(OSError, no_place)
     app.add_exception_handler(AnyHTTPException, http_error)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moda.doors.answers import HEALTH_PATHS, limited, refuse, refused_length, with_headers
 from moda.doors.clients import Presence, RateLimit, client_of, without_proxy_headers
 from moda.doors.names import Names
-from moda.serving.access import ANYBODY, ApiKeys, BusyError, QuotaError, presented_key
+from moda.serving.access import ANYBODY, ApiKeys, RefusedError, presented_key
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 
@@ -109,10 +109,8 @@ class Gate:
         caller, repeat_key = scope["state"]["caller"], headers.get(REPEAT_HEADER)
         try:
             stack.enter_context(scope["app"].state.jobs.arriving(client, caller, repeat_key))
-        except BusyError as busy:
-            return 503, str(busy), {"retry-after": str(busy.retry_seconds)}
-        except QuotaError as spent:
-            return 429, str(spent), {"retry-after": str(spent.retry_seconds)}
+        except RefusedError as refused:
+            return refused.status, str(refused), refused.headers
         except OSError as error:
             logger.error("there is no room for a request: %s", error)
             return 507, NO_PLACE, {}

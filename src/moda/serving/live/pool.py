@@ -9,14 +9,14 @@ import asyncio
 import multiprocessing
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from moda.errors import ModaError
-from moda.serving.access import BusyError
+from moda.serving.access import BusyError, Caller, QuotaError
 from moda.serving.live.protocol import without_picture
 from moda.serving.live.worker import run_worker
 from moda.serving.metrics import Metrics
@@ -158,6 +158,8 @@ class SessionPool:
         self._free: deque[LiveWorker] = deque()
         self._line: deque[asyncio.Future[LiveWorker]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._owners: Counter[str] = Counter()
+        """Sessions and places in the line by whose they are."""
         self._is_closed = False
 
     async def start(self) -> None:
@@ -200,8 +202,16 @@ class SessionPool:
         """Workers that are there, busy or not."""
         return sum(worker.is_alive and bool(worker.portraits) for worker in self._workers)
 
-    def require_place(self) -> None:
-        """Raise :class:`BusyError` unless a session is free or there is room to wait."""
+    def require_place(self, caller: Caller) -> None:
+        """Raise unless a session is free or there is room to wait.
+
+        Raises:
+            QuotaError: The caller has all sessions that it may have.
+            BusyError: There is no room.
+        """
+        most = caller.quotas.sessions
+        if most is not None and self._owners[caller.owner] >= most:
+            raise QuotaError(f"this key has {most} live sessions, its quota", RETRY_SECONDS)
         if not self._free and len(self._line) >= self._settings.max_waiting:
             raise self.refused()
 
@@ -211,19 +221,24 @@ class SessionPool:
         return BusyError("all live sessions are taken; try again later", RETRY_SECONDS)
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[LiveWorker]:
+    async def lease(self, caller: Caller) -> AsyncIterator[LiveWorker]:
         """A worker for as long as the context lasts.
 
-        Raises :class:`BusyError` when the line is full, or after the time that clients may wait.
+        Raises as :meth:`require_place`, and :class:`BusyError` after the time that clients may
+        wait.
         """
-        self.require_place()
-        worker = await self._take()
-        self._metrics.started.inc()
-        self._report()
+        self.require_place(caller)
+        self._owners[caller.owner] += 1
         try:
-            yield worker
+            worker = await self._take()
+            self._metrics.started.inc()
+            self._report()
+            try:
+                yield worker
+            finally:
+                self._keep(self._give_back(worker))
         finally:
-            self._keep(self._give_back(worker))
+            self._owners[caller.owner] -= 1
 
     async def _take(self) -> LiveWorker:
         if self._free:
