@@ -24,6 +24,7 @@ from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import MissingExtraError, ModaError
 from moda.serving.access import ConflictError, RefusedError
 from moda.serving.gate import NO_PLACE, Gate
+from moda.serving.live import portraits
 from moda.serving.live.pool import SessionPool
 from moda.serving.live.protocol import read_start
 from moda.serving.live.sessions import PeerSessions, SocketSession
@@ -31,6 +32,7 @@ from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.api import router
 from moda.serving.videos.queue import VideoJobs
+from moda.speech_synthesis import espeak_is_installed
 from moda.structures import EMOTIONS
 from moda.version import __version__
 
@@ -66,6 +68,7 @@ class ServerInfo(BaseModel):
     max_sessions: int
     free_sessions: int
     has_webrtc: bool
+    has_speech_synthesis: bool
     ice_servers: list[dict[str, str]]
     max_speech_seconds: float
 
@@ -108,6 +111,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
             expose_headers=("location", "retry-after"),
         )
     app.include_router(router)
+    app.include_router(portraits.router)
     _add_health(app, metrics)
     _add_live(app, settings, metrics)
     _add_pages(app)
@@ -153,6 +157,7 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
             max_sessions=settings.max_sessions,
             free_sessions=pool.num_free,
             has_webrtc=find_spec("aiortc") is not None,
+            has_speech_synthesis=espeak_is_installed(),
             ice_servers=[
                 {name: value for name, value in server._asdict().items() if value}
                 for server in settings.ice_servers

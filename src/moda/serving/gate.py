@@ -12,14 +12,16 @@ from moda.doors.answers import HEALTH_PATHS, limited, refuse, refused_length, wi
 from moda.doors.clients import Presence, RateLimit, client_of, without_proxy_headers
 from moda.doors.names import Names
 from moda.serving.access import ANYBODY, ApiKeys, RefusedError, presented_key
+from moda.serving.live.portraits import PATH as PORTRAITS_PATH
 from moda.serving.metrics import Metrics
-from moda.serving.settings import ServerSettings
+from moda.serving.settings import FORM_BYTES, ServerSettings
 
 OPEN_PATHS = ("/", "/api", "/healthz", "/readyz", "/openapi.json")
 """What anybody may see: nothing here tells anything of anybody or makes any work."""
 OPEN_FOLDER = "/page/"
 SMALL_BODY_BYTES = 256 * 1024
-UPLOAD_PATH = "/v1/videos"
+VIDEOS_PATH = "/v1/videos"
+UPLOAD_PATHS = (VIDEOS_PATH, PORTRAITS_PATH)
 REPEAT_HEADER = "idempotency-key"
 MAX_AT_ONCE = 64
 """Requests and sockets of one client."""
@@ -104,11 +106,15 @@ class Gate:
         self, scope: Scope, headers: Headers, client: str, stack: ExitStack
     ) -> Refusal | None:
         """A place in the queue for a video, before anything of it is read."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not _is_upload(scope["path"]):
+        path, state = _plain(scope["path"]), scope["app"].state
+        if scope["type"] != "http" or scope["method"] != "POST" or path not in UPLOAD_PATHS:
             return None
         caller, repeat_key = scope["state"]["caller"], headers.get(REPEAT_HEADER)
         try:
-            stack.enter_context(scope["app"].state.jobs.arriving(client, caller, repeat_key))
+            if path == PORTRAITS_PATH:
+                state.pool.uploads.require_space()
+            else:
+                stack.enter_context(state.jobs.arriving(client, caller, repeat_key))
         except RefusedError as refused:
             return refused.status, str(refused), refused.headers
         except OSError as error:
@@ -117,13 +123,15 @@ class Gate:
         return None
 
     def _body_limit(self, path: str) -> int:
-        if not _is_upload(path):
-            return SMALL_BODY_BYTES
-        return self._settings.max_upload_bytes
+        limits = {
+            VIDEOS_PATH: self._settings.max_upload_bytes,
+            PORTRAITS_PATH: self._settings.max_portrait_bytes + FORM_BYTES,
+        }
+        return limits.get(_plain(path), SMALL_BODY_BYTES)
 
     def _count(self, status: int) -> None:
         self._metrics.requests.labels(str(status)).inc()
 
 
-def _is_upload(path: str) -> bool:
-    return path.rstrip("/") == UPLOAD_PATH
+def _plain(path: str) -> str:
+    return path.rstrip("/")

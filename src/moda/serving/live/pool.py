@@ -17,6 +17,7 @@ from typing import Any
 
 from moda.errors import ModaError
 from moda.serving.access import BusyError, Caller, QuotaError
+from moda.serving.live.portraits import PortraitUploads
 from moda.serving.live.protocol import without_picture
 from moda.serving.live.worker import run_worker
 from moda.serving.metrics import Metrics
@@ -154,6 +155,7 @@ class SessionPool:
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
+        self.uploads = PortraitUploads(settings)
         self._workers: set[LiveWorker] = set()
         self._free: deque[LiveWorker] = deque()
         self._line: deque[asyncio.Future[LiveWorker]] = deque()
@@ -186,6 +188,7 @@ class SessionPool:
         await asyncio.gather(*(worker.stop() for worker in self._workers))
         self._workers.clear()
         self._free.clear()
+        self.uploads.close()
 
     @property
     def portraits(self) -> list[str]:

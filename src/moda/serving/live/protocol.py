@@ -69,7 +69,15 @@ class Express(NamedTuple):
     intensity: float
 
 
-Control = Start | Interrupt | End | Express
+class Say(NamedTuple):
+    """A text that the server speaks."""
+
+    values: dict[str, str | float]
+    """As the options of a video have them; judged where it is spoken."""
+
+
+Control = Start | Interrupt | End | Express | Say
+SAY_FIELDS = {"text": str, "language": str, "voice": str, "rate": (int, float)}
 
 
 def read_control(text: str) -> Control:
@@ -93,9 +101,11 @@ def read_control(text: str) -> Control:
     if kind == "emotion":
         _require_known(message, ("emotion", "intensity"))
         return Express(*_emotion(message))
+    if kind == "text":
+        return _say(message)
     plain: dict[str, Interrupt | End] = {"interrupt": Interrupt(), "end": End()}
     if not isinstance(kind, str) or kind not in plain:
-        raise ProtocolError("a message has no type of start, interrupt, emotion, end")
+        raise ProtocolError("a message has no type of start, text, interrupt, emotion, end")
     _require_known(message, ())
     return plain[kind]
 
@@ -164,6 +174,17 @@ def unpack_frame(message: bytes) -> PackedFrame:
 def without_picture(message: bytes) -> bytes:
     """The same frame with its sound alone."""
     return pack_frame(unpack_frame(message)._replace(jpeg=b""))
+
+
+def _say(message: dict[str, Any]) -> Say:
+    _require_known(message, tuple(SAY_FIELDS))
+    values = {name: value for name, value in message.items() if value is not None}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, SAY_FIELDS[name]):  # type: ignore[arg-type]
+            raise ProtocolError(f"{name} is not of its type")
+    if not str(values.get("text", "")).strip():
+        raise ProtocolError("there is no text")
+    return Say(values)
 
 
 def _emotion(message: dict[str, Any]) -> tuple[str | None, float]:

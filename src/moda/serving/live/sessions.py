@@ -131,7 +131,8 @@ class SocketSession:
         try:
             async with self._pool.lease(self._caller) as worker:
                 self._worker = worker
-                worker.send("open", start)
+                portrait = self._pool.uploads.find(self._caller.owner, start.portrait)
+                worker.send("open", start, portrait)
                 try:
                     return await self._pass_on(worker)
                 finally:
@@ -263,7 +264,8 @@ class PeerSessions:
                 asyncio.timeout(self._settings.session_seconds),
                 self._pool.lease(caller) as worker,
             ):
-                worker.send("offer", start, sdp, self._settings.ice_servers)
+                portrait = self._pool.uploads.find(caller.owner, start.portrait)
+                worker.send("offer", start, portrait, sdp, self._settings.ice_servers)
                 while True:
                     word, *values = await worker.receive()
                     if word == "answer":
