@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from moda.errors import ModaError
@@ -39,13 +40,16 @@ Message = tuple[Any, ...]
 class LiveWorker:
     """The server's end of one worker process."""
 
-    def __init__(self, settings: ServerSettings, number: int) -> None:
+    def __init__(self, settings: ServerSettings, number: int, uploads: Path) -> None:
         self.number = number
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         told = replace(settings, api_keys=(), allowed_webhooks=(), host="127.0.0.1")
         self.process = context.Process(
-            target=run_worker, args=(theirs, told, number), name="moda-live-worker", daemon=True
+            target=run_worker,
+            args=(theirs, told, uploads, number),
+            name="moda-live-worker",
+            daemon=True,
         )
         self._loop = asyncio.get_running_loop()
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -166,9 +170,7 @@ class SessionPool:
 
     async def start(self) -> None:
         """Start all workers. Raises :class:`ModaError` if one cannot be used."""
-        workers = [
-            LiveWorker(self._settings, number) for number in range(self._settings.max_sessions)
-        ]
+        workers = [self._make_worker(number) for number in range(self._settings.max_sessions)]
         self._workers.update(workers)
         try:
             await asyncio.gather(*(worker.wait_until_ready() for worker in workers))
@@ -286,7 +288,7 @@ class SessionPool:
 
     async def _replace(self, number: int) -> LiveWorker:
         while True:
-            worker = LiveWorker(self._settings, number)
+            worker = self._make_worker(number)
             self._workers.add(worker)
             try:
                 await worker.wait_until_ready()
@@ -295,6 +297,9 @@ class SessionPool:
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
                 continue
             return worker
+
+    def _make_worker(self, number: int) -> LiveWorker:
+        return LiveWorker(self._settings, number, self.uploads.folder)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

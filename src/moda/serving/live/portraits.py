@@ -18,13 +18,14 @@ from pydantic import BaseModel, Field
 from moda.errors import ModaError
 from moda.files import ScratchFolder
 from moda.media import check_image
+from moda.serving.openapi import BODY, COMMON, refusals
 from moda.serving.settings import ServerSettings
 
 PATH = "/v1/live/portraits"
 MAX_OF_OWNER = 16
 MAX_PORTRAITS = 256
 """Of all owners."""
-router = APIRouter(prefix=PATH, tags=["live"])
+router = APIRouter(prefix=PATH, tags=["live"], responses=COMMON)
 
 
 class PortraitUploads:
@@ -37,6 +38,11 @@ class PortraitUploads:
         self._scratch = ScratchFolder("portraits")
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
         """When they came."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self._scratch.path
 
     def close(self) -> None:
         """Remove all."""
@@ -87,7 +93,7 @@ class UploadedPortrait(BaseModel):
     seconds: float = Field(description="How long it is kept")
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=BODY)
 async def upload_portrait(
     request: Request, portrait: Annotated[UploadFile, File(description="A picture with a face")]
 ) -> UploadedPortrait:
@@ -110,7 +116,9 @@ async def upload_portrait(
     return UploadedPortrait(portrait=name, seconds=settings.kept_seconds)
 
 
-@router.delete("/{name}", status_code=204)
+@router.delete(
+    "/{name}", status_code=204, responses=refusals(_404="There is no such portrait of this key")
+)
 async def delete_portrait(request: Request, name: str) -> None:
     """Remove a portrait that was brought."""
     if not uploads_of(request.app).remove(request.state.caller.owner, name):

@@ -34,6 +34,9 @@ MAX_SOUND_BYTES = 192_000
 MAX_SEED = 2**53
 """JavaScript has no larger integers."""
 
+MAX_NAME_LENGTH = 200
+PACES = ("realtime", "ahead")
+
 CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_FAILED, CLOSE_BUSY = 1000, 1008, 1011, 1013
 
 
@@ -52,6 +55,20 @@ class Start:
     emotion: str | None = None
     intensity: float = 1.0
     seed: int = 0
+
+
+START_SCHEMA: dict[str, Any] = {
+    "properties": {
+        "portrait": {"type": ["string", "null"], "maxLength": MAX_NAME_LENGTH},
+        "sample_rate": {"enum": list(LIVE_RATES_HZ)},
+        "pace": {"enum": list(PACES)},
+        "emotion": {"enum": [*EMOTIONS, None]},
+        "intensity": {"type": "number", "minimum": 0, "maximum": 1},
+        "seed": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+    },
+    "additionalProperties": False,
+}
+"""What :func:`read_start` takes, as JSON Schema."""
 
 
 class Interrupt(NamedTuple):
@@ -114,12 +131,14 @@ def read_start(message: dict[str, Any]) -> Start:
     """Check the values of a ``start`` message. Raises :class:`ProtocolError`."""
     _require_known(message, tuple(Start.__dataclass_fields__))
     portrait = message.get("portrait")
-    if portrait is not None and not (isinstance(portrait, str) and len(portrait) <= 200):
+    if portrait is not None and not (
+        isinstance(portrait, str) and len(portrait) <= MAX_NAME_LENGTH
+    ):
         raise ProtocolError("portrait is no name")
     rate, pace = message.get("sample_rate", 48_000), message.get("pace", "realtime")
     if type(rate) is not int or rate not in LIVE_RATES_HZ:
         raise ProtocolError(f"sample_rate is none of {', '.join(map(str, LIVE_RATES_HZ))}")
-    if pace not in ("realtime", "ahead"):
+    if pace not in PACES:
         raise ProtocolError("pace is neither realtime nor ahead")
     seed = message.get("seed", 0)
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:

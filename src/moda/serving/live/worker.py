@@ -17,6 +17,7 @@ begin with a word; :class:`Worker` is the worker's end, :mod:`moda.serving.live.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from dataclasses import replace
@@ -54,10 +55,13 @@ SMALL_STEP_DOWN = 1
 """Live sessions come before everything else on the machine but not before the server itself."""
 
 
-def run_worker(connection: Connection, settings: ServerSettings, number: int) -> None:
+def run_worker(
+    connection: Connection, settings: ServerSettings, uploads: Path, number: int
+) -> None:
     """Body of the process: prepare, say so, and serve until the pipe ends.
 
-    ``number`` tells it from the other workers, which take other GPUs.
+    ``number`` tells it from the other workers, which take other GPUs. The folder ``uploads`` is
+    removed if the server is killed.
     """
     take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when a worker ends
@@ -71,12 +75,14 @@ def run_worker(connection: Connection, settings: ServerSettings, number: int) ->
         parent.send("failed", str(error))
         return
     parent.send("ready", list(worker.actors))
-    with suppress(EOFError, OSError):
+    try:
         while True:
             word, *values = connection.recv()
             if word == "quit":
                 break
             worker.answer(word, values)
+    except (EOFError, OSError):
+        shutil.rmtree(uploads, ignore_errors=True)
     worker.close_session()
 
 

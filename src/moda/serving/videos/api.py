@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header, HTTPException, Request, Response, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import BaseModel
 
 from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.encoders.style import delivery_of
@@ -26,6 +25,7 @@ from moda.options import VideoOptions
 from moda.pipeline import Progress
 from moda.pipeline.jobs import speak_text
 from moda.serving.access import Caller
+from moda.serving.openapi import BODY, COMMON, Responses, refusals
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.forms import (
     MAX_TEXT_LENGTH,
@@ -41,7 +41,7 @@ from moda.serving.videos.webhooks import require_allowed
 from moda.serving.videos.worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME, without_paths
 from moda.speech_synthesis import SpokenText, check_spoken_length, espeak_is_installed
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"])
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=COMMON)
 
 COPY_BYTES = 1 << 20
 MAX_REPEAT_KEY_LENGTH = 255
@@ -50,31 +50,16 @@ SPEAKING_SECONDS = 60.0
 """Of work, not of speech."""
 
 
-class Refusal(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-
-
-Refused = dict[int | str, dict[str, Any]]
-REFUSED: Refused = {
-    status: {"description": description, "model": Refusal}
-    for status, description in (
-        (409, "A request with the same Idempotency-Key is being read"),
-        (413, "A file is too large"),
-        (422, "A file or an option cannot be used"),
-        (501, "Text was given, and this server cannot speak"),
-        (503, "Too many videos wait; Retry-After says when to come again"),
-        (507, "The server has no space for files, or no folder"),
-    )
+EVENT_STREAM: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+VIDEO: Responses = {
+    200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
 }
-EVENT_STREAM: Refused = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-RESULT: Refused = {
-    200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-    409: {"description": "It is not done yet", "model": Refusal},
-    410: {"description": "Its folder was removed", "model": Refusal},
-}
-MISSING: Refused = {404: {"description": "There is no such video", "model": Refusal}}
+RESULT = VIDEO | refusals(_409="It is not done yet", _410="Its folder was removed")
+MISSING = refusals(_404="There is no such video, or it is another key's")
+REFUSED = BODY | refusals(
+    _409="A request with the same Idempotency-Key is being read",
+    _501="Text was given, and this server cannot speak",
+)
 
 
 @router.post("", status_code=202, response_model=VideoStatus, responses=REFUSED)
