@@ -66,6 +66,7 @@ class Commands(LazyGroup):
         "train-expert": "Train the network that tells whether lips and speech belong together.",
         "evaluate-videos": "Compare talking videos of any method with real ones.",
         "web": "Serve a web page that makes talking videos.",
+        "voices": "List the voices that speak a text here, or write a sample of each.",
     }
     modules: ClassVar = {
         "reenact": "generate",
@@ -76,7 +77,7 @@ class Commands(LazyGroup):
 
 
 class ModelCommands(LazyGroup):
-    """Published models for the neural renderer: get, convert and check them."""
+    """Published models for the neural renderer and for natural voices: get and check them."""
 
     lines: ClassVar = {
         "list": "List the published models, their licences, and which of them are here.",

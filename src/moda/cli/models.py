@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from moda.errors import CheckpointError, InputError
-from moda.files import check_folder
-from moda.weights.catalogue import CATALOGUE, PublishedModel, models_folder, published_model
+from moda.files import check_folder, models_folder
+from moda.weights.catalogue import CATALOGUE, PublishedModel, published_model
 from moda.weights.installation import install_model, model_state, verify_model
 from moda.weights.official import ConvertedModel, convert_official_files
 
@@ -19,7 +19,9 @@ app = typer.Typer()
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="moda-base, liveportrait, hubert. Default: all."),
+    typer.Argument(
+        metavar="[NAME]...", help="moda-base, liveportrait, hubert, kokoro. Default: all."
+    ),
 ]
 Folder = Annotated[
     Path | None,
@@ -39,7 +41,7 @@ def list_models(folder: Folder = None) -> None:
     typer.echo(f"folder: {folder}")
 
 
-@app.command(epilog="Example: moda models download liveportrait hubert --yes")
+@app.command(epilog="Example: moda models download kokoro --yes")
 def download(
     names: Names = None,
     folder: Folder = None,

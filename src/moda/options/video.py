@@ -123,12 +123,14 @@ class VideoOptions:
         "Of text and transcript, such as en-us, de, fr-fr, es, ru, cmn.", keyword=False,
         also=DUB)] = "en-us"
     voice: Annotated[str | None, Option(
-        "Of the synthesiser.", keyword=False, usual="its usual one", also=DUB, private=True)] = None
+        "One of moda voices, such as af_heart.", keyword=False, usual="the synthesiser's",
+        also=DUB)] = None
     rate: Annotated[float | None, Option(
         "Of synthesised speech, {limits}.", *RATE_LIMITS, keyword=False, label="rate of speech",
         usual="1", also=DUB)] = None
     tts: Annotated[str | None, Option(
-        "espeak or kokoro.", keyword=False, usual="espeak", also=DUB, private=True)] = None
+        "espeak or kokoro.", keyword=False, usual="the voice's, or espeak", also=DUB,
+        private=True)] = None
     tts_command: Annotated[str | None, Option(
         "Another synthesiser: reads text from its input and writes the file {{output}}.",
         keyword=False, metavar="COMMAND", also=DUB, private=True)] = None

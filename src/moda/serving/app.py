@@ -31,6 +31,7 @@ from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.api import router
 from moda.serving.videos.queue import VideoJobs
+from moda.serving.videos.voices import voices_router
 from moda.structures import EMOTIONS
 from moda.version import __version__
 
@@ -108,6 +109,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
             expose_headers=("location", "retry-after"),
         )
     app.include_router(router)
+    app.include_router(voices_router)
     _add_health(app, metrics)
     _add_live(app, settings, metrics)
     _add_pages(app)

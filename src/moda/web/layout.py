@@ -23,7 +23,7 @@ from moda.web.text import TextSpeaker
 MAX_TEXT_LENGTH = 5_000
 EXAMPLES = Path(__file__).parent / "examples"
 NO_EMOTION, USUAL = "none", "usual"
-SPOKEN = ("text", "language")
+SPOKEN = ("text", "language", "voice")
 FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
@@ -129,7 +129,7 @@ def _examples(inputs: dict[str, Any]) -> None:
 
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
-    reason, languages = speaker
+    reason, languages, voices = speaker
     portrait = portrait_picture(
         sources=["upload", "webcam", "clipboard"],
         label="Portrait",
@@ -162,7 +162,16 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 visible=bool(languages),
                 elem_id="language",
             )
-    return {"portrait": portrait, "speech": speech, "text": text, "language": language}
+            voice = gr.Dropdown(
+                [USUAL, *voices],
+                value=USUAL,
+                label="Voice",
+                visible=bool(voices),
+                elem_id="voice",
+            )
+    return {
+        "portrait": portrait, "speech": speech, "text": text, "language": language, "voice": voice,
+    }  # fmt: skip
 
 
 def _first_options() -> dict[str, Any]:
