@@ -55,6 +55,7 @@ class Commands(LazyGroup):
         "generate": "Make a portrait speak.",
         "reenact": "Make a portrait move like the face in a video.",
         "dub": "Give the face in a video new lips for other speech.",
+        "export": "Write visemes and ARKit blend shapes of speech, for a 3D avatar.",
         "doctor": "Check the installation: versions, devices, models, and one rendered frame.",
         "prepare": "Follow the faces of talking videos for training.",
         "evaluate": "Measure a motion model on held-out speakers.",
