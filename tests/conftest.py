@@ -15,8 +15,8 @@ from device_double import DeviceDouble, GeneratorDouble
 from moda import cli
 from moda.encoders.face import FaceModels
 from moda.structures import MotionSpace, Picture
-from moda.weights.checkpoints import load_motion_space
 from moda.weights.official import load_published_space
+from moda.weights.spaces import load_motion_space
 from official_files import write_hubert, write_live_portrait, write_motion_model
 from paths import PORTRAIT
 

@@ -34,6 +34,12 @@ ORIGINALS = "originals"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def example(name: str) -> Path:
+    """A file of the examples: the wheel holds them, the repository has them in ``examples``."""
+    installed = Path(__file__).parent / "assets" / "examples" / name
+    return installed if installed.exists() else Path(__file__).parents[2] / "examples" / name
+
+
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Find out before any work whether files can be written, and that nothing is lost by it.
 

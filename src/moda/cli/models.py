@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from moda.devices import require_torch
 from moda.errors import CheckpointError, InputError
 from moda.files import check_folder, models_folder
-from moda.weights.catalogue import CATALOGUE, PublishedModel, published_model
+from moda.weights.catalogue import CATALOGUE, ConvertedModel, PublishedModel, published_model
 from moda.weights.installation import install_model, model_state, verify_model
-from moda.weights.official import ConvertedModel, convert_official_files
 
 app = typer.Typer()
 
@@ -63,6 +63,8 @@ def download(
     """
     folder = folder or models_folder()
     models = _chosen(names)
+    if any(model.is_converted for model in models):
+        require_torch("the conversion of published models")
     for model in models:
         typer.echo(
             f"{model.name}: {model.what}\n"
@@ -105,6 +107,9 @@ def convert(
     """
     folder = output_folder or models_folder()
     check_folder(folder)
+    require_torch("the conversion of published models")
+    from moda.weights.official import convert_official_files
+
     conversion = convert_official_files(sources, folder)
     for reason in conversion.skipped:
         typer.echo(f"not used: {reason}", err=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from moda.cli import options
-from moda.devices import choose_device
+from moda.devices import check_device
 from moda.errors import InputError, MissingExtraError
 from moda.serving.settings import ServerSettings, portrait_names, read_api_keys, read_ice_server
 
@@ -67,7 +67,7 @@ def serve(
     for path in portrait_names(settings.portraits).values():
         if not path.is_file():
             raise InputError(f"portrait {path} does not exist; give a picture")
-    choose_device(settings.device)
+    check_device(settings.device)
     listener = server.open_socket(settings.host, settings.port)
     address = listener.getsockname()
     typer.echo(f"http://{address[0]}:{address[1]}/ is starting", err=True)

@@ -121,6 +121,9 @@ class VideoOptions:
     transcript: Annotated[str | None, Option(
         "What is said in SPEECH, or a text file of it: surer lips, tags, subtitles.", keyword=False,
         metavar="TEXT|FILE", also=SPOKEN, private=True)] = None
+    sound_track: Annotated[int | None, Option(
+        "Which sound track of SPEECH, from 1.", 1, 100, usual="its default one", also=SPOKEN,
+        private=True)] = None
     language: Annotated[str, Option(
         "Of text and transcript, such as en-us, de, fr-fr, es, ru, cmn.", keyword=False,
         also=SPOKEN)] = "en-us"

@@ -65,7 +65,8 @@ def mouth_frames(
     video = head.generate(portrait, speech, options)
     known = speech.phones if isinstance(speech, SpokenText) else ()
     sound = speech.path if isinstance(speech, SpokenText) else speech
-    visemes = _visemes(head, sound, known, video.num_frames)
+    heard = AudioReader(sound, SAMPLE_RATE_HZ, number=options.sound_track if options else None)
+    visemes = _visemes(head, heard, known, video.num_frames)
     pose = [head.space.slice(name).start for name in ("pitch", "yaw", "roll")]
     number = 0
     for motion in video.motion():
@@ -76,14 +77,13 @@ def mouth_frames(
 
 
 def _visemes(
-    head: TalkingHead, sound: Path, known: tuple[PhoneSegment, ...], num_frames: int
+    head: TalkingHead, sound: AudioReader, known: tuple[PhoneSegment, ...], num_frames: int
 ) -> list[str]:
     if known:
         count = int(np.ceil(num_frames / FRAMES_PER_SECOND * LABELS_PER_SECOND))
         labels = label_segments(known, count)
         return frame_visemes(labels, num_frames, LABELS_PER_SECOND)
-    heard = head.system.hear_phones(AudioReader(sound, SAMPLE_RATE_HZ))
-    return frame_visemes(heard.argmax(1), num_frames, HEARD_PER_SECOND)
+    return frame_visemes(head.system.hear_phones(sound).argmax(1), num_frames, HEARD_PER_SECOND)
 
 
 def write_mouth(frames: Iterator[MouthFrame], path: Path) -> int:

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from moda.errors import CheckpointError, InputError
 from moda.files import models_folder
 from moda.speech_synthesis.kokoro import voices
-from moda.weights.official import HUBERT, LIVE_PORTRAIT, MODA_BASE
 
-KOKORO = "kokoro"
+MODA_BASE, LIVE_PORTRAIT, HUBERT, KOKORO = "moda-base", "liveportrait", "hubert", "kokoro"
 SYNCNET, I3D, SFACE, ARCFACE = "syncnet", "i3d", "sface", "arcface"
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+"""Of official files with weights."""
+
+
+class ConvertedModel(NamedTuple):
+    """What became of the official files of one model."""
+
+    name: str
+    path: Path
+    notes: tuple[str, ...]
+    """What a user should know of it, a line each."""
 
 
 @dataclass(frozen=True)

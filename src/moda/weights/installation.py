@@ -13,8 +13,7 @@ from typing import Literal, NamedTuple
 from moda.errors import CheckpointError, OutputError
 from moda.files import ORIGINALS
 from moda.strict_json import write_json
-from moda.weights.catalogue import HubFile, PublishedModel
-from moda.weights.official import SUFFIXES, ConvertedModel, convert_official_files, load_converted
+from moda.weights.catalogue import SUFFIXES, ConvertedModel, HubFile, PublishedModel
 from moda.weights.transfer import (
     HubAddress,
     fetch,
@@ -58,6 +57,8 @@ def install_model(
     if not model.is_converted:
         return ConvertedModel(model.name, paths[0], ())
     say(f"converting {model.name}")
+    from moda.weights.official import convert_official_files  # needs torch
+
     sources = [path for path in paths if path.suffix in SUFFIXES]
     (converted,) = convert_official_files(sources, folder).models
     if not keep_originals:
@@ -99,6 +100,8 @@ def verify_model(model: PublishedModel, folder: Path) -> None:
     if not converted.is_file():
         raise CheckpointError(f"{converted} is missing; run moda models download {model.name}")
     if model.is_converted:
+        from moda.weights.official import load_converted  # needs torch
+
         load_converted(model.name, converted)
     records = Records.read(folder)
     for file in model.files:

@@ -13,10 +13,9 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import InputError
+from moda.media.waves import read_pcm
 from moda.structures import EMOTIONS, Floats
 
 SUBPROTOCOL = "moda.v1"
@@ -124,12 +123,7 @@ def read_sound(data: bytes) -> Floats:
         raise ProtocolError(f"a sound message is longer than {MAX_SOUND_BYTES} bytes")
     if len(data) % 2:
         raise ProtocolError("a sound message has an odd number of bytes; send 16-bit PCM")
-    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768.0)
-
-
-def write_sound(samples: Floats) -> bytes:
-    """Inverse of :func:`read_sound`; what is louder is clipped."""
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
+    return read_pcm(data)
 
 
 class PackedFrame(NamedTuple):

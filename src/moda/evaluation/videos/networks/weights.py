@@ -32,9 +32,9 @@ from moda.weights.catalogue import (
 from moda.weights.checkpoints import (
     load_weights,
     read_network_weights,
-    require_same_tensors,
     save_network_weights,
 )
+from moda.weights.files import require_same_tensors
 from moda.weights.official import plain_tensors, read_official
 from moda.weights.transfer import file_sha256
 
