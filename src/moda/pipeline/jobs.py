@@ -249,7 +249,7 @@ def speak_text(
     if text is None:
         assert options.text_file is not None
         text = read_text(options.text_file)
-    synthesiser = find_synthesiser(options.tts, options.tts_command)
+    synthesiser = find_synthesiser(options.tts, options.tts_command, voice=options.voice)
     rate = delivery_of(options).rate
     if options.rate is None and isinstance(synthesiser, CommandSynthesiser):
         rate = 1.0

@@ -42,6 +42,7 @@ from moda.serving.openapi import (
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.api import router
 from moda.serving.videos.queue import VideoJobs
+from moda.serving.videos.voices import voices_router
 from moda.speech_synthesis import espeak_is_installed
 from moda.structures import EMOTIONS
 from moda.version import __version__
@@ -125,6 +126,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
         )
     app.include_router(router)
     app.include_router(portraits.router)
+    app.include_router(voices_router)
     describe(app, has_keys=bool(settings.api_keys))
     _add_health(app, metrics)
     _add_live(app, settings, metrics)
