@@ -15,8 +15,11 @@ import pytest
 
 from paths import ROOT
 
-FOLDERS = [ROOT / "integrations" / "pipecat"]
-PACKAGES = {"pipecat": ("pipecat", "pipecat_moda")}
+FOLDERS = [ROOT / "integrations" / "pipecat", ROOT / "integrations" / "livekit"]
+MODULES = {
+    "pipecat": ("pipecat", "src", "pipecat_moda"),
+    "livekit": ("livekit.agents", "", "livekit.plugins.moda"),
+}
 
 
 def sources(folder: Path) -> list[Path]:
@@ -49,7 +52,7 @@ class TestDistribution:
             assert hasattr(__import__(str(module), fromlist=[name]), name), (module, name)
 
     def test_it_is_imported_beside_its_host(self, folder: Path) -> None:
-        host, package = PACKAGES[folder.name]
+        host, root, module = MODULES[folder.name]
         pytest.importorskip(host)
-        code = f"import sys; sys.path.insert(0, {str(folder / 'src')!r}); import {package}"
+        code = f"import sys; sys.path.insert(0, {str(folder / root)!r}); import {module}"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Rooms without a server: participants in one process, with real sources, streams and runner."""
+"""Rooms without a server: participants in one process, with real sources and runners."""
 
 from __future__ import annotations
 

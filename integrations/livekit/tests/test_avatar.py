@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
+import shutil
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from livekit import rtc
 from livekit.agents import Agent, AgentSession
 from livekit.agents.types import ATTRIBUTE_PUBLISH_ON_BEHALF
 from livekit.plugins.moda import AvatarSession, Face
@@ -87,7 +92,7 @@ async def test_a_worker_of_its_own(face: Face, speech: Speech) -> None:
         claims = read_claims(worker_room.token)
         assert claims["kind"] == "agent"
         assert claims["attributes"] == {ATTRIBUTE_PUBLISH_ON_BEHALF: "agent"}
-        assert claims["video"] == {"roomJoin": True, "room": "room"}
+        assert claims["video"]["room"] == "room"
         assert avatar.avatar_identity == "moda-avatar"
         assert "s" * 32 not in worker_room.token
         await session.start(agent=Agent(instructions="x"))
@@ -131,3 +136,30 @@ async def test_what_cannot_be_had_is_said(face: Face, tmp_path: Path) -> None:
         http.post(server.make_url("/sessions"), data=b"[]") as answer,
     ):
         assert answer.status == 400
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
+async def test_the_example(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = runpy.run_path(str(Path(__file__).parents[1] / "example.py"))
+    monkeypatch.setenv("PORTRAIT", str(EXAMPLES / "portrait.jpg"))
+    room = FakeRoom({}, "agent")
+    said: list[AsyncIterator[rtc.AudioFrame]] = []
+
+    class Session(AgentSession):
+        """Of a room without a server only the voice is there."""
+
+        async def start(self, agent: Agent, room: object) -> None:
+            await super().start(agent)
+
+        def say(self, text: str, *, audio: AsyncIterator[rtc.AudioFrame]) -> None:
+            said.append(audio)
+
+    async def connect() -> None:
+        room.join()
+
+    monkeypatch.setitem(example["entrypoint"].__globals__, "AgentSession", Session)
+    await example["entrypoint"](SimpleNamespace(room=room, connect=connect))
+    assert sum([frame.duration async for frame in said[0]]) > 3.0
+    async with asyncio.timeout(30.0):
+        while len(room.local_participant.track_publications) < 2:
+            await asyncio.sleep(0.05)

@@ -49,7 +49,7 @@ class LiveStream:
         self._loop: asyncio.AbstractEventLoop
         self._frames: asyncio.Queue[tuple[int, LiveFrame] | None] = asyncio.Queue()
         """Each with the number of interruptions before it; None ends."""
-        self._rate: _RateChange | None = None
+        self._rate: StreamedRateChange | None = None
         self._num_interruptions = self._num_interrupted = 0
         """Asked for by the program, and done by the session's thread."""
 
@@ -104,7 +104,7 @@ class LiveStream:
             )
         if self._rate is None or self._rate.source_hz != sample_rate:
             self._end_of_rate()
-            self._rate = _RateChange(sample_rate, self.sample_rate)
+            self._rate = StreamedRateChange(sample_rate, self.sample_rate)
         self._session.push(self._rate.push(samples))
 
     def push_pcm(self, pcm: bytes, sample_rate: int, num_channels: int = 1) -> None:
@@ -174,7 +174,7 @@ class LiveStream:
             self._loop.call_soon_threadsafe(self._frames.put_nowait, (self._num_interrupted, frame))
 
 
-class _RateChange:
+class StreamedRateChange:
     """Mono sound of one rate to another, piece by piece."""
 
     def __init__(self, source_hz: int, target_hz: int) -> None:

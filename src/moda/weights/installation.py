@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from moda.errors import CheckpointError, OutputError
 from moda.files import ORIGINALS
-from moda.strict_json import write_json
+from moda.strict_json import parse_json, write_json
 from moda.weights.catalogue import SUFFIXES, ConvertedModel, HubFile, PublishedModel
 from moda.weights.transfer import (
     HubAddress,
@@ -150,7 +149,7 @@ class Records:
         if not path.is_file():
             return cls()
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
             originals = {key: OriginalRecord(**entry) for key, entry in values["originals"].items()}
             verified = {key: FileStamp(**entry) for key, entry in values["verified"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
