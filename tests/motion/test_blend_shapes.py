@@ -10,8 +10,8 @@ from moda.motion.blend_shapes import ARKIT_SHAPES, FULL, BlendShapes
 from moda.motion.visemes import VISEMES, frame_visemes
 from moda.phones import Phone
 from moda.structures import Motion, MotionSpace
-from moda.weights.checkpoints import load_motion_space
 from moda.weights.official import load_published_space
+from moda.weights.spaces import load_motion_space
 
 SPACE = load_motion_space()
 COLUMN = {name: index for index, name in enumerate(ARKIT_SHAPES)}

@@ -7,10 +7,11 @@ import asyncio
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from moda.serving.openapi import COMMON
 from moda.speech_synthesis import espeak_is_installed, espeak_languages
 from moda.speech_synthesis.installed import installed_voices
 
-voices_router = APIRouter(prefix="/v1/voices", tags=["videos"])
+voices_router = APIRouter(prefix="/v1/voices", tags=["videos"], responses=COMMON)
 
 
 class NamedVoice(BaseModel):
