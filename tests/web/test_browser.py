@@ -148,9 +148,9 @@ def frame_at(tab: Any, seconds: float) -> list[int]:
 
 
 def test_it_plays_while_it_is_made_and_stops_when_asked(visit: Any, page: Served) -> None:
-    visit.get_by_role("button", name="Happy").click()
+    visit.get_by_role("button", name="Painting").click()
     visit.wait_for_selector("#portrait img")
-    visit.get_by_role("button", name="More options").click()
+    visit.get_by_role("button", name="More:").click()
     visit.fill("#size textarea", "2000")
     visit.click("#generate")
     visit.wait_for_function(f"{PLAYER} && {PLAYER}.currentTime > 0.2")
@@ -173,7 +173,7 @@ def test_words_and_a_driving_video_are_taken(
     driving = tmp_path / "driving.mp4"
     head.generate(EXAMPLES / "portrait.jpg", two_seconds, size=128, num_steps=1).write(driving)
     upload(visit, EXAMPLES / "portrait.jpg", two_seconds)
-    visit.get_by_role("button", name="More options").click()
+    visit.get_by_role("button", name="More:").click()
     visit.fill("#size textarea", "128")
     visit.fill("#style textarea", "warm, purple, nods")
     visit.fill("#blink-rate textarea", "30")
@@ -214,7 +214,7 @@ def test_nothing_is_wider_than_a_phone(browser: Any, page: Served) -> None:
     tab.goto(page.url)
     tab.wait_for_selector("#generate")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    for name in ("#portrait", "#speech", "#emotion", "#generate", "#stop"):
+    for name in ("#portrait", "#speech", "#examples", "#generate", "#stop"):
         box = tab.locator(name).bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390

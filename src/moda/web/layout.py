@@ -16,6 +16,7 @@ from moda.options import (
     for_visitors,
     read_visitor_options,
 )
+from moda.options.texts import COLOURS
 from moda.structures import EMOTIONS, EmotionAt
 from moda.web import words
 from moda.web.components import playing_video, portrait_picture
@@ -76,21 +77,18 @@ def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Contro
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
             media = _media(speaker)
-            examples = gr.Column()
-            first = _first_options()
-            new_seed = first.pop("new_seed")
-            names = input_names(renderer)
-            with gr.Accordion("More options", open=False, elem_id="more"):
-                more = {name: component(name) for name in names if name not in {**media, **first}}
-            inputs = {**media, **first, **more}
+            examples = gr.Column(elem_id="examples")
+            generate = gr.Button("Make video", variant="primary", elem_id="generate")
+            with gr.Accordion("More: feeling, movement, picture", open=False, elem_id="more"):
+                more, new_seed = _more(renderer)
+            inputs = {**media, **more}
             with examples:
                 _examples(inputs)
-            generate = gr.Button("Generate", variant="primary", elem_id="generate")
         with gr.Column(min_width=320, elem_id="result"):
             video = playing_video(
                 label="Video",
                 autoplay=True,
-                height=420,
+                height=440,
                 buttons=[],
                 elem_id="video",
             )
@@ -110,8 +108,8 @@ def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Contro
                 elem_id="compared",
             )
     return Controls(
-        [inputs[name] for name in names],
-        first["seed"],
+        [inputs[name] for name in input_names(renderer)],
+        inputs["seed"],
         new_seed,
         generate,
         stop,
@@ -126,7 +124,7 @@ def _examples(inputs: dict[str, Any]) -> None:
             for portrait, emotion in EXAMPLES.values()
         ],
         [inputs[name] for name in ("portrait", "speech", "emotion", "full_frame")],
-        label="Examples: the Mona Lisa and Grace Hopper, with a synthetic voice",
+        label="Or try one, with a synthetic voice",
         example_labels=list(EXAMPLES),
         cache_examples=False,
         api_visibility="private",
@@ -134,13 +132,22 @@ def _examples(inputs: dict[str, Any]) -> None:
 
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=200):
+            portrait = portrait_picture(
+                sources=["upload", "webcam", "clipboard"],
+                label="Portrait",
+                height=230,
+                elem_id="portrait",
+            )
+        with gr.Column(min_width=240):
+            spoken = _speech(speaker)
+    return {"portrait": portrait, **spoken}
+
+
+def _speech(speaker: TextSpeaker) -> dict[str, Any]:
+    """A recording or a text."""
     reason, languages, voices = speaker
-    portrait = portrait_picture(
-        sources=["upload", "webcam", "clipboard"],
-        label="Portrait",
-        height=280,
-        elem_id="portrait",
-    )
     with gr.Tabs():
         with gr.Tab("Recording"):
             speech = gr.Audio(
@@ -156,54 +163,84 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 lines=3,
                 max_length=MAX_TEXT_LENGTH,
                 placeholder="[happy] Hello! [sad:0.6] I have to go.",
-                info=reason or OPTIONS["text"].help,
+                info=reason,
                 interactive=reason is None,
                 elem_id="text",
             )
-            language = gr.Dropdown(
-                languages,
-                value=languages[0] if languages else None,
-                label="Language",
-                visible=bool(languages),
-                elem_id="language",
-            )
-            voice = gr.Dropdown(
-                [USUAL, *voices],
-                value=USUAL,
-                label="Voice",
-                visible=bool(voices),
-                elem_id="voice",
-            )
-    return {
-        "portrait": portrait, "speech": speech, "text": text, "language": language, "voice": voice,
-    }  # fmt: skip
+            with gr.Row():
+                language = gr.Dropdown(
+                    languages,
+                    value=languages[0][1] if languages else None,
+                    label="Language",
+                    visible=bool(languages),
+                    min_width=110,
+                    elem_id="language",
+                )
+                voice = gr.Dropdown(
+                    [USUAL, *voices],
+                    value=USUAL,
+                    label="Voice",
+                    visible=bool(voices),
+                    min_width=110,
+                    elem_id="voice",
+                )
+    return {"speech": speech, "text": text, "language": language, "voice": voice}
 
 
-def _first_options() -> dict[str, Any]:
-    """What people ask for first."""
-    with gr.Row():
-        emotion = gr.Dropdown(
-            [NO_EMOTION, *EMOTIONS],
-            value=NO_EMOTION,
-            label="Emotion",
-            info="Of the whole video",
-            min_width=140,
-            elem_id="emotion",
-        )
-        intensity = gr.Slider(
-            0, 1, 0.8, step=0.05, label="Intensity", info="How much of it shows", min_width=140
-        )
-    with gr.Row():
-        amounts = {name: component(name) for name in ("head_motion", "expression")}
-    with gr.Row():
-        seed = component("seed")
-        with gr.Column(min_width=140):
-            full_frame = component("full_frame")
-            new_seed = gr.Button("Another seed", size="sm")
-    return {
-        "emotion": emotion, "intensity": intensity, **amounts, "seed": seed,
-        "full_frame": full_frame, "new_seed": new_seed,
-    }  # fmt: skip
+def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Button]:
+    """All other options under what they are about, and the button for another seed."""
+    left = [name for name in input_names(renderer) if name not in ("portrait", "speech", *SPOKEN)]
+    made: dict[str, Any] = {}
+    for heading, wanted in {**GROUPS, "Fine print": left}.items():
+        names = [name for name in wanted if name in left and name not in made]
+        gr.Markdown(f"### {heading}")
+        with gr.Row():
+            for name in names:
+                made[name] = OWN[name]() if name in OWN else component(name)
+            if "seed" in names:
+                new_seed = gr.Button("Another seed", size="sm", min_width=140)
+    return made, new_seed
+
+
+def _emotion() -> gr.Dropdown:
+    return gr.Dropdown(
+        [NO_EMOTION, *EMOTIONS],
+        value=NO_EMOTION,
+        label="Emotion",
+        info="Of the whole video.",
+        min_width=140,
+        elem_id="emotion",
+    )
+
+
+def _intensity() -> gr.Slider:
+    return gr.Slider(
+        0, 1, 0.8, step=0.05, label="Intensity", info="How much of it shows.", min_width=140
+    )
+
+
+def _background() -> gr.Dropdown:
+    return gr.Dropdown(
+        [
+            ("As in the picture", USUAL),
+            *((name.capitalize(), name) for name in COLOURS if name != "gray"),
+        ],
+        value=USUAL,
+        label="Background",
+        info="Behind the person; a colour may be written as #rrggbb.",
+        allow_custom_value=True,
+        min_width=140,
+        elem_id="background",
+    )
+
+
+OWN = {"emotion": _emotion, "intensity": _intensity, "background": _background}
+"""Options that are more on the page than their description says."""
+GROUPS = {
+    "Feeling": ("emotion", "intensity", "emotion_at", "style", "expression"),
+    "Movement": ("head_motion", "blink", "blink_rate", "gaze", "lips_only", "seed", "driving"),
+    "Picture": ("full_frame", "background", "face", "size", "frames_per_second", "eyes", "lips"),
+}
 
 
 def component(name: str) -> Any:

@@ -28,6 +28,8 @@ from moda.web.uploads import Uploads
 LOOK_SECONDS = 0.25
 """How often the page is told how far the video is."""
 SEED_LIMIT = 2**31
+SHOW_RESULT = "() => document.querySelector('#result').scrollIntoView({behavior: 'smooth'})"
+"""Below the button on a phone, beside it otherwise."""
 
 
 class WebPage:
@@ -64,7 +66,7 @@ class WebPage:
         with gr.Blocks(
             title=words.TITLE, analytics_enabled=False, delete_cache=(600, 3600)
         ) as blocks:
-            gr.Markdown(words.introduction(self._settings))
+            gr.Markdown(words.introduction(self._settings), elem_id="heading")
             controls = lay_out(self._speaker, self._head.space.name)
             gr.Markdown(words.RESPONSIBLE_USE, elem_classes="moda-small")
             asked = controls.generate.click(
@@ -73,7 +75,7 @@ class WebPage:
                 controls.outputs,
                 queue=False,
                 api_visibility="private",
-                scroll_to_output=True,
+                js=SHOW_RESULT,
                 show_progress="hidden",
             )
             run = asked.then(
