@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import gradio as gr
 
@@ -14,6 +14,7 @@ from moda.options import (
     OPTIONS,
     VideoOptions,
     for_visitors,
+    of_command,
     read_visitor_options,
 )
 from moda.options.texts import COLOURS
@@ -31,14 +32,23 @@ EXAMPLES = {
     "Drawing": (example("portraits/drawing.jpg"), NO_EMOTION),
 }
 """What can be tried without files of one's own, and without a network."""
+Kind = Literal["generate", "dub", "reenact"]
+"""Of videos; also the names by which programs ask for them."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FILES = ("portrait", "footage", "speech", "driving")
 SPOKEN = ("text", "language", "voice")
 FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
-def input_names(renderer: Literal["mesh", "neural"]) -> tuple[str, ...]:
-    """All inputs in the order in which they are on the page."""
-    options = [name for name in for_visitors(renderer) if name not in (*SPOKEN, *FIRST)]
-    return ("portrait", "speech", *SPOKEN, *FIRST, *options)
+def input_names(renderer: Literal["mesh", "neural"], kind: Kind = "generate") -> tuple[str, ...]:
+    """All inputs of a kind of video, in the order in which programs give them."""
+    options = [name for name in for_visitors(renderer) if name in of_command(kind)]
+    if kind == "reenact":
+        return ("portrait", "footage", *options)
+    if kind == "dub":
+        return ("footage", "speech", *options, "loop")
+    others = [name for name in options if name not in (*SPOKEN, *FIRST)]
+    return ("portrait", "speech", *SPOKEN, *FIRST, *others)
 
 
 def read_choices(values: Mapping[str, Any]) -> VideoOptions:
@@ -50,9 +60,9 @@ def read_choices(values: Mapping[str, Any]) -> VideoOptions:
     chosen = {
         name: value.strip() if isinstance(value, str) else value
         for name, value in values.items()
-        if name not in ("portrait", "speech", "intensity")
+        if name not in ("portrait", "footage", "speech", "loop", "intensity")
     }
-    emotion = chosen.pop("emotion")
+    emotion = chosen.pop("emotion", NO_EMOTION)
     if emotion != NO_EMOTION:
         chosen["emotion"] = EmotionAt(0.0, emotion, values["intensity"])
     given = {name: value for name, value in chosen.items() if value not in (None, "", USUAL)}
@@ -62,11 +72,15 @@ def read_choices(values: Mapping[str, Any]) -> VideoOptions:
 class Controls(NamedTuple):
     """The components that the buttons read and write."""
 
-    inputs: list[Any]
+    inputs: dict[Kind, list[Any]]
     """In the order of :func:`input_names`."""
+    buttons: dict[Kind, gr.Button]
+    """What makes a video."""
+    portrait: gr.Image
+    faces: list[Any]
+    """What chooses one of several faces: all of it, the numbered picture, the number."""
     seed: gr.Textbox
     new_seed: gr.Button
-    generate: gr.Button
     stop: gr.Button
     outputs: list[Any]
     """In the order of :func:`moda.web.page.shown`."""
@@ -75,46 +89,100 @@ class Controls(NamedTuple):
 def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Controls:
     """Put the components on the page: what goes in on the left, the video on the right."""
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=320):
-            media = _media(speaker)
-            examples = gr.Column(elem_id="examples")
-            generate = gr.Button("Make video", variant="primary", elem_id="generate")
-            with gr.Accordion("More: feeling, movement, picture", open=False, elem_id="more"):
-                more, new_seed = _more(renderer)
-            inputs = {**media, **more}
-            with examples:
-                _examples(inputs)
+        with gr.Column(min_width=320), gr.Tabs(elem_id="kinds"):
+            with gr.Tab("Talk"):
+                media = _media(speaker)
+                faces = _faces(renderer)
+                examples = gr.Column(elem_id="examples")
+                generate = _make_button("generate")
+                with gr.Accordion("More: feeling, movement, picture", open=False, elem_id="more"):
+                    more, new_seed = _more(renderer)
+                talk = {**media, "face": faces[-1], **more}
+                with examples:
+                    _examples(talk)
+            with gr.Tab("Dub a video", visible=renderer == "mesh"):
+                dubbed, dub = _dub(speaker)
+            with gr.Tab("Follow a video"):
+                followed, reenact = _reenact(renderer)
         with gr.Column(min_width=320, elem_id="result"):
-            video = playing_video(
-                label="Video",
-                autoplay=True,
-                height=440,
-                buttons=[],
-                elem_id="video",
-            )
-            status = gr.HTML(words.status(None), padding=False, elem_id="status")
-            with gr.Row():
-                stop = gr.Button(
-                    "Stop", variant="stop", interactive=False, min_width=120, elem_id="stop"
-                )
-                download = gr.DownloadButton(
-                    "Download", interactive=False, min_width=120, elem_id="download"
-                )
-            compared = gr.ImageSlider(
-                label="Before and after",
-                visible=False,
-                interactive=False,
-                max_height=320,
-                elem_id="compared",
-            )
+            stop, outputs = _result()
+    buttons: dict[Kind, gr.Button] = {"generate": generate, "dub": dub, "reenact": reenact}
+    made: dict[Kind, dict[str, Any]] = {"generate": talk, "dub": dubbed, "reenact": followed}
+    inputs = {kind: [made[kind][name] for name in input_names(renderer, kind)] for kind in KINDS}
     return Controls(
-        [inputs[name] for name in input_names(renderer)],
-        inputs["seed"],
+        inputs,
+        buttons,
+        talk["portrait"],
+        faces,
+        talk["seed"],
         new_seed,
-        generate,
         stop,
-        [video, status, generate, stop, download, compared],
+        [*outputs, *buttons.values()],
     )
+
+
+def _make_button(kind: Kind) -> gr.Button:
+    return gr.Button("Make video", variant="primary", elem_id=kind)
+
+
+def _result() -> tuple[gr.Button, list[Any]]:
+    """The video and what is said of it; the button that stops, and all that changes."""
+    video = playing_video(label="Video", autoplay=True, height=440, buttons=[], elem_id="video")
+    status = gr.HTML(words.status(None), padding=False, elem_id="status")
+    with gr.Row():
+        stop = gr.Button("Stop", variant="stop", interactive=False, min_width=120, elem_id="stop")
+        download = gr.DownloadButton(
+            "Download", interactive=False, min_width=120, elem_id="download"
+        )
+    compared = gr.ImageSlider(
+        label="Before and after",
+        visible=False,
+        interactive=False,
+        max_height=320,
+        elem_id="compared",
+    )
+    return stop, [video, status, stop, download, compared]
+
+
+def _footage(kind: Kind, label: str) -> gr.File:
+    return gr.File(
+        file_types=["video"], type="filepath", height=150, label=label, elem_id=f"{kind}-footage"
+    )
+
+
+def _dub(speaker: TextSpeaker) -> tuple[dict[str, Any], gr.Button]:
+    """New lips on a video."""
+    gr.Markdown("A video of a face gets new lips; the head, the eyes and the light stay.")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=200):
+            footage = _footage("dub", "Video of a face")
+            loop = gr.Checkbox(
+                label="Loop",
+                info="A video shorter than the speech plays back and forth.",
+                elem_id="dub-loop",
+            )
+        with gr.Column(min_width=240):
+            spoken = _speech(speaker, "dub-")
+    button = _make_button("dub")
+    others = [name for name in input_names("mesh", "dub") if name not in (*SPOKEN, *FILES, "loop")]
+    with gr.Accordion("More", open=False, elem_id="dub-more"), gr.Row():
+        more = {name: component(name, "dub-") for name in others}
+    return {"footage": footage, "loop": loop, **spoken, **more}, button
+
+
+def _reenact(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Button]:
+    """A portrait that moves as the face in a video."""
+    gr.Markdown("The portrait moves as the face in a video does, and takes its sound.")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=200):
+            portrait = _portrait("reenact-")
+        with gr.Column(min_width=240):
+            footage = _footage("reenact", "Video that it follows")
+    button = _make_button("reenact")
+    others = [name for name in input_names(renderer, "reenact") if name not in FILES]
+    with gr.Accordion("More", open=False, elem_id="reenact-more"), gr.Row():
+        more = {name: component(name, "reenact-") for name in others}
+    return {"portrait": portrait, "footage": footage, **more}, button
 
 
 def _examples(inputs: dict[str, Any]) -> None:
@@ -134,18 +202,36 @@ def _examples(inputs: dict[str, Any]) -> None:
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=200):
-            portrait = portrait_picture(
-                sources=["upload", "webcam", "clipboard"],
-                label="Portrait",
-                height=230,
-                elem_id="portrait",
-            )
+            portrait = _portrait()
         with gr.Column(min_width=240):
             spoken = _speech(speaker)
     return {"portrait": portrait, **spoken}
 
 
-def _speech(speaker: TextSpeaker) -> dict[str, Any]:
+def _faces(renderer: Literal["mesh", "neural"]) -> list[Any]:
+    """Which face speaks, for pictures that show several; see :mod:`moda.web.faces`."""
+    with gr.Row(visible=renderer == "neural", elem_id="faces") as row:
+        numbered = gr.Image(label="Faces", interactive=False, height=150, buttons=[], min_width=160)
+        face = gr.Textbox(
+            label="Who speaks",
+            info="The number of a face, from left to right; empty: the largest.",
+            max_length=24,
+            min_width=160,
+            elem_id="face",
+        )
+    return [row, numbered, face]
+
+
+def _portrait(prefix: str = "") -> gr.Image:
+    return portrait_picture(
+        sources=["upload", "webcam", "clipboard"],
+        label="Portrait",
+        height=230,
+        elem_id=f"{prefix}portrait",
+    )
+
+
+def _speech(speaker: TextSpeaker, prefix: str = "") -> dict[str, Any]:
     """A recording or a text."""
     reason, languages, voices = speaker
     with gr.Tabs():
@@ -155,7 +241,7 @@ def _speech(speaker: TextSpeaker) -> dict[str, Any]:
                 type="filepath",
                 label="Speech",
                 buttons=[],
-                elem_id="speech",
+                elem_id=f"{prefix}speech",
             )
         with gr.Tab("Text"):
             text = gr.Textbox(
@@ -165,7 +251,7 @@ def _speech(speaker: TextSpeaker) -> dict[str, Any]:
                 placeholder="[happy] Hello! [sad:0.6] I have to go.",
                 info=reason,
                 interactive=reason is None,
-                elem_id="text",
+                elem_id=f"{prefix}text",
             )
             with gr.Row():
                 language = gr.Dropdown(
@@ -174,7 +260,7 @@ def _speech(speaker: TextSpeaker) -> dict[str, Any]:
                     label="Language",
                     visible=bool(languages),
                     min_width=110,
-                    elem_id="language",
+                    elem_id=f"{prefix}language",
                 )
                 voice = gr.Dropdown(
                     [USUAL, *voices],
@@ -182,14 +268,18 @@ def _speech(speaker: TextSpeaker) -> dict[str, Any]:
                     label="Voice",
                     visible=bool(voices),
                     min_width=110,
-                    elem_id="voice",
+                    elem_id=f"{prefix}voice",
                 )
     return {"speech": speech, "text": text, "language": language, "voice": voice}
 
 
 def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Button]:
     """All other options under what they are about, and the button for another seed."""
-    left = [name for name in input_names(renderer) if name not in ("portrait", "speech", *SPOKEN)]
+    left = [
+        name
+        for name in input_names(renderer)
+        if name not in ("portrait", "speech", "face", *SPOKEN)
+    ]
     made: dict[str, Any] = {}
     for heading, wanted in {**GROUPS, "Fine print": left}.items():
         names = [name for name in wanted if name in left and name not in made]
@@ -219,7 +309,7 @@ def _intensity() -> gr.Slider:
     )
 
 
-def _background() -> gr.Dropdown:
+def _background(prefix: str = "") -> gr.Dropdown:
     return gr.Dropdown(
         [
             ("As in the picture", USUAL),
@@ -230,25 +320,26 @@ def _background() -> gr.Dropdown:
         info="Behind the person; a colour may be written as #rrggbb.",
         allow_custom_value=True,
         min_width=140,
-        elem_id="background",
+        elem_id=f"{prefix}background",
     )
 
 
-OWN = {"emotion": _emotion, "intensity": _intensity, "background": _background}
-"""Options that are more on the page than their description says."""
+OWN: Mapping[str, Callable[[], Any]] = {"emotion": _emotion, "intensity": _intensity}
 GROUPS = {
     "Feeling": ("emotion", "intensity", "emotion_at", "style", "expression"),
     "Movement": ("head_motion", "blink", "blink_rate", "gaze", "lips_only", "seed", "driving"),
-    "Picture": ("full_frame", "background", "face", "size", "frames_per_second", "eyes", "lips"),
+    "Picture": ("full_frame", "background", "size", "frames_per_second", "eyes", "lips"),
 }
 
 
-def component(name: str) -> Any:
+def component(name: str, prefix: str = "") -> Any:
     """The input of an option, made from its description; empty stands for what is usual."""
+    if name == "background":
+        return _background(prefix)
     known = OPTIONS[name]
     described: dict[str, Any] = {
         "label": known.label[:1].upper() + known.label[1:],
-        "elem_id": name.replace("_", "-"),
+        "elem_id": prefix + name.replace("_", "-"),
     }
     if Path in known.kinds:
         return gr.File(file_types=["video"], type="filepath", height=110, **described)

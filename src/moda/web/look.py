@@ -97,7 +97,13 @@ def theme() -> gr.themes.Base:
     )
     plain = {"shadow_drop": "none", "block_shadow": "none", "button_primary_shadow": "none"}
     night = {f"{name}_dark": value for name, value in NIGHT.items()}
-    return base.set(**DAY, **night, **plain, block_label_text_weight="600")
+    return base.set(
+        **DAY,
+        **night,
+        **plain,
+        block_label_text_weight="600",
+        color_accent=DAY["border_color_accent"],
+    )
 
 
 def style_sheet(names: tuple[str, ...]) -> str:
@@ -118,6 +124,7 @@ def address(name: str, kind: str) -> str:
 
 
 STYLE_SHEET = """
+.dark { --color-accent: #ef8d67; }
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
 .gradio-container > main, .gradio-container .main { padding-top: 0.75rem !important; }
 #heading h1 { font-family: "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif;
@@ -125,13 +132,15 @@ STYLE_SHEET = """
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
 :focus-visible { outline: 3px solid var(--border-color-accent) !important; outline-offset: 2px; }
 #generate, #dub, #reenact { font-size: 1.15rem; min-height: 3.25rem; }
-#portrait .wrap, #speech .wrap, #footage .wrap { font-size: 0.95rem; }
+#status { padding: 0; }
+:is(#speech, #dub-speech) :is(.audio-container, .audio-container > .wrap, button > .wrap)
+  { height: auto; min-height: 7.5rem; padding-top: 0.5rem; }
 #examples .gallery { display: flex; gap: 0.5rem; border: 0; padding: 0; }
-#examples .gallery-item { flex: 1; display: flex; align-items: center; gap: 0.6rem; padding: 0.3rem;
+#examples .gallery-item { flex: 1; display: flex; align-items: center; gap: 0.5rem; padding: 0.3rem;
   min-height: 3.4rem; text-align: left; background: var(--button-secondary-background-fill);
   border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
-  color: var(--body-text-color); font-weight: 600; cursor: pointer; }
-#examples .gallery-item::before { content: ""; flex: none; width: 3.4rem; height: 3.4rem;
+  color: var(--body-text-color); font-size: 0.9rem; cursor: pointer; }
+#examples .gallery-item::before { content: ""; flex: none; width: 3.2rem; height: 3.2rem;
   border-radius: var(--radius-md); background-size: cover; background-position: top; }
 #result { position: sticky; top: 0.5rem; }
 .moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
@@ -154,3 +163,15 @@ STYLE_SHEET = """
 }
 @media (prefers-reduced-motion: reduce) { .moda-bar div { transition: none; } }
 """
+
+HEAD = """
+<script>
+new MutationObserver(() => {
+  document.querySelectorAll(".empty[aria-label]:not([role])").forEach(
+    (place) => place.setAttribute("role", "img"));
+  document.querySelectorAll("button.boundedheight[aria-label]").forEach(
+    (button) => button.removeAttribute("aria-label"));
+}).observe(document, { childList: true, subtree: true });
+</script>
+"""
+"""Names for readers of screens where Gradio's own are none: an empty place, a button with words."""

@@ -114,6 +114,7 @@ def serve_page(
                 prevent_thread_lock=True,
                 allowed_paths=[str(look.PREVIEWS)],
                 theme=look.theme(),
+                head=look.HEAD,
                 css=look.style_sheet(tuple(EXAMPLES)),
                 app_kwargs={"lifespan": behind_gate},
             )

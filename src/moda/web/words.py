@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from pathlib import Path
 
+from moda.options import OPTIONS, field_name
 from moda.web.job import JobView
 from moda.web.settings import WebSettings
 
@@ -64,13 +66,23 @@ def status(view: JobView | None, *, error: str | None = None, stopped: bool = Fa
 
 
 def for_readers(message: str, *paths: Path) -> str:
-    """A message as a sentence, without the folders of uploaded files; their names stay."""
+    """A message as a sentence, without the folders of uploaded files; their names stay.
+
+    Options are called as on the page, not as on the command line.
+    """
+    message = re.sub(r"(?<![\w-])--([a-z-]+)", lambda flag: f"'{_label(flag[1])}'", message)
     for path in paths:
         message = message.replace(str(path), path.name)
     line = " ".join(part.strip() for part in message.splitlines())
     if any(path.name and line.startswith(path.name) for path in paths):
         return line
     return line[:1].upper() + line[1:]
+
+
+def _label(flag: str) -> str:
+    known = OPTIONS.get(field_name(flag))
+    label = flag.replace("-", " ") if known is None else known.label
+    return label[:1].upper() + label[1:]
 
 
 def spoken_seconds(seconds: float) -> str:
