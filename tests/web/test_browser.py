@@ -221,7 +221,7 @@ def test_several_faces_have_numbers(visit: Any, tmp_path: Path) -> None:
     assert not visit.locator("#face").is_visible()
     visit.set_input_files("#portrait input[type=file]", tmp_path / "two.png")
     visit.wait_for_selector("#face textarea, #face input")
-    visit.get_by_label("Who speaks").fill("3")
+    visit.locator("#face textarea, #face input").fill("3")
     visit.set_input_files("#speech input[type=file]", EXAMPLES / "speech.wav")
     visit.wait_for_selector("#speech [aria-label='Play'], #speech .waveform-container")
     visit.click("#generate")

@@ -212,14 +212,18 @@ def _faces(renderer: Literal["mesh", "neural"]) -> list[Any]:
     """Which face speaks, for pictures that show several; see :mod:`moda.web.faces`."""
     with gr.Row(visible=renderer == "neural", elem_id="faces") as row:
         numbered = gr.Image(label="Faces", interactive=False, height=150, buttons=[], min_width=160)
-        face = gr.Textbox(
-            label="Who speaks",
-            info="The number of a face, from left to right; empty: the largest.",
-            max_length=24,
-            min_width=160,
-            elem_id="face",
-        )
+        face = _face()
     return [row, numbered, face]
+
+
+def _face(prefix: str = "") -> gr.Textbox:
+    return gr.Textbox(
+        label="Which face",
+        info="Its number, from left to right; empty: the largest.",
+        max_length=24,
+        min_width=140,
+        elem_id=f"{prefix}face",
+    )
 
 
 def _portrait(prefix: str = "") -> gr.Image:
@@ -286,30 +290,37 @@ def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Butto
         gr.Markdown(f"### {heading}")
         with gr.Row():
             for name in names:
-                made[name] = OWN[name]() if name in OWN else component(name)
+                made[name] = component(name)
             if "seed" in names:
                 new_seed = gr.Button("Another seed", size="sm", min_width=140)
     return made, new_seed
 
 
-def _emotion() -> gr.Dropdown:
+def _emotion(prefix: str) -> gr.Dropdown:
     return gr.Dropdown(
         [NO_EMOTION, *EMOTIONS],
         value=NO_EMOTION,
         label="Emotion",
         info="Of the whole video.",
         min_width=140,
-        elem_id="emotion",
+        elem_id=f"{prefix}emotion",
     )
 
 
-def _intensity() -> gr.Slider:
+def _intensity(prefix: str) -> gr.Slider:
     return gr.Slider(
-        0, 1, 0.8, step=0.05, label="Intensity", info="How much of it shows.", min_width=140
+        0,
+        1,
+        0.8,
+        step=0.05,
+        label="Intensity",
+        info="How much of it shows.",
+        min_width=140,
+        elem_id=f"{prefix}intensity",
     )
 
 
-def _background(prefix: str = "") -> gr.Dropdown:
+def _background(prefix: str) -> gr.Dropdown:
     return gr.Dropdown(
         [
             ("As in the picture", USUAL),
@@ -324,7 +335,10 @@ def _background(prefix: str = "") -> gr.Dropdown:
     )
 
 
-OWN: Mapping[str, Callable[[], Any]] = {"emotion": _emotion, "intensity": _intensity}
+OWN: Mapping[str, Callable[[str], Any]] = {
+    "emotion": _emotion, "intensity": _intensity, "background": _background, "face": _face,
+}  # fmt: skip
+"""Inputs that say more than the description of their option, or something else."""
 GROUPS = {
     "Feeling": ("emotion", "intensity", "emotion_at", "style", "expression"),
     "Movement": ("head_motion", "blink", "blink_rate", "gaze", "lips_only", "seed", "driving"),
@@ -334,8 +348,8 @@ GROUPS = {
 
 def component(name: str, prefix: str = "") -> Any:
     """The input of an option, made from its description; empty stands for what is usual."""
-    if name == "background":
-        return _background(prefix)
+    if name in OWN:
+        return OWN[name](prefix)
     known = OPTIONS[name]
     described: dict[str, Any] = {
         "label": known.label[:1].upper() + known.label[1:],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ from moda.web.uploads import Uploads
 
 LOOK_SECONDS = 0.25
 """How often the page is told how far the video is."""
+LOOK_AT_FACES_SECONDS = 3.0
+"""So long others are waited for; without a look, there is no choice of faces."""
 SEED_LIMIT = 2**31
-SHOW_RESULT = "() => document.querySelector('#result').scrollIntoView({behavior: 'smooth'})"
+SHOW_RESULT = """() => document.querySelector("#result").scrollIntoView(
+    {behavior: "smooth", block: "nearest"})"""
 """Below the button on a phone, beside it otherwise."""
 
 
@@ -57,6 +61,8 @@ class WebPage:
         self._speaker = speaker
         self._folder = folder
         self._maker = VideoMaker(head, settings, speaker, uploads)
+        self._looking = threading.Lock()
+        """Held by the one who looks for faces."""
         self._jobs: dict[str, Job] = {}
         self._streams: dict[str, Any] = {}
         """Gradio's pieces of videos, by visitor; it keeps them until the visitor leaves."""
@@ -84,6 +90,7 @@ class WebPage:
                 self.faces,
                 controls.portrait,
                 controls.faces,
+                queue=False,
                 api_visibility="private",
                 show_progress="hidden",
             )
@@ -135,8 +142,13 @@ class WebPage:
         system, numbered = self._head.system, None
         if not isinstance(system, EmbeddedSystem):
             return gr.skip(), gr.skip(), gr.skip()
-        if portrait is not None and self._maker.may_use(Path(portrait)):
-            numbered = numbered_faces(Path(portrait), system.models)
+        if portrait is None or not self._maker.may_use(Path(portrait)):
+            return gr.update(visible=False), None, ""
+        if self._looking.acquire(timeout=LOOK_AT_FACES_SECONDS):
+            try:
+                numbered = numbered_faces(Path(portrait), system.models)
+            finally:
+                self._looking.release()
         return gr.update(visible=numbered is not None), numbered, ""
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
