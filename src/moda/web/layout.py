@@ -154,14 +154,14 @@ def _dub(speaker: TextSpeaker) -> tuple[dict[str, Any], gr.Button]:
     """New lips on a video."""
     gr.Markdown("A video of a face gets new lips; the head, the eyes and the light stay.")
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=200):
+        with gr.Column(min_width=180):
             footage = _footage("dub", "Video of a face")
             loop = gr.Checkbox(
                 label="Loop",
                 info="A video shorter than the speech plays back and forth.",
                 elem_id="dub-loop",
             )
-        with gr.Column(min_width=240):
+        with gr.Column(min_width=200):
             spoken = _speech(speaker, "dub-")
     button = _make_button("dub")
     others = [name for name in input_names("mesh", "dub") if name not in (*SPOKEN, *FILES, "loop")]
@@ -174,9 +174,9 @@ def _reenact(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Bu
     """A portrait that moves as the face in a video."""
     gr.Markdown("The portrait moves as the face in a video does, and takes its sound.")
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=200):
+        with gr.Column(min_width=180):
             portrait = _portrait("reenact-")
-        with gr.Column(min_width=240):
+        with gr.Column(min_width=200):
             footage = _footage("reenact", "Video that it follows")
     button = _make_button("reenact")
     others = [name for name in input_names(renderer, "reenact") if name not in FILES]
@@ -201,9 +201,9 @@ def _examples(inputs: dict[str, Any]) -> None:
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=200):
+        with gr.Column(min_width=180):
             portrait = _portrait()
-        with gr.Column(min_width=240):
+        with gr.Column(min_width=200):
             spoken = _speech(speaker)
     return {"portrait": portrait, **spoken}
 
@@ -230,7 +230,7 @@ def _portrait(prefix: str = "") -> gr.Image:
     return portrait_picture(
         sources=["upload", "webcam", "clipboard"],
         label="Portrait",
-        height=230,
+        height=214,
         elem_id=f"{prefix}portrait",
     )
 

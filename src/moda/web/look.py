@@ -132,14 +132,16 @@ STYLE_SHEET = """
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
 :focus-visible { outline: 3px solid var(--border-color-accent) !important; outline-offset: 2px; }
 #generate, #dub, #reenact { font-size: 1.15rem; min-height: 3.25rem; }
-#status { padding: 0; }
+#status .html-container { padding: 0; }
 :is(#speech, #dub-speech) :is(.audio-container, .audio-container > .wrap, button > .wrap)
   { height: auto; min-height: 7.5rem; padding-top: 0.5rem; }
-#examples .gallery { display: flex; gap: 0.5rem; border: 0; padding: 0; }
+#examples .label svg { display: none; }
+#examples .block > .gallery { display: flex; gap: 0.5rem; border: 0; padding: 0; }
 #examples .gallery-item { flex: 1; display: flex; align-items: center; gap: 0.5rem; padding: 0.3rem;
   min-height: 3.4rem; text-align: left; background: var(--button-secondary-background-fill);
   border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   color: var(--body-text-color); font-size: 0.9rem; cursor: pointer; }
+#examples .gallery-item > div { padding: 0; }
 #examples .gallery-item::before { content: ""; flex: none; width: 3.2rem; height: 3.2rem;
   border-radius: var(--radius-md); background-size: cover; background-position: top; }
 #result { position: sticky; top: 0.5rem; }
