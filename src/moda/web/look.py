@@ -140,9 +140,9 @@ STYLE_SHEET = """
 #examples .gallery-item { flex: 1; display: flex; align-items: center; gap: 0.5rem; padding: 0.3rem;
   min-height: 3.4rem; text-align: left; background: var(--button-secondary-background-fill);
   border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
-  color: var(--body-text-color); font-size: 0.9rem; cursor: pointer; }
+  color: var(--body-text-color); font-size: 0.875rem; cursor: pointer; }
 #examples .gallery-item > div { padding: 0; }
-#examples .gallery-item::before { content: ""; flex: none; width: 3.2rem; height: 3.2rem;
+#examples .gallery-item::before { content: ""; flex: none; width: 2.8rem; height: 2.8rem;
   border-radius: var(--radius-md); background-size: cover; background-position: top; }
 #result { position: sticky; top: 0.5rem; }
 .moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
