@@ -7,6 +7,7 @@ ENV PATH=/opt/moda/bin:$PATH
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
+COPY examples ./examples
 RUN pip install --constraint constraints.txt ".[web]"
 
 FROM python:3.13.5-slim-bookworm

@@ -234,15 +234,11 @@ def prepare(environment: "Environment", dev: bool) -> None:
 
 
 def demo(environment: "Environment") -> int:
-    """Make demo.mp4 in the current folder from the portrait and the speech in examples/."""
+    """Make demo.mp4 in the current folder."""
     prepare(environment, dev=False)
     output = Path.cwd() / "demo.mp4"
-    portrait, speech = ROOT / "examples" / "portrait.jpg", ROOT / "examples" / "speech.wav"
-    command = [environment.moda, "generate", portrait, speech, "--output", output]
-    status = subprocess.run([str(part) for part in command], check=False).returncode
-    if status == 0:
-        print(f"\nYour own: {environment.moda} generate portrait.jpg speech.wav -o talk.mp4")
-    return status
+    command = [str(environment.moda), "demo", "--output", str(output)]
+    return subprocess.run(command, check=False).returncode
 
 
 def test(environment: "Environment") -> int:

@@ -23,6 +23,7 @@ import numpy as np
 from moda.devices import one_torch_thread
 from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
+from moda.media.waves import write_pcm
 from moda.motion.live.speaking import LiveSpeaker
 from moda.options import FrameOptions, SpeakingOptions, require_range
 from moda.pipeline import TalkingHead
@@ -44,6 +45,7 @@ second at once."""
 QUIET_SHARE = 0.05
 """Of the recent loudness: below it sound counts as a pause that may be left out."""
 FADE_SECONDS = 0.005
+WARM_UP_FRAMES = 6
 LIVE_SIZE_PX = 512
 """Longer side of live pictures where none is chosen: larger ones are late."""
 
@@ -88,6 +90,18 @@ class LiveFrame(NamedTuple):
     is_speaking: bool
     is_resting: bool
     """Nothing is left to be spoken"""
+    is_sounding: bool
+    """Something is being said: from the first sound that is no silence until all that was pushed
+    has been heard"""
+    marks: tuple[object, ...]
+    """Those before which all sound has been heard now, see :meth:`LiveHead.mark`"""
+    heard_seconds: float
+    """Of the sound that was pushed, how much has come out or has been dropped; at most a frame
+    less than it was"""
+
+    def pcm(self) -> bytes:
+        """The sound as little-endian PCM of 16 bits."""
+        return write_pcm(self.sound)
 
 
 class LiveHead:
@@ -124,6 +138,11 @@ class LiveHead:
         self._pulled = np.zeros(late, np.float32)
         """Heard and not sounded yet."""
         self._number = 0
+        self._num_pushed = 0
+        self._num_pulled = deque([0], maxlen=self.options.look_ahead_frames + 2)
+        """Of the pushed samples, how many had been pulled after each of the last frames."""
+        self._marks: deque[tuple[int, object]] = deque()
+        self._is_sounding = False
 
     @classmethod
     def of(
@@ -133,8 +152,12 @@ class LiveHead:
         options: LiveOptions | None = None,
         *,
         frame: FrameOptions | None = None,
+        warm_up: bool = False,
     ) -> LiveHead:
         """Make a portrait, a file or a picture (H, W, 3), speak live.
+
+        ``warm_up`` makes a few frames for nobody, so that what the first frames of a process take
+        longer for (compiling, seconds) has been done.
 
         Raises:
             InputError: The model cannot speak live.
@@ -148,7 +171,12 @@ class LiveHead:
         frame = frame or FrameOptions()
         if frame.size is None:
             frame = replace(frame, size=LIVE_SIZE_PX)
-        return cls(system, prepare_portrait(system, portrait, frame), options)
+        actor = prepare_portrait(system, portrait, frame)
+        if warm_up:
+            other = cls(system, actor, options)
+            for _ in range(WARM_UP_FRAMES):
+                other.next_frame()
+        return cls(system, actor, options)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -177,10 +205,21 @@ class LiveHead:
             InputError: More would wait than is allowed, or the sound is no sound; none is taken.
         """
         self._queue.push(np.asarray(samples, np.float32))
+        self._num_pushed += len(samples)
+
+    def mark(self, mark: object) -> None:
+        """Put a mark behind the sound that was pushed so far.
+
+        It comes with the first frame after which none of that sound is left; an interruption drops
+        it.
+        """
+        self._marks.append((self._num_pushed, mark))
 
     def interrupt(self) -> None:
         """Stop speaking: the sound ends with the next frame, and the lips close in 0.12 s."""
         self._queue.clear()
+        self._marks.clear()
+        self._num_pulled.extend([self._num_pushed] * (self.options.look_ahead_frames + 2))
         self._memory.forget(self.options.look_ahead_frames)
         self._speaker.interrupt()
         self._encoder.forget()
@@ -194,18 +233,36 @@ class LiveHead:
 
     def next_frame(self, *, draw: bool = True) -> LiveFrame:
         """The next 40 ms. ``draw=False`` leaves out the picture, which is most of the work."""
+        is_left = self._num_pulled[0] < self._num_pushed
         count = self._per_frame + (self._lead if self._number == 0 else 0)
         taken = self._queue.pull(count)
         self._pulled = np.concatenate([self._pulled, taken])
-        (heard,) = self._encoder.push(taken)
+        (features,) = self._encoder.push(taken)
         with one_torch_thread():
-            motion = self._speaker.hear(self._memory.hear(heard))
+            motion = self._speaker.hear(self._memory.hear(features))
         sound, self._pulled = self._pulled[: self._per_frame], self._pulled[self._per_frame :]
         picture = next(self._renderer.render(motion)) if draw else None
         self._number += 1
         speaks = self._speaker.activity >= 0.5
         rests = not (speaks or len(self._queue) or self._pulled.any())
-        return LiveFrame(self._number - 1, picture, sound, speaks, rests)
+        self._num_pulled.append(self._num_pushed - len(self._queue))
+        self._is_sounding = is_left and (self._is_sounding or bool(sound.any()))
+        return LiveFrame(
+            number=self._number - 1,
+            picture=picture,
+            sound=sound,
+            is_speaking=speaks,
+            is_resting=rests,
+            is_sounding=self._is_sounding,
+            marks=self._take_marks(self._num_pulled[0]),
+            heard_seconds=self._num_pulled[0] / self.options.sample_rate,
+        )
+
+    def _take_marks(self, num_heard: int) -> tuple[object, ...]:
+        taken = []
+        while self._marks and self._marks[0][0] <= num_heard:
+            taken.append(self._marks.popleft()[1])
+        return tuple(taken)
 
 
 class SoundQueue:
@@ -347,6 +404,10 @@ class LiveSession:
     def push(self, samples: Floats) -> None:
         """As :meth:`LiveHead.push`, from any thread; see :attr:`rejected`."""
         self._calls.put(lambda: self._head.push(samples))
+
+    def mark(self, mark: object) -> None:
+        """As :meth:`LiveHead.mark`, from any thread."""
+        self._calls.put(lambda: self._head.mark(mark))
 
     def interrupt(self, done: Callable[[int], None] | None = None) -> None:
         """As :meth:`LiveHead.interrupt`, from any thread.
