@@ -54,6 +54,7 @@ def dub(
                 expression=chosen.amounts.expression,
                 face=face,
                 loop=loop,
+                sound_track=chosen.sound_track,
                 progress=progress,
             )
         summary = write_video(video, output, chosen, stages=steps.progress_bar, tell=steps.warn)

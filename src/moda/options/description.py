@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from moda.errors import InputError
 from moda.options.texts import Speaker
 
-Command = Literal["generate", "dub", "reenact"]
+Command = Literal["generate", "dub", "reenact", "export"]
 
 
 def require_range(name: str, value: float, low: float, high: float) -> None:

@@ -83,6 +83,7 @@ def animate_group(
                 for note in video.notes_afterwards()
             ]
         ),
+        moving=None,
     )
 
 

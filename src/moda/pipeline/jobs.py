@@ -74,8 +74,9 @@ class VideoJob:
                 f"what is said must be given once, as a recording, as --text, as --text-file, or "
                 f"with every --face; given is {said}"
             )
-        if options.transcript is not None and self.speech is None:
-            raise InputError("a transcript is that of a recording; leave it out with a text")
+        for name in ("transcript", "sound track"):
+            if getattr(options, field_name(name)) is not None and self.speech is None:
+                raise InputError(f"a {name} is that of a recording; leave it out without one")
         if options.speakers:
             for name in ("phones", "transcript", "driving", "background"):
                 if getattr(options, name) is not None:
@@ -223,7 +224,9 @@ def spoken(
         if options.transcript is None or isinstance(job.speech, SpokenText):
             return job.speech
         transcript = text_or_file(options.transcript)
-        return head.align(job.speech, transcript, language=options.language)
+        return head.align(
+            job.speech, transcript, language=options.language, sound_track=options.sound_track
+        )
     said = speak_text(options, folder / "speech.wav", stages=stages, max_seconds=job.max_seconds)
     if not said.phones and head.system.takes_phones and espeak_is_installed():
         return said.with_phones(head.align(said.path, said.text, language=options.language))
@@ -246,7 +249,7 @@ def speak_text(
     if text is None:
         assert options.text_file is not None
         text = read_text(options.text_file)
-    synthesiser = find_synthesiser(options.tts, options.tts_command)
+    synthesiser = find_synthesiser(options.tts, options.tts_command, voice=options.voice)
     rate = delivery_of(options).rate
     if options.rate is None and isinstance(synthesiser, CommandSynthesiser):
         rate = 1.0

@@ -20,7 +20,7 @@ from moda.media.provenance import (
     synthetic_media_tags,
 )
 from moda.media.subtitles import make_cues, write_srt
-from moda.structures import Motion, Picture
+from moda.structures import Motion, Part, Picture
 from moda.structures.words import TimedWord
 
 Progress = Callable[[int, int], None]
@@ -70,8 +70,12 @@ class TalkingVideo:
     """What the user should know of what was given though it stops nothing."""
     notes_afterwards: Callable[[], tuple[str, ...]] = tuple
     """The same, once all frames have been made."""
+    sound_track: int | None = None
+    """Which track of the sound's file, from 1; None is the default one."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
+    moving: Part | None = None
+    """The part outside of which all frames are the same; None where that is not known."""
     made_from: str = "a still photograph"
     """In words, for what the file says of itself."""
 
@@ -136,11 +140,13 @@ class TalkingVideo:
                     self.frame_size,
                     self.frames_per_second,
                     sound=self.sound,
+                    sound_track=self.sound_track,
                     metadata=synthetic_media_tags(self.made_from) if synthetic_metadata else {},
                     cues=cues,
                     transparent=self.transparent,
                     finish=signer,
                     segments=segments,
+                    moving=self.moving,
                 )
             )
             for frame in self.frames():

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from moda.errors import InputError
 from moda.media.segments import Segment, read_segments
 from moda.pipeline import Progress, TalkingVideo, VideoSummary
+from moda.threads import BackgroundThread
 
 State = Literal["waiting", "preparing", "rendering", "done", "stopped", "failed"]
 
@@ -74,7 +75,7 @@ class Job:
         self._notes: tuple[str, ...] = ()
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="moda-web-job", daemon=True)
+        self._thread = BackgroundThread(self._run, "moda-web-job", self.stop)
 
     def start(self) -> None:
         """Begin the work."""

@@ -26,7 +26,7 @@ from moda.training.fits.reading import (
     fit_voices,
     lip_gains,
 )
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 from small_runs import reader_config
 
 CHANNELS, COMPRESSED, NUM_FRAMES = 6, 4, 500
