@@ -502,3 +502,9 @@ def test_what_is_known_only_afterwards_ends_the_line(
     assert run("generate", PORTRAIT, silent, "-o", tmp_path / "a.mp4", "--size", 64) == 0
     said = capsys.readouterr().out.strip()
     assert said.endswith("; no speech was found in silent.wav; the lips stay closed")
+
+
+def test_help_shows_the_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("generate", "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(tag in said for tag in ("[happy]", "[sad:0.6]", "[pause:1]"))
