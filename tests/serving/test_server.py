@@ -243,7 +243,7 @@ def test_a_video_is_made_fetched_and_removed(
 def test_notes_on_the_files_reach_the_client(server: RunningServer, tmp_path: Path) -> None:
     """Known at once, and known at the end; without the folders of the server."""
     speech = tmp_path / "speech.wav"
-    _write_wav(speech, bytes(RATE))
+    _write_wav(speech, bytes(4 * RATE))
     speech.write_bytes(speech.read_bytes() * 2)
     with VideoClient(server.address, api_key=KEY) as client:
         identifier = client.request_video(EXAMPLES / "portrait.jpg", speech, size=128)
