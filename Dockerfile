@@ -5,11 +5,9 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/moda
 ENV PATH=/opt/moda/bin:$PATH
 WORKDIR /build
-COPY constraints.txt ./
-RUN pip install --constraint constraints.txt --no-deps \
-    --extra-index-url https://download.pytorch.org/whl/cpu torch
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY constraints.txt pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
+COPY examples ./examples
 RUN pip install --constraint constraints.txt ".[web]"
 
 FROM python:3.13.5-slim-bookworm

@@ -31,7 +31,7 @@ SYSTEM_WHEELS = Path("/usr/share/python-wheels")
 """Where Debian and Ubuntu keep the pip wheel that their venv uses."""
 
 CAUSES = (
-    ("No space left on device", "the disk is full: 3 GB are needed. Free some, run it again."),
+    ("No space left on device", "the disk is full: 1 GB is needed, 3 GB for the tests. Free some."),
     ("CERTIFICATE_VERIFY_FAILED", "the package index's TLS certificate could not be verified."),
     (
         "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError"
@@ -90,7 +90,7 @@ def unsupported(version: "tuple[int, int]", bits: int, platform_tag: str, machin
     if bits != 64:
         return f"MoDA needs a 64-bit Python, this one has {bits} bits."
     if platform_tag.startswith("macosx") and machine == "x86_64":
-        return "PyTorch has no builds for Intel Macs (or an Intel Python on Apple silicon)."
+        return "some packages have no builds for Intel Macs (or an Intel Python on Apple silicon)."
     if platform_tag == "win-arm64":
         return "some packages have no builds for ARM Windows; install the x64 Python instead."
     return ""
@@ -124,13 +124,14 @@ def has_nvidia_gpu() -> bool:
 def install_commands(python: "Path", dev: bool, cpu_torch: bool) -> "list[tuple[str, list[str]]]":
     """The installation as (what it does, command to run in the project's folder).
 
-    On Linux the default PyTorch brings gigabytes of CUDA libraries. Without an NVIDIA GPU the CPU
-    build is asked for first, alone, so that no other package is ever looked for on PyTorch's own
-    index. Where that index cannot be reached, pip goes on to whatever the user's pip finds.
+    Only the development tools need PyTorch. On Linux the default one brings gigabytes of CUDA
+    libraries. Without an NVIDIA GPU the CPU build is asked for first, alone, so that no other
+    package is ever looked for on PyTorch's own index. Where that index cannot be reached, pip goes
+    on to whatever the user's pip finds.
     """
     install = [str(python), "-m", "pip", "install", "--constraint", "constraints.txt"]
     commands = []
-    if cpu_torch:
+    if dev and cpu_torch:
         once = ["--no-deps", "--extra-index-url", CPU_TORCH_INDEX, "--retries", "2"]
         commands.append(("Installing PyTorch (CPU build)", [*install, *once, "torch"]))
     project = ".[dev]" if dev else "."
@@ -233,15 +234,11 @@ def prepare(environment: "Environment", dev: bool) -> None:
 
 
 def demo(environment: "Environment") -> int:
-    """Make demo.mp4 in the current folder from the portrait and the speech in examples/."""
+    """Make demo.mp4 in the current folder."""
     prepare(environment, dev=False)
     output = Path.cwd() / "demo.mp4"
-    portrait, speech = ROOT / "examples" / "portrait.jpg", ROOT / "examples" / "speech.wav"
-    command = [environment.moda, "generate", portrait, speech, "--output", output]
-    status = subprocess.run([str(part) for part in command], check=False).returncode
-    if status == 0:
-        print(f"\nYour own: {environment.moda} generate portrait.jpg speech.wav -o talk.mp4")
-    return status
+    command = [str(environment.moda), "demo", "--output", str(output)]
+    return subprocess.run(command, check=False).returncode
 
 
 def test(environment: "Environment") -> int:

@@ -51,8 +51,9 @@ from live_measures import (
 )
 from PIL import Image
 
+from moda.media.waves import write_pcm
 from moda.serving.client import LiveClient
-from moda.serving.live.protocol import PackedFrame, Start, write_sound
+from moda.serving.live.protocol import PackedFrame, Start
 
 PACKET = RATE // 50
 """Samples of 20 ms."""
@@ -91,7 +92,7 @@ async def talk(address: str, samples: np.ndarray, *, barge_in: bool) -> Recordin
                 due = begun + start / RATE
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 record.sent.append((time.monotonic(), start))
-                await session.send_sound(write_sound(samples[start : start + PACKET]))
+                await session.send_sound(write_pcm(samples[start : start + PACKET]))
                 if barge_in and is_time_for_barge_in(samples, start, next_interrupt):
                     record.interrupts.append(time.monotonic())
                     await session.interrupt()

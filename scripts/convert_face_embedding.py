@@ -26,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from moda.evaluation.videos.networks.face_embedding import FILE, KIND, STAGES
-from moda.weights.checkpoints import ASSETS, save_network_weights
+from moda.weights.checkpoints import save_network_weights
+from moda.weights.files import ASSETS
 
 MODEL = "package/model/face_recognition_model"
 SHA256 = {

@@ -18,7 +18,8 @@ from moda.encoders.tracking import LandmarkTrack
 from moda.motion.model import MotionTransformer
 from moda.phones import Phone
 from moda.structures import MotionSpace
-from moda.weights.checkpoints import Checkpoint, load_motion_space
+from moda.weights.checkpoints import Checkpoint
+from moda.weights.spaces import load_motion_space
 
 
 def made_clip(speaker: str, seed: int) -> PreparedClip:

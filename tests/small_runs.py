@@ -23,7 +23,7 @@ from moda.training.loop import Trainer
 from moda.training.options import TrainingOptions
 from moda.training.processes import Processes, join_processes
 from moda.training.stages import recorder
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 HUBERT = SpeechFeaturesConfig(kind="hubert", layers=2, channels=12)
 

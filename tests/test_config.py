@@ -29,7 +29,7 @@ from moda.strict_json import (
     to_dict,
     to_json,
 )
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

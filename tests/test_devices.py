@@ -13,7 +13,6 @@ from device_double import DeviceDouble
 from moda.devices import choose_device, computing_in, in_float64, lacks_memory
 from moda.encoders.neural.motion_extractor import MotionExtractor, extract_faces
 from moda.encoders.speech import encode_speech
-from moda.encoders.whisper import load_speech_encoder
 from moda.media import AudioReader
 from moda.motion.flow import timestep_of
 from moda.motion.hearing.aligning import heard_probabilities
@@ -138,14 +137,6 @@ class TestSystems:
             heard_probabilities(tiny.model, heard)
         assert made[0].std() > 0
         np.testing.assert_allclose(made[1], made[0], atol=1e-3)
-
-    def test_speech_encoder(self, device: DeviceDouble, speech: Floats) -> None:
-        load_speech_encoder.cache_clear()
-        encoder = load_speech_encoder()
-        expected = encoder.encode(speech)
-        found = encoder.to("mps").encode(speech)
-        load_speech_encoder.cache_clear()
-        np.testing.assert_allclose(found, expected, atol=1e-4)
 
     def test_motion_extractor(self, device: DeviceDouble) -> None:
         with torch.device("meta"):

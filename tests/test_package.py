@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -16,6 +18,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
 
+import av
 import pytest
 import typer
 
@@ -62,6 +65,13 @@ class TestNames:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert not SLOW_TO_IMPORT & set(done.stdout.decode().split())
 
+    def test_no_library_reports_its_use(self, tmp_path: Path) -> None:
+        code = "from moda.encoders.face import FaceModels; FaceModels()"
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        environment.pop("ORT_DISABLE_TELEMETRY", None)
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+        assert list(tmp_path.iterdir()) == [], "no number of a session to report under"
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -86,6 +96,35 @@ class TestFiles:
         missing = {f"moda/{path.relative_to(PACKAGE).as_posix()}" for path in sources()} - names
         assert not missing
         assert {Path(name).name for name in names if "/licenses/" in name} == {"LICENSE", "NOTICE"}
+
+    def test_an_index_would_take_both(self, built: Path) -> None:
+        files = sorted(built.iterdir())
+        checks = (
+            ["twine", "check", "--strict", *files],
+            ["check_wheel_contents", *built.glob("*.whl")],
+        )
+        for name, *arguments in checks:
+            command = [sys.executable, "-m", str(name), *map(str, arguments)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_wheel_alone_makes_the_demo(self, built: Path, tmp_path: Path) -> None:
+        """Where nothing of the repository is in reach."""
+        (wheel,) = built.glob("*.whl")
+        zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+        done = subprocess.run(
+            [sys.executable, "-m", "moda", "demo"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "221 frames, 8.84 s of video" in done.stdout
+        with av.open(str(tmp_path / "demo.mp4")) as demo:
+            assert len(list(demo.decode(video=0))) == 221
+            assert demo.streams.audio
 
     def test_source_distribution_can_set_itself_up(self, built: Path) -> None:
         (archive,) = built.glob("*.tar.gz")
@@ -199,8 +238,9 @@ class TestRun:
         assert {"--no-deps", run.CPU_TORCH_INDEX, "constraints.txt"} <= set(torch[1])
         assert project[1][-1] == ".[dev]"
         assert run.CPU_TORCH_INDEX not in project[1]
-        (plain,) = run.install_commands(Path("python"), dev=False, cpu_torch=False)
-        assert plain[1][-1] == "."
+        for cpu_torch in (False, True):
+            (plain,) = run.install_commands(Path("python"), dev=False, cpu_torch=cpu_torch)
+            assert plain[1][-1] == "."
 
     @pytest.mark.parametrize(
         ("output", "said"),
@@ -241,19 +281,27 @@ def readme() -> str:
 
 
 class TestReadme:
-    def test_documented_options_are_those_of_the_command(self, readme: str) -> None:
+    def test_its_commands_exist_with_their_options(self, readme: str) -> None:
         from moda.cli import app
 
-        command = typer.main.get_command(app).load("generate")  # type: ignore[attr-defined]
-        existing = {
-            option
-            for parameter in command.params
-            for option in (*parameter.opts, *parameter.secondary_opts)
-            if option.startswith("--")
-        }
-        section = readme.split("## Command line")[1].split("\n## ")[0]
-        documented = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", section))
-        assert documented == existing - {"--synthetic-metadata"}
+        group = typer.main.get_command(app)
+        lines = re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?moda (.+)$", readme, re.MULTILINE)
+        assert len(lines) > 10
+        for line in lines:
+            name, *words = shlex.split(line, comments=True)
+            command = group.load(name)  # type: ignore[attr-defined]
+            if isinstance(command, typer.core.TyperGroup):
+                assert words[0] in command.list_commands(None)  # type: ignore[arg-type]
+                continue
+            known = {
+                option
+                for parameter in command.params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            assert {word for word in words if re.match("--?[a-z]", word)} <= known, line
+
+    def test_it_is_short(self, readme: str) -> None:
+        assert len(readme.splitlines()) <= 170
 
     @pytest.mark.parametrize(
         "page",
@@ -269,8 +317,13 @@ class TestReadme:
             generated = link == "reference/command-line.md"  # by scripts/docs_site.py
             assert generated or link.startswith("https://") or (folder / link).exists(), link
 
-    def test_tree_names_every_entry(self, readme: str) -> None:
-        tree = readme.split("src/moda/\n├")[1].split("```")[0]
+    def test_tree_names_every_entry(self) -> None:
+        tree = (
+            (ROOT / "docs" / "how-it-works.md")
+            .read_text(encoding="utf-8")
+            .split("src/moda/\n├")[1]
+            .split("```")[0]
+        )
         named = set(re.findall(r"── ([\w.]+)", "├" + tree))
         there = {path.relative_to(PACKAGE).parts[0] for path in sources()}
         assert named == there - {"py.typed"}

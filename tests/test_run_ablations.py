@@ -15,7 +15,8 @@ from moda.config import ModelConfig, preset
 from moda.motion.variants.building import build_model
 from moda.strict_json import changed
 from moda.training.recipe import read_recipe
-from moda.weights.checkpoints import load_motion_space, save_checkpoint, save_motion_space
+from moda.weights.checkpoints import save_checkpoint
+from moda.weights.spaces import load_motion_space, save_motion_space
 from paths import ROOT, load_file
 from small_runs import write_prepared
 

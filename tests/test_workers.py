@@ -16,6 +16,7 @@ import cv2
 import pytest
 import torch
 
+from moda import workers
 from moda.errors import InputError
 from moda.workers import (
     MAX_ATTEMPTS,
@@ -80,7 +81,7 @@ def test_workers_share_the_gpus_out(
     expected: list[str | None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    monkeypatch.setattr(workers, "count_gpus", lambda: found)
     seen = []
     for number in range(4):
         monkeypatch.delenv(VISIBLE_GPUS, raising=False)

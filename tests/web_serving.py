@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +30,19 @@ class Served(NamedTuple):
 
 @contextmanager
 def served(head: TalkingHead, speaker: TextSpeaker, settings: WebSettings) -> Iterator[Served]:
+    """The page on a port of its own: two test processes that look for one at once may collide."""
+    if settings.port == 0:
+        settings = replace(settings, port=free_port())
     with serve_page(head, speaker, settings) as page:
         yield Served(page.url, page.folder, page.blocks.pending_streams)
     assert not page.folder.exists(), "nothing of any visitor is left"
     forget(page.blocks)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def forget(blocks: Any = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from moda.pipeline import TalkingHead, TalkingVideo, VideoSummary
     from moda.structures import EMOTIONS, EmotionAt, Motion, MotionSpace, Portrait, Speech, Style
 
+# onnxruntime reports its use to its makers unless it is told before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "EMOTIONS",

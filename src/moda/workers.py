@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import socket
 import threading
 from collections import Counter, deque
@@ -17,11 +18,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_process
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import cv2
-import torch
 
+from moda.devices import has_torch, one_torch_thread
 from moda.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 MAX_ATTEMPTS = 3
 """How often a job may take its worker with it."""
 CONNECT_SECONDS = 10.0
@@ -52,12 +55,21 @@ class RunJobs(Protocol):
     ) -> Iterator[tuple[Job, Result | LostJob]]: ...
 
 
+def count_gpus() -> int:
+    """NVIDIA GPUs that torch can compute on; it is loaded only where there is a driver."""
+    if not (has_torch() and (shutil.which("nvidia-smi") or NVIDIA_DRIVER.exists())):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def take_gpu(number: int) -> None:
     """Show this process one of the GPUs alone, so that processes of all numbers share them out.
 
     To be called before anything has been computed on a GPU.
     """
-    gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
+    gpus = [str(gpu) for gpu in range(count_gpus())]
     if VISIBLE_GPUS in os.environ:
         gpus = os.environ[VISIBLE_GPUS].split(",")
     if len(gpus) > 1:
@@ -67,14 +79,13 @@ def take_gpu(number: int) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep the libraries to one thread: workers share the processors, and sums their order."""
-    before = cv2.getNumThreads(), torch.get_num_threads()
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     try:
-        yield
+        with one_torch_thread():
+            yield
     finally:
-        cv2.setNumThreads(before[0])
-        torch.set_num_threads(before[1])
+        cv2.setNumThreads(before)
 
 
 def run_here(

@@ -10,7 +10,7 @@ import pytest
 from moda.errors import InputError
 from moda.structures import EmotionAt
 from moda.structures.landmarks import Array, rotation_from_euler
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 from paths import ROOT, load_file
 
 

@@ -27,7 +27,8 @@ from moda.motion.model import MotionTransformer
 from moda.options import read_options
 from moda.pipeline import loading
 from moda.structures import EmotionAt
-from moda.weights.checkpoints import load_motion_space, save_checkpoint
+from moda.weights.checkpoints import save_checkpoint
+from moda.weights.spaces import load_motion_space
 from paths import PORTRAIT
 
 COMMAND = Path(sys.executable).with_name("moda")

@@ -9,7 +9,7 @@ from moda.data.mesh_space import fit_mesh_space, mirrored_indices, principal_com
 from moda.encoders.tracking import LandmarkTrack, lip_gaps, motion_from_landmarks
 from moda.structures import MotionSpace
 from moda.structures.landmarks import rotation_from_euler
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 
 @pytest.fixture(scope="module")

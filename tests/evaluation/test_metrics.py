@@ -20,7 +20,7 @@ from moda.evaluation.metrics import (
 )
 from moda.evaluation.model.silence import settled_silence
 from moda.structures import Motion
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 
 @pytest.mark.parametrize("lag", [-6, -3, 0, 2, 6])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ from av.audio.frame import AudioFrame
 
 from media_files import click, level_pictures, tone, write_video, write_wav
 from moda.errors import MediaError
-from moda.media import AudioReader, VideoReader
+from moda.media import AudioReader, VideoReader, VideoWriter
 from moda.media.audio import Resampler
 from moda.media.channels import to_stereo
 
@@ -145,16 +146,46 @@ def test_a_recording_that_goes_on_after_its_end_is_named(tmp_path: Path, suffix:
     assert "several recordings one after the other; the first is used" in note
 
 
-def test_several_tracks_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "two.mkv"
+def write_levels(path: Path, levels: Sequence[float]) -> Path:
+    """A file with a sound track of half a second for each level."""
     with av.open(str(path), "w") as container:
-        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(2)]
-        for stream in streams:
-            frame = AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in levels]
+        for stream, level in zip(streams, levels, strict=True):
+            samples = np.full((1, 8000), round(level * 2**15), np.int16)
+            frame = AudioFrame.from_ndarray(samples, "s16", "mono")
             frame.sample_rate, frame.pts = 16_000, 0
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
+    return path
+
+
+def test_several_tracks_are_named(tmp_path: Path) -> None:
+    path = write_levels(tmp_path / "two.mkv", (0.1, 0.2))
     assert "2 sound tracks" in AudioReader(path).notes[0]
+    assert AudioReader(path, number=2).notes == ()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_track_is_chosen(tmp_path: Path, suffix: str, number: int) -> None:
+    """Also for the sound of a video that is written."""
+    levels = (0.1, 0.25, 0.5)
+    path = write_levels(tmp_path / f"three.{suffix}", levels)
+    reader = AudioReader(path, number=number)
+    np.testing.assert_allclose(np.concatenate(list(reader)), levels[number - 1], atol=1e-4)
+    video = tmp_path / "copy.mkv"
+    with VideoWriter(video, (64, 64), 25.0, sound=path, sound_track=number) as writer:
+        for picture in level_pictures([100] * 12, (64, 64)):
+            writer.write(picture)
+    heard = np.concatenate(list(AudioReader(video)))[2000:6000]
+    assert float(np.median(heard)) == pytest.approx(levels[number - 1], abs=0.02)
+
+
+@pytest.mark.parametrize("number", [0, 3, 99])
+def test_a_track_that_is_not_there(tmp_path: Path, number: int) -> None:
+    path = write_levels(tmp_path / "two.mkv", (0.1, 0.2))
+    with pytest.raises(MediaError, match=rf"has no sound track {number}; it has 2, counted from 1"):
+        AudioReader(path, number=number)
 
 
 def test_the_same_twice_and_in_small_chunks(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from moda.motion.reading import SpeechReader
 from moda.motion.variants.building import build_model
 from moda.phones import Phone
 from moda.structures import MotionSpace
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 HIDDEN = 768
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from moda.motion.flow import (
 MEAN, STD = 1.5, 0.4
 
 
-def gaussian_velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_velocity(noisy: Tensor, sigma: float) -> Tensor:
     """E[noise - motion | noisy motion] for motion ~ N(MEAN, STD^2), noise ~ N(0, 1)."""
     centred = noisy - (1 - sigma) * MEAN
     variance = (1 - sigma) ** 2 * STD**2 + sigma**2
@@ -32,9 +33,9 @@ def gaussian_velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
 
 
 def sample_gaussian(noise: Tensor, num_steps: int) -> Tensor:
-    schedule = uniform_schedule(num_steps).double()
+    schedule = uniform_schedule(num_steps)
     return sample_euler(
-        lambda noisy, step: gaussian_velocity(noisy, schedule[step, 0]), noise, schedule
+        lambda noisy, step: gaussian_velocity(noisy, float(schedule[step, 0])), noise, schedule
     )
 
 
@@ -67,14 +68,14 @@ def test_schedules_run_from_1_to_0_without_a_gap(num_steps: int) -> None:
         assert schedule.shape == (num_steps, 2)
         assert schedule[0, 0] == 1.0
         assert schedule[-1, 1] == 0.0
-        torch.testing.assert_close(schedule[1:, 0], schedule[:-1, 1], atol=1e-7, rtol=0)
+        np.testing.assert_allclose(schedule[1:, 0], schedule[:-1, 1], atol=1e-7)
         assert (schedule[:, 0] > schedule[:, 1]).all()
 
 
 def test_dropping_the_last_step_saves_one_evaluation() -> None:
     full, short = published_schedule(10), published_schedule(10, drop_last_step=True)
     assert len(short) == 9
-    assert torch.equal(short[:-1], full[:8])
+    np.testing.assert_array_equal(short[:-1], full[:8])
     assert short[-1, 1] == 0.0
 
 
@@ -85,7 +86,7 @@ def test_timesteps_are_whole_where_they_should_be() -> None:
 
 def test_euler_is_exact_on_a_straight_path() -> None:
     motion, noise = draw(1, 8, 3), draw(1, 8, 3, seed=1)
-    for schedule in (published_schedule().double(), uniform_schedule(3).double()):
+    for schedule in (published_schedule(), uniform_schedule(3)):
         sampled = sample_euler(lambda noisy, step: noise - motion, noise, schedule)
         torch.testing.assert_close(sampled, motion, atol=1e-6, rtol=0)
 
@@ -111,3 +112,12 @@ def test_guidance() -> None:
     torch.testing.assert_close(guide(unconditional, conditional, 1.0), conditional)
     beyond = guide(unconditional, conditional, 3.0)
     torch.testing.assert_close(beyond - conditional, 2 * (conditional - unconditional))
+
+
+def test_numpy_and_torch_give_the_same() -> None:
+    motion, noise = draw(1, 8, 3), draw(1, 8, 3, seed=1)
+    tensors = sample_euler(lambda noisy, step: noisy * motion, noise, uniform_schedule(3))
+    arrays = sample_euler(
+        lambda noisy, step: noisy * motion.numpy(), noise.numpy(), uniform_schedule(3)
+    )
+    np.testing.assert_array_equal(arrays, tensors.numpy())

@@ -21,7 +21,7 @@ from moda.options import MotionAmounts, SpeakingOptions
 from moda.phones import Phone, PhoneSegment
 from moda.structures import EmotionAt, Floats, Motion, MotionSpace, Speech, Style
 from moda.structures.landmarks import lip_gaps
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 NUM_FRAMES = 170
 """Three windows."""

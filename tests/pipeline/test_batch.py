@@ -28,7 +28,8 @@ from moda.pipeline.batch import Outcome, Row, choose_workers, make_batch, read_t
 from moda.pipeline.jobs import VideoJob, make_video
 from moda.pipeline.talking_head import TalkingHead
 from moda.pipeline.talking_video import VideoSummary
-from moda.weights.checkpoints import load_motion_space, save_checkpoint
+from moda.weights.checkpoints import save_checkpoint
+from moda.weights.spaces import load_motion_space
 from paths import EXAMPLES
 
 QUICK = {"size": "64", "steps": "1", "synthetic_metadata": "no"}

@@ -26,7 +26,8 @@ from moda.pipeline.read_ahead import read_ahead
 from moda.structures import Motion, MotionSpace, Speech, Style
 from moda.structures.landmarks import lip_gaps
 from moda.systems.embedded import EmbeddedSystem
-from moda.weights.checkpoints import Checkpoint, load_motion_space
+from moda.weights.checkpoints import Checkpoint
+from moda.weights.spaces import load_motion_space
 from paths import EXAMPLES, PORTRAIT
 
 QUICK = {"size": 128, "num_steps": 1}

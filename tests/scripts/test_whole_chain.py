@@ -30,7 +30,7 @@ def commands(text: str) -> list[str]:
     return [" ".join(line.split()) for line in lines if re.match(r"(mkdir|cp|moda) ", line)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+@pytest.mark.parametrize("page", ["docs/training.md"])
 def test_documents_say_what_the_script_does(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)

@@ -26,8 +26,9 @@ from websockets.uri import parse_uri
 
 from moda.errors import ModaError
 from moda.media import AudioReader
+from moda.media.waves import write_pcm
 from moda.serving.client import LiveClient, ServerError, VideoClient
-from moda.serving.live.protocol import PackedFrame, Start, write_sound
+from moda.serving.live.protocol import PackedFrame, Start
 from moda.speech_synthesis import espeak_is_installed
 from paths import EXAMPLES
 
@@ -40,7 +41,7 @@ LATE_FRAMES = 6
 def pcm() -> bytes:
     """Two seconds of speech."""
     samples = np.concatenate(list(AudioReader(EXAMPLES / "speech.wav", RATE)))
-    return write_sound(samples[RATE // 2 : RATE // 2 + 2 * RATE])
+    return write_pcm(samples[RATE // 2 : RATE // 2 + 2 * RATE])
 
 
 def live(server: RunningServer, **start: Any) -> LiveClient:

@@ -29,8 +29,9 @@ from moda.training.recipe import Recipe, read_recipe
 from moda.training.run import train
 from moda.training.stages import EXPERT_FILE
 from moda.training.sync.expert import ExpertOptions
-from moda.weights.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
+from moda.weights.checkpoints import load_checkpoint, save_checkpoint
 from moda.weights.official import load_published_space
+from moda.weights.spaces import load_motion_space
 from small_runs import (
     mesh_config,
     neural_clip,
@@ -257,7 +258,7 @@ def test_finetune_command(
             iter([speech]),
             identity=np.zeros(63, np.float32),
             style=Style(),
-            generator=torch.Generator().manual_seed(0),
+            generator=0,
             num_steps=2,
         )
         return np.concatenate([stretch.values for stretch in stretches])

@@ -30,12 +30,8 @@ from moda.training.losses import SMOOTHNESS_WEIGHT, MotionMetric, plain_loss
 from moda.training.recipe import read_recipe
 from moda.training.run import train
 from moda.training.stages import TrainingData
-from moda.weights.checkpoints import (
-    load_checkpoint,
-    load_motion_space,
-    save_checkpoint,
-    save_motion_space,
-)
+from moda.weights.checkpoints import load_checkpoint, save_checkpoint
+from moda.weights.spaces import load_motion_space, save_motion_space
 from paths import PORTRAIT
 from small_runs import write_prepared
 

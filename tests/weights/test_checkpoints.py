@@ -25,16 +25,16 @@ from moda.config import (
 from moda.errors import CheckpointError, OutputError
 from moda.motion.model import MotionTransformer
 from moda.structures import MotionSpace
-from moda.weights import checkpoints
+from moda.weights import files, motion_files, spaces
 from moda.weights.checkpoints import (
     load_checkpoint,
-    load_motion_space,
     load_weights,
     read_network_weights,
     save_checkpoint,
-    save_motion_space,
     save_network_weights,
 )
+from moda.weights.files import ASSETS, read_arrays, write_arrays
+from moda.weights.spaces import MESH_SPACE, load_motion_space, save_motion_space
 
 Arrays = dict[str, NDArray[Any]]
 Change = Callable[[Arrays, dict[str, str]], None]
@@ -338,7 +338,8 @@ def test_names_and_paths_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.M
     save_checkpoint(tmp_path / "small.safetensors", small_model(), MESH)
     with pytest.raises(CheckpointError, match=r"give the model in it: .*small\.safetensors$"):
         load_checkpoint(tmp_path)
-    monkeypatch.setattr(checkpoints, "ASSETS", tmp_path)
+    for module in (motion_files, spaces):
+        monkeypatch.setattr(module, "ASSETS", tmp_path)
     with pytest.raises(CheckpointError, match=r"moda-tiny.*not in this installation.*reinstall"):
         load_checkpoint("moda-tiny")
     with pytest.raises(CheckpointError, match=r"mesh_space.*missing; reinstall"):
@@ -348,7 +349,7 @@ def test_names_and_paths_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.M
 def test_a_built_in_name_is_an_asset(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "ASSETS", tmp_path)
+    monkeypatch.setattr(motion_files, "ASSETS", tmp_path)
     path.rename(tmp_path / "moda-tiny.safetensors")
     assert load_checkpoint("moda-tiny").config.name == "small"
 
@@ -372,7 +373,7 @@ def test_a_failed_write_leaves_the_old_file(
         Path(name).write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(OutputError, match="no space left"):
         save_checkpoint(path, small_model(), MESH)
     assert path.read_bytes() == before
@@ -401,7 +402,7 @@ def test_a_mesh_space_may_be_without_its_surface(tmp_path: Path) -> None:
 
 
 def test_the_mesh_space_of_the_package() -> None:
-    if not (checkpoints.ASSETS / checkpoints.MESH_SPACE).exists():
+    if not (ASSETS / MESH_SPACE).exists():
         pytest.skip("the asset is not there yet")
     space = load_motion_space()
     assert (space.name, space.size, space.pose_reference) == ("mesh", 33, "rest")
@@ -487,8 +488,8 @@ def test_weights_that_are_no_numbers_are_neither_written_nor_read(
     arrays[key].reshape(-1)[-1] = value
     target = tmp_path / "bad.safetensors"
     with pytest.raises(CheckpointError, match=f"{key}.*not finite"):
-        checkpoints._write(target, arrays, {})
+        write_arrays(target, arrays, {})
     assert not target.exists()
     save_file(arrays, target)
     with pytest.raises(CheckpointError, match=f"{key}.*not finite"):
-        checkpoints._read(target)
+        read_arrays(target)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import typer
 
+from moda.devices import has_torch
 from moda.errors import InputError
 from moda.version import __version__
 
@@ -30,12 +31,15 @@ def doctor() -> None:
 
 
 def _versions() -> str:
-    parts = ("torch", "numpy", "numba", "onnxruntime", "opencv-python-headless", "av", "pillow")
+    parts = ["numpy", "numba", "onnxruntime", "opencv-python-headless", "av", "pillow"]
+    parts += ["torch"] if has_torch() else []
     system = f"moda {__version__}, Python {platform.python_version()} on {platform.platform()}"
     return ", ".join((system, *(f"{part} {version(part)}" for part in parts)))
 
 
 def _devices() -> str:
+    if not has_torch():
+        return "cpu; others need PyTorch: pip install '.[neural]'"
     import torch
 
     names = [f"cpu ({torch.get_num_threads()} threads)"]
@@ -45,7 +49,7 @@ def _devices() -> str:
 
 
 def _model_files() -> str:
-    from moda.weights.checkpoints import ASSETS
+    from moda.weights.files import ASSETS
 
     files = sorted(path for path in ASSETS.iterdir() if path.suffix in (".onnx", ".safetensors"))
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -53,10 +57,10 @@ def _model_files() -> str:
 
 
 def _motion_model() -> str:
-    from moda.weights.checkpoints import BUILT_IN, load_checkpoint
+    from moda.weights.motion_files import BUILT_IN, read_motion_file
 
     sizes = {
-        name: sum(weight.numel() for weight in load_checkpoint(name).model.parameters())
+        name: sum(weight.size for weight in read_motion_file(name).weights.values())
         for name in BUILT_IN
     }
     return ", ".join(
@@ -65,7 +69,8 @@ def _motion_model() -> str:
 
 
 def _published_models() -> str:
-    from moda.weights.catalogue import CATALOGUE, models_folder
+    from moda.files import models_folder
+    from moda.weights.catalogue import CATALOGUE
     from moda.weights.installation import model_state
 
     folder = models_folder()
@@ -100,7 +105,7 @@ def _rendered_frame() -> str:
     from moda.rendering.mesh.renderer import MeshRenderer
     from moda.structures import Motion, Portrait
     from moda.structures.landmarks import Similarity
-    from moda.weights.checkpoints import load_motion_space
+    from moda.weights.spaces import load_motion_space
 
     started = time.perf_counter()
     space = load_motion_space()

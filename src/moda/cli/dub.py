@@ -54,9 +54,8 @@ def dub(
                 expression=chosen.amounts.expression,
                 face=face,
                 loop=loop,
+                sound_track=chosen.sound_track,
                 progress=progress,
             )
-        for note in video.notes:
-            steps.warn(note)
-        summary = write_video(video, output, chosen, stages=steps.progress_bar)
+        summary = write_video(video, output, chosen, stages=steps.progress_bar, tell=steps.warn)
     steps.tell(summary, started)

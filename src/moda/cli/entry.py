@@ -6,6 +6,7 @@ a traceback), 130 interrupted. The module of a command is imported when the comm
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -20,6 +21,8 @@ from moda.errors import ModaError
 from moda.version import __version__
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+TORCH_PARTS = ("torch", "einops")
+"""Packages that the built-in system does without."""
 
 
 class LazyGroup(TyperGroup):
@@ -52,9 +55,11 @@ class Commands(LazyGroup):
     """``moda``."""
 
     lines: ClassVar = {
+        "demo": "Make the example video: the Mona Lisa speaks with a synthetic voice.",
         "generate": "Make a portrait speak.",
         "reenact": "Make a portrait move like the face in a video.",
         "dub": "Give the face in a video new lips for other speech.",
+        "export": "Write visemes and ARKit blend shapes of speech, for a 3D avatar.",
         "doctor": "Check the installation: versions, devices, models, and one rendered frame.",
         "prepare": "Follow the faces of talking videos for training.",
         "evaluate": "Measure a motion model on held-out speakers.",
@@ -66,8 +71,10 @@ class Commands(LazyGroup):
         "train-expert": "Train the network that tells whether lips and speech belong together.",
         "evaluate-videos": "Compare talking videos of any method with real ones.",
         "web": "Serve a web page that makes talking videos.",
+        "voices": "List the voices that speak a text here, or write a sample of each.",
     }
     modules: ClassVar = {
+        "demo": "generate",
         "reenact": "generate",
         "evaluate-renderer": "evaluate",
         "finetune": "train",
@@ -76,7 +83,7 @@ class Commands(LazyGroup):
 
 
 class ModelCommands(LazyGroup):
-    """Published models for the neural renderer: get, convert and check them."""
+    """Published models for the neural renderer and for natural voices: get and check them."""
 
     lines: ClassVar = {
         "list": "List the published models, their licences, and which of them are here.",
@@ -123,6 +130,8 @@ def _moda(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the ``moda`` command."""
+    # What numpy's linear algebra has to do is small: its threads would wait busily for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -134,6 +143,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(error, ModaError):
             _complain(str(error))
             code = EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH_PARTS:
+            raise
+        _complain(
+            "this needs PyTorch, which is not installed; in MoDA's folder run: pip install "
+            "'.[train]', or '.[neural]' for the neural renderer alone"
+        )
+        code = EXIT_USER_ERROR
     except Exception as error:
         # What typer raises for wrong arguments has this method, in all its versions.
         describe = getattr(error, "format_message", None)

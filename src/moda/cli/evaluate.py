@@ -25,14 +25,17 @@ from moda.evaluation.model.report import (
 )
 from moda.evaluation.rendered.reenactment import self_reenactment
 from moda.evaluation.rendered.reference import measure_picture, table_head
-from moda.files import check_outputs
+from moda.files import check_outputs, example
 from moda.media import AudioReader, read_image, write_image
 from moda.options import Option
 from moda.structures import Floats, Picture
 from moda.training.recipe import read_recipe
-from moda.weights.checkpoints import load_checkpoint, load_motion_space
+from moda.weights.checkpoints import load_checkpoint
+from moda.weights.spaces import load_motion_space
 
 app = typer.Typer()
+
+EXAMPLE_PORTRAITS = ("portrait.jpg", "portraits/hopper.jpg", "portraits/mona_lisa.jpg")
 
 Speakers = Annotated[
     list[str] | None,
@@ -65,14 +68,14 @@ class EvidenceFiles:
 
     def read(self) -> Evidence:
         """Read all of them. Raises :class:`moda.errors.ModaError`."""
-        portrait, other = self.rerender or _example("portrait.jpg"), self.other_portrait
-        speech, compare, phones = _example("speech.wav"), self.compare, self.clip_phones
+        portrait, other = self.rerender or example("portrait.jpg"), self.other_portrait
+        compare, phones = self.compare, self.clip_phones
         return Evidence(
             utterances=read_utterances(self.phones or []),
             clip_phones=read_phone_corpus(phones).labels_by_name() if phones else None,
-            portrait=read_image(portrait) if portrait else None,
+            portrait=read_image(portrait),
             other_portrait=read_image(other) if other else None,
-            example=_read_sound(speech) if speech else None,
+            example=_read_sound(example("speech.wav")),
             compare=(Path(compare).stem, load_checkpoint(compare)) if compare else None,
         )
 
@@ -129,12 +132,6 @@ def evaluate(
     typer.echo(result.markdown(), nl=False)
 
 
-def _example(name: str) -> Path | None:
-    """A file of the repository's examples; None where only the package is installed."""
-    path = Path(__file__).parents[3] / "examples" / name
-    return path if path.exists() else None
-
-
 def _read_sound(path: Path) -> Floats:
     return np.concatenate(list(AudioReader(path)))
 
@@ -165,7 +162,7 @@ def evaluate_renderer(
     if sheet is not None:
         check_outputs([sheet], [*(videos or ()), *(portrait or ())])
     models, space = FaceModels(), load_motion_space()
-    portraits = list(portrait or ([] if videos else _example_portraits()))
+    portraits = list(portrait or ([] if videos else [example(name) for name in EXAMPLE_PORTRAITS]))
     rows: list[Picture] = []
     if videos:
         typer.echo("| video | face dB | still | mouth dB | still |\n|---|---|---|---|---|")
@@ -183,12 +180,3 @@ def evaluate_renderer(
         width = max(row.shape[1] for row in rows)
         padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
         write_image(sheet, np.vstack(padded))
-
-
-def _example_portraits() -> list[Path]:
-    """The public-domain portraits of the repository. Raises :class:`InputError` without it."""
-    names = ("portrait.jpg", "portraits/hopper.jpg", "portraits/mona_lisa.jpg")
-    found = [path for name in names if (path := _example(name))]
-    if not found:
-        raise InputError("the examples are not installed; give a video or --portrait PICTURE")
-    return found

@@ -9,17 +9,19 @@ from typing import Annotated
 
 import typer
 
+from moda.devices import require_torch
 from moda.errors import CheckpointError, InputError
-from moda.files import check_folder
-from moda.weights.catalogue import CATALOGUE, PublishedModel, models_folder, published_model
+from moda.files import check_folder, models_folder
+from moda.weights.catalogue import CATALOGUE, ConvertedModel, PublishedModel, published_model
 from moda.weights.installation import install_model, model_state, verify_model
-from moda.weights.official import ConvertedModel, convert_official_files
 
 app = typer.Typer()
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="moda-base, liveportrait, hubert. Default: all."),
+    typer.Argument(
+        metavar="[NAME]...", help="moda-base, liveportrait, hubert, kokoro. Default: all."
+    ),
 ]
 Folder = Annotated[
     Path | None,
@@ -39,7 +41,7 @@ def list_models(folder: Folder = None) -> None:
     typer.echo(f"folder: {folder}")
 
 
-@app.command(epilog="Example: moda models download liveportrait hubert --yes")
+@app.command(epilog="Example: moda models download kokoro --yes")
 def download(
     names: Names = None,
     folder: Folder = None,
@@ -61,6 +63,8 @@ def download(
     """
     folder = folder or models_folder()
     models = _chosen(names)
+    if any(model.is_converted for model in models):
+        require_torch("the conversion of published models")
     for model in models:
         typer.echo(
             f"{model.name}: {model.what}\n"
@@ -103,6 +107,9 @@ def convert(
     """
     folder = output_folder or models_folder()
     check_folder(folder)
+    require_torch("the conversion of published models")
+    from moda.weights.official import convert_official_files
+
     conversion = convert_official_files(sources, folder)
     for reason in conversion.skipped:
         typer.echo(f"not used: {reason}", err=True)

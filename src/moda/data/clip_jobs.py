@@ -26,7 +26,8 @@ from moda.encoders.tracking import motion_from_landmarks, track_landmarks
 from moda.errors import FaceError, MediaError, ModaError, describe_fault
 from moda.media import AudioReader, VideoReader
 from moda.structures.keypoints import MOTION_SIZE
-from moda.weights.checkpoints import load_checkpoint, load_motion_space
+from moda.weights.checkpoints import load_checkpoint
+from moda.weights.spaces import load_motion_space
 from moda.workers import LostJob, one_thread
 
 _face_models = cache(FaceModels)

@@ -12,10 +12,8 @@ from moda.encoders.neural.hubert import HubertEncoder, encode_speech_hubert, pre
 from moda.encoders.neural.motion_extractor import MotionExtractor
 from moda.encoders.speech import SAMPLES_PER_FRAME
 from moda.structures import Floats
-from moda.weights.catalogue import find_model
+from moda.weights.catalogue import HUBERT, LIVE_PORTRAIT, find_model
 from moda.weights.official import load_hubert, load_live_portrait
-
-LIVE_PORTRAIT, HUBERT = "liveportrait", "hubert"
 
 
 def require_networks() -> None:

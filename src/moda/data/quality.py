@@ -15,7 +15,7 @@ from moda.data.sync import correlation_at_lag
 from moda.encoders.face import FaceModels
 from moda.encoders.speech import encode_speech
 from moda.encoders.tracking import LandmarkTrack
-from moda.motion.hearing.lips import lips_of_motion, mean_identity, predicted_mean
+from moda.motion.hearing.lips import lips_of_motion, predicted_mean
 from moda.motion.hearing.listening import join_speech
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import STABLE, Array, eye_distance, lip_gap
@@ -203,9 +203,7 @@ def lip_agreement(track: LandmarkTrack, features: Floats, judge: Checkpoint) -> 
 
     docs/corpora.md has what right and wrong pairs reach.
     """
-    predicted = predicted_mean(
-        judge.model, judge.space, features, identity=mean_identity(judge.space)
-    )
+    predicted = predicted_mean(judge.model, judge.space, features)
     expected, _ = lips_of_motion(predicted)
     gap: Array = lip_gap(track.landmarks.astype(np.float64))
     count = min(len(gap), len(expected))

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import savgol_filter
 
 from moda.encoders.face import FaceLandmarks, FaceModels, FaceTracker
 from moda.encoders.portrait import close_mouth
@@ -227,6 +226,8 @@ def _smooth(landmarks: Array, frames_per_second: float) -> Array:
     window = round(SMOOTHING_SECONDS * frames_per_second) | 1
     if window < 5 or len(landmarks) < window:
         return landmarks
+    from scipy.signal import savgol_filter  # slow to import, and only videos need it
+
     return savgol_filter(landmarks, window, 2, axis=0)
 
 

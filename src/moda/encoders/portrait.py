@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.optimize import lsq_linear
 
 from moda.encoders.covering import is_mouth_covered
 from moda.encoders.face import FaceLandmarks, FaceModels
@@ -193,11 +192,21 @@ def close_mouth(keypoints: Array, space: MotionSpace) -> Array:
     system = (lip_distances(basis) * deviation[:, None]).T
     ridge = np.sqrt(CLOSING_RIDGE) * deviation.mean() * np.eye(len(basis))
     target = np.concatenate([-lip_distances(keypoints[:NUM_SURFACE]), np.zeros(len(basis))])
-    limits = (-LARGEST_CLOSING, LARGEST_CLOSING)
-    solution = lsq_linear(np.concatenate([system, ridge]), target, limits, method="bvls").x
+    solution = _least_squares(np.concatenate([system, ridge]), target, LARGEST_CLOSING)
     closed = keypoints.copy()
     closed[:NUM_SURFACE] += np.tensordot(solution * deviation, basis, 1)
     return closed
+
+
+def _least_squares(system: Array, target: Array, limit: float) -> Array:
+    """The x (M,) with the smallest ``|system x - target|`` and no number beyond ``limit``."""
+    free = np.linalg.lstsq(system, target, rcond=-1)[0].astype(np.float64, copy=False)
+    if np.abs(free).max() <= limit:
+        return free
+    from scipy.optimize import lsq_linear  # slow to import, and few mouths reach the limit
+
+    bound: Array = lsq_linear(system, target, (-limit, limit), method="bvls").x
+    return bound
 
 
 def _refine(crop: Picture, landmarks: Array, models: FaceModels) -> Array:

@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.signal import savgol_filter
 
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.encoders.shots import mark_cuts
@@ -117,6 +115,8 @@ def resample_frames(
 
 
 def _interpolate(values: NDArray[np.float32], times: Array, wanted: Array) -> NDArray[np.float32]:
+    from scipy.interpolate import PchipInterpolator  # slow to import, and a portrait needs none
+
     times, first = np.unique(times, return_index=True)
     curve = PchipInterpolator(times, values[first].astype(np.float64), axis=0)
     return curve(np.clip(wanted, times[0], times[-1])).astype(np.float32)
@@ -413,6 +413,8 @@ def _mean_rotation(rotations: Array) -> Array:
 def _smooth(values: Array, window: int) -> Array:
     if len(values) < window:
         return values
+    from scipy.signal import savgol_filter  # likewise
+
     return savgol_filter(values, window, 2, axis=0)
 
 

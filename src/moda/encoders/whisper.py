@@ -11,18 +11,17 @@ Axis letters: B batch, N samples, M mel bands, H hops of 10 ms, L tokens of 20 m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from einops import rearrange
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from moda.graphs import Graph
 from moda.structures import Floats
 
 SAMPLE_RATE_HZ = 16_000
@@ -41,80 +40,45 @@ TAIL_SECONDS = 1
 """Silence after a recording, as after those that the encoder was trained on."""
 
 ENCODER_FILE = Path(__file__).parents[1] / "assets" / "speech_encoder.safetensors"
+ENCODER_GRAPH = "speech_encoder.onnx"
 
 
-class EncoderBlock(nn.Module):
-    """Self-attention and MLP, each after a layer norm and beside a residual."""
+class SpeechEncoder:
+    """Samples to tokens, computed by onnxruntime on one thread; safe from several threads."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(size)
-        self.attention_qkv = nn.Linear(size, 3 * size)
-        self.attention_out = nn.Linear(size, size)
-        self.mlp_norm = nn.LayerNorm(size)
-        self.mlp_in = nn.Linear(size, 4 * size)
-        self.mlp_out = nn.Linear(4 * size, size)
+    def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        self.size = len(weights["conv1.bias"])
+        self._graph = Graph(ENCODER_GRAPH, weights)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
-        query, key, value = rearrange(
-            self.attention_qkv(self.attention_norm(tokens)),
-            "batch token (part head channel) -> part batch head token channel",
-            part=3,
-            channel=HEAD_SIZE,
-        )
-        attended = F.scaled_dot_product_attention(query, key, value)
-        merged = rearrange(attended, "batch head token channel -> batch token (head channel)")
-        tokens = tokens + self.attention_out(merged)
-        inner = F.gelu(self.mlp_in(self.mlp_norm(tokens)))
-        return tokens + self.mlp_out(inner)
-
-
-class WhisperEncoder(nn.Module):
-    """Log-mel spectrogram to the residual stream after the last block, without a final norm."""
-
-    def __init__(self, size: int, num_blocks: int) -> None:
-        super().__init__()
-        self.size = size
-        self.conv1 = nn.Conv1d(NUM_BANDS, size, 3, padding=1)
-        self.conv2 = nn.Conv1d(size, size, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(EncoderBlock(size) for _ in range(num_blocks))
-
-    def forward(self, mel: Tensor) -> Tensor:
-        """(B, M, 2 L) -> (B, L, C)."""
-        sound = F.gelu(self.conv2(F.gelu(self.conv1(mel))))
-        tokens = rearrange(sound, "batch channel token -> batch token channel")
-        tokens = tokens + sinusoids(tokens.shape[1], self.size).to(tokens)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return tokens
-
-    @torch.inference_mode()
     def encode(self, samples: Floats) -> Floats:
         """Samples (N,) at 16 kHz of one piece -> tokens (ceil(N / 320), C).
 
         Token j is centred at sample 320 j.
         """
         count = -(-len(samples) // SAMPLES_PER_TOKEN)
-        padded = np.zeros(max(2, count) * SAMPLES_PER_TOKEN, np.float32)
+        length = max(2, count)
+        padded = np.zeros(length * SAMPLES_PER_TOKEN, np.float32)
         padded[: len(samples)] = samples
-        device = self.conv1.weight.device
-        mel = log_mel_spectrogram(torch.from_numpy(padded).to(device))
-        return self(mel[None])[0, :count].cpu().numpy()
+        given = {
+            "mel": log_mel_spectrogram(padded)[None],
+            "positions": sinusoids(length, self.size),
+        }
+        return self._graph.run(given)[0][0, :count]
 
 
 @cache
-def load_speech_encoder(path: Path = ENCODER_FILE) -> WhisperEncoder:
-    """The encoder of the package, in evaluation mode; read once per file."""
-    with safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    num_blocks = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
-    encoder = WhisperEncoder(len(weights["conv1.bias"]), num_blocks)
-    encoder.load_state_dict(weights)
-    return encoder.eval().requires_grad_(False)
+def load_speech_encoder() -> SpeechEncoder:
+    """The encoder of the package; read once."""
+    return SpeechEncoder(read_encoder_weights())
 
 
-def encode_tokens(encoder: WhisperEncoder, chunks: Iterable[Floats]) -> Iterator[Floats]:
+def read_encoder_weights(path: Path = ENCODER_FILE) -> dict[str, Floats]:
+    """Weights of the encoder by their names, in single precision."""
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+
+
+def encode_tokens(encoder: SpeechEncoder, chunks: Iterable[Floats]) -> Iterator[Floats]:
     """Samples in chunks of any length -> tokens (n, C) in stretches, ceil(N / 320) in all.
 
     No more than a piece of :data:`PIECE_SECONDS` is held, however long the recording is.
@@ -137,23 +101,19 @@ def encode_tokens(encoder: WhisperEncoder, chunks: Iterable[Floats]) -> Iterator
         yield encoder.encode(np.concatenate([held, tail]))[skipped:count]
 
 
-def log_mel_spectrogram(samples: Tensor) -> Tensor:
+def log_mel_spectrogram(samples: Floats) -> Floats:
     """(N,) samples -> (M, N // 160): decimal logarithms, floored below the loudest point, scaled.
 
     Windows of 25 ms are centred at multiples of 10 ms, the signal is mirrored at its ends, and
     levels end 8 decades below the loudest point.
     """
-    spectrum = torch.stft(
-        samples,
-        FFT_SIZE,
-        HOP,
-        window=torch.hann_window(FFT_SIZE, device=samples.device),
-        pad_mode="reflect",
-        return_complex=True,
-    )
-    energies = torch.from_numpy(mel_filters()).to(samples.device) @ spectrum[:, :-1].abs() ** 2
-    levels = energies.clamp(min=1e-10).log10()
-    return (torch.maximum(levels, levels.max() - DYNAMIC_RANGE) + 4.0) / 4.0
+    mirrored = np.pad(samples, FFT_SIZE // 2, mode="reflect")
+    windows = sliding_window_view(mirrored, FFT_SIZE)[: len(samples) // HOP * HOP : HOP]
+    taper = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
+    spectrum = np.fft.rfft(windows * taper.astype(np.float32))
+    energies = mel_filters() @ (spectrum.real**2 + spectrum.imag**2).T
+    levels = np.log10(np.maximum(energies, np.float32(1e-10)))
+    return (np.maximum(levels, levels.max() - np.float32(DYNAMIC_RANGE)) + np.float32(4.0)) / 4.0
 
 
 @cache
@@ -187,10 +147,10 @@ def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @cache
-def sinusoids(count: int, size: int) -> Tensor:
+def sinusoids(count: int, size: int) -> Floats:
     """Positions (L, C): sines of geometric frequencies, then cosines, rounded as weights are."""
     half = size // 2
     step = math.log(LARGEST_POSITION_PERIOD) / (half - 1)
-    frequencies = torch.exp(-step * torch.arange(half, dtype=torch.float64))
-    angles = torch.arange(count, dtype=torch.float64)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1).half().float()
+    angles = np.arange(count)[:, None] * np.exp(-step * np.arange(half))
+    rounded = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float16)
+    return rounded.astype(np.float32)

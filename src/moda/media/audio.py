@@ -52,12 +52,13 @@ class AudioReader:
     Args:
         path: Any sound or video file that FFmpeg opens.
         sample_rate: Of the chunks, in Hz.
+        number: Which sound track of several, from 1; None is the default one.
         max_seconds: Longest track; headers lie, so the samples are counted too.
 
     Raises:
-        MediaError: The file is missing or damaged, or has no sound track, no samples, less than
-            40 ms of them, values that are not finite (also later, while iterating), or more than
-            ``max_seconds`` (also later).
+        MediaError: The file is missing or damaged, or has no such sound track, no samples, less
+            than 40 ms of them, values that are not finite (also later, while iterating), or more
+            than ``max_seconds`` (also later).
     """
 
     def __init__(
@@ -65,14 +66,16 @@ class AudioReader:
         path: str | Path,
         sample_rate: int = 16_000,
         *,
+        number: int | None = None,
         max_seconds: float = MAX_SECONDS,
     ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
+        self.number = number
         self.max_seconds = max_seconds
         with open_media(self.path, "sound") as container:
-            track = SoundTrack.of(container, self.path, max_seconds)
-            num_tracks = len(container.streams.audio)
+            track = SoundTrack.of(container, self.path, number, max_seconds)
+            num_tracks = len(container.streams.audio) if number is None else 1
             seconds = 0.0
             for block in track.blocks():
                 seconds += block.shape[1] / track.rate_hz
@@ -89,7 +92,7 @@ class AudioReader:
     def __iter__(self) -> Iterator[Floats]:
         """Yield mono chunks (N,), together as long as the track, to a sample."""
         with open_media(self.path, "sound") as container:
-            track = SoundTrack.of(container, self.path, self.max_seconds)
+            track = SoundTrack.of(container, self.path, self.number, self.max_seconds)
             resampler = Resampler(track.rate_hz, self.sample_rate, num_channels=1)
             voice = OneVoice()
             for block in track.blocks():
@@ -121,9 +124,10 @@ class SoundTrack:
         cls,
         container: av.container.InputContainer,
         path: Path,
+        number: int | None = None,
         max_seconds: float = MAX_SECONDS,
     ) -> SoundTrack:
-        """Check the header of the sound track.
+        """Check the header of the sound track with a number from 1, or of the default one.
 
         Raises:
             MediaError: There is none, or its rate or duration is outside the limits.
@@ -133,6 +137,13 @@ class SoundTrack:
             if is_picture(path):
                 raise taken_for(path, "sound")
             raise MediaError(f"{path} has no sound track; give a recording of speech")
+        if number is not None:
+            if not 1 <= number <= len(container.streams.audio):
+                raise MediaError(
+                    f"{path} has no sound track {number}; it has {len(container.streams.audio)}, "
+                    "counted from 1"
+                )
+            stream = container.streams.audio[number - 1]
         require_decoder(stream, path, "sound")
         rate = stream.rate or 0
         low, high = SAMPLE_RATE_LIMITS_HZ
@@ -263,7 +274,10 @@ class Resampler:
 
 def _notes_on(path: Path, num_tracks: int) -> Iterator[str]:
     if num_tracks > 1:
-        yield f"{path} has {num_tracks} sound tracks; its default one, or else the first, is used"
+        yield (
+            f"{path} has {num_tracks} sound tracks; its default one, or else the first, is used; "
+            "--sound-track chooses another"
+        )
     with path.open("rb") as file:
         kind, size = file.read(4), file.read(4)
         if kind in CHUNKED and len(size) == 4:

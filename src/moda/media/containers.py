@@ -211,7 +211,7 @@ def pictures_of(container: av.container.InputContainer) -> VideoStream | None:
 
 
 def sound_of(container: av.container.InputContainer) -> AudioStream | None:
-    """The sound track of a file, its default one of several."""
+    """The sound track of a file, its default one of several; None if it has none."""
     return max(container.streams.audio, key=_is_default, default=None)
 
 

@@ -29,7 +29,7 @@ BACKGROUND = (128, 128, 128)
 """What shows through where a picture is transparent."""
 
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-                   IndexError, KeyError, TypeError, OverflowError, NotImplementedError)  # fmt: skip
+                   IndexError, KeyError, TypeError, OverflowError, RuntimeError)  # fmt: skip
 """What Pillow's decoders raise for damaged content."""
 
 

@@ -28,6 +28,7 @@ from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.media.subtitle_track import SubtitleTrack
 from moda.media.subtitles import Cue
 from moda.structures import Floats, Metadata, Part, Picture
+from moda.threads import BackgroundThread
 
 if TYPE_CHECKING:
     from moda.media.segments import StreamPacket
@@ -77,6 +78,7 @@ class VideoWriter:
         frames_per_second: Constant rate.
         sound: File whose sound track is copied, cut or filled with silence to the length
             of the pictures; None for a silent video. A GIF has no sound.
+        sound_track: Which track of that file, from 1; None is the default one.
         metadata: Tags of the file.
         cues: Subtitles, as a track of the file where its format has any.
         transparent: Whether pictures are RGBA.
@@ -97,6 +99,7 @@ class VideoWriter:
         frames_per_second: float = 25.0,
         *,
         sound: str | Path | None = None,
+        sound_track: int | None = None,
         metadata: Metadata | None = None,
         cues: Sequence[Cue] = (),
         transparent: bool = False,
@@ -118,11 +121,12 @@ class VideoWriter:
         is_planar = self._format.pixels == "yuv420p"
         self._moving = with_surroundings(moving, size) if moving and is_planar else None
         self._sound = None if sound is None else Path(sound)
+        self._sound_track = sound_track
         self._metadata = dict(metadata or {})
         self._frames: queue.Queue[VideoFrame | None] = queue.Queue(QUEUE_FRAMES)
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="moda-encoder", daemon=True)
+        self._thread = BackgroundThread(self._run, "moda-encoder", self._cancelled.set)
 
     def __enter__(self) -> Self:
         try:
@@ -209,7 +213,7 @@ class VideoWriter:
             sound = None
             if self._sound is not None:
                 source = stack.enter_context(open_media(self._sound, "sound"))
-                sound = SoundTrack.of(source, self._sound)
+                sound = SoundTrack.of(source, self._sound, self._sound_track)
             container = stack.enter_context(
                 av.open(
                     str(self._part.path),

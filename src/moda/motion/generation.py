@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from moda.config import MotionModelConfig
 from moda.motion import flow
+from moda.structures import Floats
 
 SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = 0.3, 1.2
 """Noise levels of the flow are drawn from a logit-normal; a little more of the noisy ones."""
@@ -48,7 +49,7 @@ class Objective:
         """The noise level at which noise is this many times as large as motion."""
         return noise_to_signal / (1.0 + noise_to_signal)
 
-    def sample(self, predict: Predict, noise: Tensor, schedule: Tensor) -> Tensor:
+    def sample(self, predict: Predict, noise: Tensor, schedule: Floats) -> Tensor:
         """From noise (B, T, G) to motion along the steps (N, 2) of a schedule."""
         return flow.sample_euler(predict, noise, schedule)
 

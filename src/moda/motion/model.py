@@ -12,14 +12,17 @@ channels, D motion, G numbers of the motion that are made from noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moda.config import MotionModelConfig
+from moda.config import MotionModelConfig, Precision
+from moda.devices import computing_in
+from moda.errors import InputError
 from moda.motion.generation import FLOW, Objective, Representation, SampledNumbers
 from moda.motion.layers import (
     NUM_TIME_FREQUENCIES,
@@ -32,23 +35,17 @@ from moda.motion.layers import (
     rotary_positions,
     time_frequencies,
 )
+from moda.motion.network import Conditions as AnyConditions
+from moda.motion.network import Heard
 from moda.motion.reading import SpeechReader
 from moda.motion.speech_embedder import make_speech_embedder
+from moda.structures import Floats
 
-
-class Conditions(NamedTuple):
-    """What does not change while one window is sampled, embedded."""
-
-    speech: Tensor  # (B, T, C)
-    emotion: Tensor  # (B, C)
-    identity: Tensor  # (B, C)
-    mean: Tensor
-    """(B, T, D) mean of the motion given the speech, to be added to what the flow makes; (B, 1, D)
-    zeros where the model predicts none"""
+Conditions: TypeAlias = AnyConditions[Tensor]
 
 
 class MotionTransformer(nn.Module):
-    """Velocity field of the motion flow.
+    """Velocity field of the motion flow; a :class:`moda.motion.network.Network` of tensors.
 
     ``exact_shortcuts`` leaves out work that cannot change the result: T equal copies of the emotion
     and identity tokens become one token with ln T on its attention logit, and the last block
@@ -257,3 +254,77 @@ class MotionTransformer(nn.Module):
             return embedding
         none = self.emotion_embedder.weight[self.config.none_emotion].expand_as(embedding)
         return torch.lerp(none, embedding, intensity[:, None].to(embedding.dtype))
+
+    @property
+    def reads(self) -> bool:
+        return self.reader is not None
+
+    def emotion_offsets(self) -> Floats | None:
+        return self.floats(self.emotion_mean) if self.config.mouth_size else None
+
+    @torch.inference_mode()
+    def hear(self, features: Floats) -> Heard:
+        assert self.reader is not None
+        sound = self.array(features[None])
+        phones = torch.softmax(self.reader.phone_logits(sound)[0], dim=0).T
+        return Heard(self.floats(phones), self.floats(self.reader.voice_logits(sound)[0]))
+
+    @torch.inference_mode()
+    def mean_of(self, features: Floats) -> Floats:
+        sound = self.array(features[None])
+        tokens = sound if self.reads else self.speech_embedder(sound)  # a reader needs none
+        return self.floats(self._mean(sound, tokens)[0])
+
+    @contextmanager
+    def inference(self, precision: Precision = "float32") -> Iterator[None]:
+        if self.training:
+            raise InputError("the model is in training mode; call model.eval() first")
+        with torch.inference_mode(), computing_in(precision, self._device):
+            yield
+
+    def array(self, values: Floats) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+    def floats(self, values: Tensor) -> Floats:
+        return values.detach().float().cpu().numpy()
+
+    def encode(
+        self, features: Floats, emotion: int, intensity: float, identity: Floats
+    ) -> Conditions:
+        device = self._device
+        return self.encode_conditions(
+            self.array(features[None]),
+            torch.tensor([emotion], device=device),
+            self.array(identity[None]),
+            intensity=torch.tensor([intensity], device=device),
+        )
+
+    def with_unconditional(self, conditions: Conditions) -> Conditions:
+        halves = zip(self.without_speech_and_emotion(conditions), conditions, strict=True)
+        return Conditions(*(torch.cat(half) for half in halves))
+
+    def predict(
+        self,
+        noisy_motion: Tensor,
+        previous_motion: Tensor,
+        modulations: Sequence[Tensor],
+        conditions: Conditions,
+    ) -> Tensor:
+        batch = len(conditions.speech)
+        motions = (noisy_motion.expand(batch, -1, -1), previous_motion.expand(batch, -1, -1))
+        return self.velocity(*motions, modulations, conditions).float()
+
+    def sample(
+        self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, schedule: Floats
+    ) -> Tensor:
+        return self.objective.sample(predict, noise, schedule)
+
+    def represent(self, motion: Tensor) -> Tensor:
+        return self.representation.encode(motion)
+
+    def decode(self, generated: Tensor) -> Tensor:
+        return self.representation.decode(generated)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.emotion_embedder.weight.device

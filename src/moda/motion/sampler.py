@@ -13,14 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from moda.config import MotionModelConfig, Precision, SamplerConfig
-from moda.devices import computing_in
 from moda.errors import InputError
-from moda.motion.flow import guide, published_schedule, timestep_of, uniform_schedule
-from moda.motion.model import Conditions, MotionTransformer
+from moda.motion.flow import TIMESTEPS, Values, guide, published_schedule, uniform_schedule
+from moda.motion.network import Conditions, Network
+from moda.motion.noise import NoiseGenerator
 from moda.options import SpeakingOptions
 from moda.structures import (
     EMOTIONS,
@@ -102,13 +100,13 @@ def opening_parts(space: MotionSpace) -> Floats:
 
 
 def sample_motion(
-    model: MotionTransformer,
+    model: Network[Values],
     space: MotionSpace,
     speech: Iterable[Speech],
     *,
     identity: Floats,
     style: Style | None = None,
-    generator: torch.Generator | int,
+    generator: NoiseGenerator | int,
     num_steps: int = 10,
     guidance_scale: float = 1.2,
     schedule: Literal["published", "uniform"] = "uniform",
@@ -134,8 +132,6 @@ def sample_motion(
     Raises :class:`InputError` for values that don't fit the model, and when there is no speech.
     """
     config = model.config
-    if model.training:
-        raise InputError("the model is in training mode; call model.eval() first")
     if space.size != config.motion_size:
         raise InputError(f"motion space has size {space.size}, the model {config.motion_size}")
     if guidance_scale < 1.0 or num_steps < 1:
@@ -143,7 +139,7 @@ def sample_motion(
             f"guidance scale {guidance_scale} and steps {num_steps} must both be at least 1"
         )
     if isinstance(generator, int):
-        generator = torch.Generator().manual_seed(generator)
+        generator = NoiseGenerator(generator)
     if schedule == "published":
         steps = published_schedule(num_steps, drop_last_step=drop_last_step)
     else:
@@ -154,7 +150,7 @@ def sample_motion(
         identity=_row(identity, config.identity_size, "identity"),
         style=style or Style(),
         noise=_noise(generator, config, noise_scale),
-        share=None if share is None else torch.from_numpy(_row(share, space.size, "share")),
+        share=None if share is None else _row(share, space.size, "share"),
         schedule=steps,
         guidance_scale=guidance_scale,
         initial_motion=_row(initial_motion, config.motion_size, "initial motion"),
@@ -173,17 +169,17 @@ def scale_group(space: MotionSpace, group: str, factor: float) -> Floats:
 
 
 def sample_windows(
-    model: MotionTransformer,
+    model: Network[Values],
     windows: Iterable[SpeechWindow],
     *,
     identity: Floats,
     style: Style,
-    noise: Iterator[Tensor],
-    schedule: Tensor,
+    noise: Iterator[Floats],
+    schedule: Floats,
     guidance_scale: float,
     initial_motion: Floats,
     pose: slice,
-    share: Tensor | None = None,
+    share: Floats | None = None,
     precision: Precision = "float32",
 ) -> Iterator[Floats]:
     """The long-audio rule of MoDA: stretches (n, D) of normalised motion from speech windows.
@@ -203,51 +199,51 @@ def sample_windows(
         sampled = sample_window(
             model,
             conditions,
-            torch.from_numpy(previous)[None, None],
-            next(noise),
+            model.array(previous[None, None]),
+            model.array(next(noise)),
             schedule=schedule,
             guidance_scale=guidance_scale,
             share=share,
             precision=precision,
             modulations=modulations,
         )
-        smooth = smooth_pose(sampled[0].cpu().numpy(), pose)
+        smooth = smooth_pose(model.floats(sampled)[0], pose)
         previous = smooth[stride - 1]
         yield joiner.push(smooth[: window.num_frames], is_last=window.is_last)
 
 
-def guidance_weights(config: MotionModelConfig, guidance_scale: float) -> Tensor:
+def guidance_weights(config: MotionModelConfig, guidance_scale: float) -> Floats:
     """(G,) the guidance of each number that is sampled.
 
     A mouth whose mean is read from the speech follows the speech already, and is left alone.
     """
-    weights = torch.full((config.generated_size,), float(guidance_scale))
+    weights = np.full(config.generated_size, guidance_scale, np.float32)
     weights[: config.mouth_size] = 1.0
     return weights
 
 
-@torch.inference_mode()
 def schedule_modulations(
-    model: MotionTransformer, conditions: Conditions, schedule: Tensor, guidance_scale: float
-) -> list[Tensor]:
+    model: Network[Values], conditions: Conditions[Values], schedule: Floats, guidance_scale: float
+) -> Sequence[Values]:
     """Modulations (S, B, M) of all S steps, B = 2 with guidance, for the conditions' emotion."""
-    timesteps = timestep_of(schedule[:, :1]).to(conditions.emotion.device)
-    return model.modulations(timesteps, _halves(model, conditions, guidance_scale).emotion)
+    with model.inference():
+        both = _halves(model, conditions, guidance_scale)
+        timesteps = model.array(schedule[:, :1] * np.float32(TIMESTEPS))
+        return model.modulations(timesteps, both.emotion)
 
 
-@torch.inference_mode()
 def sample_window(
-    model: MotionTransformer,
-    conditions: Conditions,
-    previous_motion: Tensor,
-    noise: Tensor,
+    model: Network[Values],
+    conditions: Conditions[Values],
+    previous_motion: Values,
+    noise: Values,
     *,
-    schedule: Tensor,
+    schedule: Floats,
     guidance_scale: float = 1.0,
-    share: Tensor | None = None,
+    share: Floats | None = None,
     precision: Precision = "float32",
-    modulations: Sequence[Tensor] | None = None,
-) -> Tensor:
+    modulations: Sequence[Values] | None = None,
+) -> Values:
     """One window (1, T, D) from ``noise`` (1, T, G) after ``previous_motion`` (1, 1, D).
 
     The flow makes what differs from the conditions' mean. The ``share`` (D,) of this (default all)
@@ -258,26 +254,21 @@ def sample_window(
     """
     if modulations is None:
         modulations = schedule_modulations(model, conditions, schedule, guidance_scale)
-    mean = conditions.mean
-    conditions = _halves(model, conditions, guidance_scale)
-    device = conditions.speech.device
-    batch = len(conditions.speech)
-    weights = guidance_weights(model.config, guidance_scale).to(device)
-    previous_motion = previous_motion.to(device).expand(batch, -1, -1)
+    per_step = modulations
+    with model.inference():
+        both = _halves(model, conditions, guidance_scale)
+    weights = model.array(guidance_weights(model.config, guidance_scale))
 
-    def velocity_at(noisy_motion: Tensor, step: int) -> Tensor:
-        of_step = [part[step] for part in modulations]
-        noisy_motion = noisy_motion.expand(batch, -1, -1)
-        velocity = model.velocity(noisy_motion, previous_motion, of_step, conditions).float()
-        if batch == 1:
-            return velocity
-        unconditional, conditional = velocity.chunk(2)
-        return guide(unconditional, conditional, weights)
+    def velocity_at(noisy_motion: Values, step: int) -> Values:
+        of_step = [part[step] for part in per_step]
+        velocity = model.predict(noisy_motion, previous_motion, of_step, both)
+        return velocity if len(velocity) == 1 else guide(velocity[:1], velocity[1:], weights)
 
-    with computing_in(precision, device):
-        generated = model.objective.sample(velocity_at, noise.to(device), schedule)
-        sampled = model.representation.decode(generated)
-    return (sampled if share is None else sampled * share.to(device)) + mean
+    with model.inference(precision):
+        sampled = model.decode(model.sample(velocity_at, noise, schedule))
+        if share is not None:
+            sampled = sampled * model.array(share)
+        return sampled + conditions.mean
 
 
 def speech_windows(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[SpeechWindow]:
@@ -354,28 +345,22 @@ def smooth_pose(values: Floats, pose: slice) -> Floats:
     return smooth
 
 
-@torch.inference_mode()
 def encode_window(
-    model: MotionTransformer, features: Floats, identity: Floats, entry: EmotionAt
-) -> Conditions:
-    """Conditions (batch 1) of a window's speech (T, F), on the model's device."""
-    device = next(model.parameters()).device
-    known = entry.emotion is not None
-    emotion = EMOTIONS.index(entry.emotion) if entry.emotion else model.config.none_emotion
-    return model.encode_conditions(
-        torch.from_numpy(features)[None].to(device),
-        torch.tensor([emotion], device=device),
-        torch.from_numpy(identity)[None].to(device),
-        intensity=torch.tensor([entry.intensity if known else 1.0], device=device),
-    )
+    model: Network[Values], features: Floats, identity: Floats, entry: EmotionAt
+) -> Conditions[Values]:
+    """Conditions (batch 1) of a window's speech (T, F)."""
+    emotion, intensity = model.config.none_emotion, 1.0
+    if entry.emotion is not None:
+        emotion, intensity = EMOTIONS.index(entry.emotion), entry.intensity
+    with model.inference():
+        return model.encode(features, emotion, intensity, identity)
 
 
-def _halves(model: MotionTransformer, conditions: Conditions, guidance_scale: float) -> Conditions:
+def _halves(
+    model: Network[Values], conditions: Conditions[Values], guidance_scale: float
+) -> Conditions[Values]:
     """The unconditional and the conditional half as one batch, if there is guidance."""
-    if guidance_scale <= 1.0:
-        return conditions
-    halves = zip(model.without_speech_and_emotion(conditions), conditions, strict=True)
-    return Conditions(*(torch.cat(half) for half in halves))
+    return conditions if guidance_scale <= 1.0 else model.with_unconditional(conditions)
 
 
 def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Floats]:
@@ -392,20 +377,15 @@ def _pieces(speech: Iterable[Speech], config: MotionModelConfig) -> Iterator[Flo
 
 
 def _noise(
-    generator: torch.Generator, config: MotionModelConfig, noise_scale: Floats | None
-) -> Iterator[Tensor]:
+    generator: NoiseGenerator, config: MotionModelConfig, noise_scale: Floats | None
+) -> Iterator[Floats]:
     """Starting noise (1, window, D) of one window after the other."""
-    scale = torch.ones(config.generated_size)
+    scale = np.ones(config.generated_size, np.float32)
     if noise_scale is not None:
         whole = _row(noise_scale, config.motion_size, "noise scale")
-        scale = torch.from_numpy(whole[list(config.sampled)])
-    shape = (1, config.window, config.generated_size)
-
-    def draw() -> Iterator[Tensor]:
-        while True:
-            yield torch.randn(shape, generator=generator, device=generator.device).cpu() * scale
-
-    return draw()
+        scale = whole[list(config.sampled)]
+    while True:
+        yield generator.normal(1, config.window, config.generated_size) * scale
 
 
 def _row(values: Floats | None, size: int, name: str) -> Floats:

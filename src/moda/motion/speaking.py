@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import torch
 
 from moda.config import SamplerConfig
+from moda.motion.flow import Values
 from moda.motion.hearing.listening import join_speech, listen, tell_phones
-from moda.motion.model import MotionTransformer
+from moda.motion.network import Network
+from moda.motion.noise import NoiseGenerator
 from moda.motion.rules.controls import shape_motion
 from moda.motion.rules.emotion import EmotionOffsets
 from moda.motion.sampler import sample_motion, sampling_options
@@ -22,7 +23,7 @@ SHORTEST_END_FRAMES = 16
 
 
 def speak(
-    model: MotionTransformer,
+    model: Network[Values],
     space: MotionSpace,
     sampler: SamplerConfig,
     speech: Iterable[Speech],
@@ -45,7 +46,7 @@ def speak(
         heard,
         identity=identity,
         style=options.style,
-        generator=torch.Generator().manual_seed(options.seed or 0),
+        generator=NoiseGenerator(options.seed or 0),
         **sampling_options(space, sampler, options),
     )
     return shape_motion(

@@ -64,6 +64,7 @@ def dub(
     expression: float = 1.0,
     face: int | None = None,
     loop: bool = False,
+    sound_track: int | None = None,
     phones: tuple[PhoneSegment, ...] = (),
     progress: Progress | None = None,
 ) -> TalkingVideo:
@@ -81,6 +82,7 @@ def dub(
         expression: Amount of the mouth's motion, 0..2.
         face: Which face of each shot, from left to right from 1; None is the largest.
         loop: Let footage that is shorter than the speech play back and forth.
+        sound_track: Which one of the recording, from 1; None is its default one.
         phones: What is said, where it is known.
         progress: Called while the footage is tracked.
 
@@ -96,7 +98,7 @@ def dub(
     words: tuple[TimedWord, ...] = ()
     if isinstance(speech, SpokenText):
         words, phones, speech = speech.words, phones or speech.phones, speech.path
-    sound = AudioReader(speech, 16_000)
+    sound = AudioReader(speech, 16_000, number=sound_track)
     video, rate = _footage(footage, sound.duration_seconds, loop=loop)
     film = track_face(video, system, face, progress)
     shown = film._replace(shots=tuple(s for s in film.shots if not _is_covered(video, s, system)))
@@ -129,6 +131,7 @@ def dub(
         lambda: _dubbed(video, shown, system, motion(), num_frames),
         words,
         (*_notes(film, shown, rate, face), *sound.notes),
+        sound_track=sound_track,
         made_from="a video whose lips were changed",
     )
 

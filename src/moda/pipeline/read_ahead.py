@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
+from moda.threads import BackgroundThread
+
 Item = TypeVar("Item")
 
 
@@ -37,7 +39,7 @@ def read_ahead(items: Iterator[Item], limit: int = 2) -> Iterator[Item]:
         else:
             offer(_End(None))
 
-    thread = threading.Thread(target=work, name="moda-sampler", daemon=True)
+    thread = BackgroundThread(work, "moda-sampler", stopped.set)
     thread.start()
     try:
         while not isinstance(item := ready.get(), _End):

@@ -128,7 +128,9 @@ class TalkingHead:
         """
         options = read_options(changes, start=options, allowed=of_head())
         frame, speaking, speech, words = self._options(options, speech)
-        sound = AudioReader(speech, SAMPLE_RATE_HZ, max_seconds=max_seconds)
+        sound = AudioReader(
+            speech, SAMPLE_RATE_HZ, number=options.sound_track, max_seconds=max_seconds
+        )
         actor = prepare_portrait(self.system, portrait, frame)
         if options.driving is not None:
             guide = self._follow(actor, options.driving, progress, max_seconds=max_seconds)
@@ -182,7 +184,12 @@ class TalkingHead:
         return options.frame(), chosen.speaking(style, known), speech, words
 
     def align(
-        self, speech: str | Path, transcript: str, *, language: str = DEFAULT_LANGUAGE
+        self,
+        speech: str | Path,
+        transcript: str,
+        *,
+        language: str = DEFAULT_LANGUAGE,
+        sound_track: int | None = None,
     ) -> SpokenText:
         """Find out when the words of a transcript are said in a recording.
 
@@ -195,7 +202,7 @@ class TalkingHead:
             MediaError: The recording cannot be read.
             MissingExtraError: espeak-ng is not installed.
         """
-        sound = AudioReader(speech, SAMPLE_RATE_HZ)
+        sound = AudioReader(speech, SAMPLE_RATE_HZ, number=sound_track)
         with ScratchFolder("work") as folder:
             said = synthesise(
                 transcript, folder / "said.wav", synthesiser=Espeak(), language=language
@@ -341,6 +348,7 @@ def _video(
         words,
         (*actor.notes, *(heard.notes_at_once if heard else ())),
         heard.notes if heard else tuple,
+        sound_track=options.sound_track,
         transparent=options.is_transparent,
         moving=renderer.moving,
     )

@@ -70,6 +70,8 @@ class TalkingVideo:
     """What the user should know of what was given though it stops nothing."""
     notes_afterwards: Callable[[], tuple[str, ...]] = tuple
     """The same, once all frames have been made."""
+    sound_track: int | None = None
+    """Which track of the sound's file, from 1; None is the default one."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
     moving: Part | None = None
@@ -138,6 +140,7 @@ class TalkingVideo:
                     self.frame_size,
                     self.frames_per_second,
                     sound=self.sound,
+                    sound_track=self.sound_track,
                     metadata=synthetic_media_tags(self.made_from) if synthetic_metadata else {},
                     cues=cues,
                     transparent=self.transparent,

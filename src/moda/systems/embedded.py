@@ -1,14 +1,12 @@
-"""The embedded system: small model, log-mel speech, mesh renderer. Offline, on a CPU."""
+"""The embedded system: small model, pretrained speech encoder, mesh renderer. Offline, on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-
+from moda.devices import one_torch_thread
 from moda.encoders.face import FaceModels
 from moda.encoders.portrait import choose_face, encode_portrait
 from moda.encoders.speech import encode_speech
@@ -24,15 +22,14 @@ from moda.rendering.mesh.renderer import MeshRenderer
 from moda.structures import Floats, Motion, MotionSpace, Picture
 from moda.structures.landmarks import Array
 from moda.systems.notes import notes_on
-from moda.systems.protocol import Actor, TimedPictures
-from moda.weights.checkpoints import Checkpoint
+from moda.systems.protocol import Actor, MotionCheckpoint, TimedPictures
 
 
 @dataclass(frozen=True)
 class EmbeddedSystem:
     """A :class:`moda.systems.protocol.FaceSystem` in the mesh motion space."""
 
-    checkpoint: Checkpoint
+    checkpoint: MotionCheckpoint
     models: FaceModels
 
     @property
@@ -100,21 +97,6 @@ class EmbeddedSystem:
             head_motion=amounts.head_motion,
             expression=amounts.expression,
         )
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Let torch compute on one thread.
-
-    A network this small gains nothing from more, and their busy waiting takes the processor from
-    the renderer and the encoder: a window takes 0.6 s of processor time on one thread, 12 s on two.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _each_on_one_thread(stretches: Iterator[Motion]) -> Iterator[Motion]:

@@ -8,8 +8,10 @@ this protocol.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from moda.config import ModelConfig
+from moda.motion.network import Network
 from moda.options import FrameOptions, MotionAmounts, SpeakingOptions
 from moda.structures import Floats, Motion, MotionSpace, Picture, Renderer
 from moda.structures.landmarks import Array
@@ -30,6 +32,19 @@ class Actor(NamedTuple):
     """(D,) the same with the mouth as photographed, where that is known: a video begins with it"""
     notes: tuple[str, ...] = ()
     """What the user should know of the picture though it stops nothing"""
+
+
+class MotionCheckpoint(Protocol):
+    """A trained motion network, and what goes with it."""
+
+    @property
+    def model(self) -> Network[Any]: ...
+
+    @property
+    def space(self) -> MotionSpace: ...
+
+    @property
+    def config(self) -> ModelConfig: ...
 
 
 class FaceSystem(Protocol):

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 import numpy as np
-import torch
 
 from moda.config import Precision
 from moda.encoders.covering import is_mouth_covered
@@ -38,6 +37,7 @@ from moda.encoders.portrait import choose_face
 from moda.encoders.speech import SAMPLES_PER_FRAME
 from moda.errors import InputError
 from moda.motion.hearing.aligning import heard_probabilities
+from moda.motion.noise import NoiseGenerator
 from moda.motion.rules.controls import scale_motion
 from moda.motion.rules.guiding import keep_mouth_only
 from moda.motion.rules.published import (
@@ -56,9 +56,8 @@ from moda.structures import Floats, Motion, MotionSpace, Picture, Speech
 from moda.structures.keypoints import EXPRESSION_SIZE, EYE_KEYPOINTS, EYE_OFFSET
 from moda.structures.landmarks import Array
 from moda.systems.notes import notes_on
-from moda.systems.protocol import Actor, TimedPictures
+from moda.systems.protocol import Actor, MotionCheckpoint, TimedPictures
 from moda.weights.catalogue import find_model
-from moda.weights.checkpoints import Checkpoint
 from moda.weights.official import LivePortrait, load_hubert, load_live_portrait
 
 Compat = Literal["reference"]
@@ -72,7 +71,7 @@ SILENT_FRAME = 43
 class PublishedSystem:
     """A :class:`moda.systems.protocol.FaceSystem` in the neural motion space."""
 
-    checkpoint: Checkpoint
+    checkpoint: MotionCheckpoint
     models: FaceModels
     live_portrait: LivePortrait
     hubert: HubertEncoder
@@ -203,7 +202,7 @@ class PublishedSystem:
             speech,
             identity=actor.identity,
             style=options.style,
-            generator=torch.Generator().manual_seed(options.seed or 0),
+            generator=NoiseGenerator(options.seed or 0),
             initial_motion=start.row,
             precision=self.precision,
             **sampling,
@@ -225,7 +224,7 @@ class PublishedSystem:
 
 
 def load_published_system(
-    checkpoint: Checkpoint, device: str, precision: str, compat: str | None
+    checkpoint: MotionCheckpoint, device: str, precision: str, compat: str | None
 ) -> PublishedSystem:
     """Put a checkpoint of the neural space together with the networks around it.
 

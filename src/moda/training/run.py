@@ -48,8 +48,9 @@ from moda.training.stages import (
     window_sampler,
     without_unreliable,
 )
-from moda.weights.checkpoints import load_motion_space, save_checkpoint, save_motion_space
+from moda.weights.checkpoints import save_checkpoint
 from moda.weights.official import load_published_space
+from moda.weights.spaces import load_motion_space, save_motion_space
 
 ADAPTED = "finetuned"
 READER_FILE = "reader.pt"

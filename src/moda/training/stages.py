@@ -30,7 +30,8 @@ from moda.training.run_log import RunLog
 from moda.training.sync.expert import ExpertOptions, sync_accuracy, train_expert
 from moda.training.sync.network import SyncExpert, load_expert, save_expert
 from moda.weights.catalogue import find_model
-from moda.weights.checkpoints import BUILT_IN, Checkpoint, load_checkpoint
+from moda.weights.checkpoints import Checkpoint, load_checkpoint
+from moda.weights.motion_files import BUILT_IN
 
 MAX_NAMED = 4
 EXPERT_FILE = "sync_expert.safetensors"

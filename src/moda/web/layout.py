@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import gradio as gr
 
+from moda.files import example
 from moda.options import (
     MAX_STYLE_CHARACTERS,
     OPTIONS,
@@ -21,9 +22,15 @@ from moda.web.components import playing_video, portrait_picture
 from moda.web.text import TextSpeaker
 
 MAX_TEXT_LENGTH = 5_000
-EXAMPLES = Path(__file__).parent / "examples"
 NO_EMOTION, USUAL = "none", "usual"
-SPOKEN = ("text", "language")
+EXAMPLE_SPEECH = example("speech.wav")
+EXAMPLES = {
+    "Painting": (example("portraits/mona_lisa.jpg"), NO_EMOTION),
+    "Photograph": (example("portraits/hopper.jpg"), "happy"),
+    "Drawing": (example("portraits/drawing.jpg"), NO_EMOTION),
+}
+"""What can be tried without files of one's own, and without a network."""
+SPOKEN = ("text", "language", "voice")
 FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
@@ -113,23 +120,21 @@ def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Contro
 
 
 def _examples(inputs: dict[str, Any]) -> None:
-    """What can be tried without files of one's own, and without a network."""
-    examples = {"No emotion": (NO_EMOTION, True), "Happy": ("happy", True), "Sad": ("sad", False)}
     gr.Examples(
         [
-            [str(EXAMPLES / "portrait.jpg"), str(EXAMPLES / "speech.mp3"), emotion, full_frame]
-            for emotion, full_frame in examples.values()
+            [str(portrait), str(EXAMPLE_SPEECH), emotion, True]
+            for portrait, emotion in EXAMPLES.values()
         ],
         [inputs[name] for name in ("portrait", "speech", "emotion", "full_frame")],
-        label="Examples: Eileen Collins, photographed by NASA, and a synthetic voice",
-        example_labels=list(examples),
+        label="Examples: the Mona Lisa and Grace Hopper, with a synthetic voice",
+        example_labels=list(EXAMPLES),
         cache_examples=False,
         api_visibility="private",
     )
 
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
-    reason, languages = speaker
+    reason, languages, voices = speaker
     portrait = portrait_picture(
         sources=["upload", "webcam", "clipboard"],
         label="Portrait",
@@ -162,7 +167,16 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 visible=bool(languages),
                 elem_id="language",
             )
-    return {"portrait": portrait, "speech": speech, "text": text, "language": language}
+            voice = gr.Dropdown(
+                [USUAL, *voices],
+                value=USUAL,
+                label="Voice",
+                visible=bool(voices),
+                elem_id="voice",
+            )
+    return {
+        "portrait": portrait, "speech": speech, "text": text, "language": language, "voice": voice,
+    }  # fmt: skip
 
 
 def _first_options() -> dict[str, Any]:

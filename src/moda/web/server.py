@@ -69,7 +69,7 @@ def serve_page(
 
         from moda.doors.connections import guard
         from moda.web.gate import Gate
-        from moda.web.layout import EXAMPLES
+        from moda.web.layout import EXAMPLE_SPEECH, EXAMPLES
         from moda.web.page import WebPage
         from moda.web.uploads import Uploads
 
@@ -79,7 +79,7 @@ def serve_page(
             has_login=settings.login is not None,
             is_shared=settings.share,
         )
-        examples = (EXAMPLES / "portrait.jpg", EXAMPLES / "speech.mp3")
+        examples = (EXAMPLE_SPEECH, *(portrait for portrait, _ in EXAMPLES.values()))
         uploads = Uploads(folder / "gradio" / "visitors", settings.max_upload_mib * 2**20, examples)
         # Gradio's public address is a proxy too.
         behind_proxy = settings.behind_proxy or settings.share

@@ -26,23 +26,24 @@ from moda.errors import CheckpointError, OutputError
 from moda.motion.model import MotionTransformer
 from moda.rendering.neural.generator import resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingNetworks
+from moda.strict_json import parse_json
 from moda.structures import MotionSpace
+from moda.weights.catalogue import HUBERT, LIVE_PORTRAIT, MODA_BASE, SUFFIXES, ConvertedModel
 from moda.weights.checkpoints import (
-    ASSETS,
+    WithoutValues,
     load_checkpoint,
     load_weights,
     read_network_weights,
-    require_same_tensors,
     save_checkpoint,
     save_network_weights,
 )
+from moda.weights.files import ASSETS, require_same_tensors
 from moda.weights.official_keys import official_keys
 from moda.weights.transfer import file_sha256
 
 if TYPE_CHECKING:
     from transformers import HubertModel
 
-MODA_BASE, LIVE_PORTRAIT, HUBERT = "moda-base", "liveportrait", "hubert"
 STATISTICS, STATISTICS_KIND = "published.safetensors", "published statistics"
 NULL_SPEECH_KEY = "null_audio_feat"
 OPTIONAL_MOTION_KEYS = (NULL_SPEECH_KEY, "null_motion_feat", "scheduler.sigmas")
@@ -59,15 +60,6 @@ class LivePortrait(NamedTuple):
 
     extractor: MotionExtractor
     networks: RenderingNetworks
-
-
-class ConvertedModel(NamedTuple):
-    """What became of the official files of one model."""
-
-    name: str
-    path: Path
-    notes: tuple[str, ...]
-    """What a user should know of it, a line each."""
 
 
 class Conversion(NamedTuple):
@@ -117,7 +109,6 @@ KINDS = (MOTION_FILE, HUBERT_FILE, *LIVE_PORTRAIT_FILES)
 UNPICKLER_REASON = re.compile(r"WeightsUnpickler error: ([^\n]{1,100}?)(?: was not|\n|$)")
 HUBERT_MASK = "masked_spec_embed"
 SAFE_HUBERT = "model.safetensors"
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 SPECTRAL_LAYERS = (".conv_0", ".conv_1", ".conv_s")
 """Layers of the generator whose official weight is three tensors."""
 
@@ -159,7 +150,7 @@ def load_hubert(path: str | Path, device: torch.device | str = "cpu") -> HubertM
         MissingExtraError: transformers is not installed.
     """
     file = read_network_weights(path, HUBERT)
-    model = build_hubert(json.loads(file.config))
+    model = build_hubert(parse_json(file.config))
     load_weights(model, file.weights, device)
     model.requires_grad_(False)
     return model
@@ -303,7 +294,7 @@ def _convert_motion(file: OfficialFile, folder: Path) -> ConvertedModel:
 def _convert_hubert(file: OfficialFile, folder: Path) -> ConvertedModel:
     config_file = file.path.with_name("config.json")
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = parse_json(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{config_file}, which says how HuBERT is built, cannot be read ({error}); put the "
@@ -388,8 +379,8 @@ def _with_spectral_norm(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _live_portrait_on_meta() -> tuple[LivePortrait, nn.Module]:
     """The networks without values, and both as one whose keys are those of our file."""
-    with torch.device("meta"):
-        extractor, networks = MotionExtractor(), RenderingNetworks()
+    with WithoutValues():
+        extractor, networks = MotionExtractor().to("meta"), RenderingNetworks().to("meta")
     return (
         LivePortrait(extractor, networks),
         nn.ModuleDict({"extractor": extractor, "networks": networks}),

@@ -27,7 +27,7 @@ from moda.media import read_image
 from moda.motion.hearing.lips import lips_of_motion
 from moda.rendering.mesh.renderer import MeshRenderer
 from moda.structures import Motion
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 from paths import PORTRAIT
 
 

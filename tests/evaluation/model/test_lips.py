@@ -22,7 +22,7 @@ from moda.evaluation.model.lips import (
 )
 from moda.motion.hearing.lips import lips_of_motion
 from moda.structures import UNKNOWN_PHONE, Motion
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from moda.evaluation.model.liveliness import (
     variation,
 )
 from moda.structures import Motion
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 SPACE = load_motion_space()
 

@@ -15,7 +15,8 @@ from moda.evaluation.model.silence import (
     with_pauses,
 )
 from moda.structures import Motion
-from moda.weights.checkpoints import load_checkpoint, load_motion_space
+from moda.weights.checkpoints import load_checkpoint
+from moda.weights.spaces import load_motion_space
 from paths import EXAMPLES
 
 

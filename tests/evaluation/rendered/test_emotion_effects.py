@@ -16,7 +16,7 @@ from moda.evaluation.rendered.emotions import (
 from moda.media import read_image
 from moda.structures import Picture
 from moda.structures.landmarks import LEFT_EYE_LOWER, RIGHT_EYE_LOWER, Array, rotation_from_euler
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 from paths import PORTRAIT
 
 

@@ -25,7 +25,8 @@ from moda.media import AudioReader, read_image
 from moda.phones import Phone, label_segments
 from moda.structures import Motion
 from moda.structures.landmarks import rotation_from_euler
-from moda.weights.checkpoints import load_checkpoint, load_motion_space
+from moda.weights.checkpoints import load_checkpoint
+from moda.weights.spaces import load_motion_space
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

@@ -17,7 +17,7 @@ from moda.evaluation.rendered.reenactment import (
     self_reenactment,
 )
 from moda.structures.landmarks import lip_gap
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 
 def test_calmest_frame_is_closed() -> None:

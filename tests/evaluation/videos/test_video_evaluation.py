@@ -42,7 +42,7 @@ from moda.evaluation.videos.running import Evaluation, evaluate_videos, of_rows
 from moda.media import VideoReader, VideoWriter
 from moda.structures import Picture
 from moda.structures.landmarks import Array
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 from paths import EXAMPLES
 
 SHIFT_FRAMES = 2

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from moda.evaluation.videos import motion
 from moda.phones import PhoneSegment, arpabet_phones, label_segments
 from moda.structures.landmarks import Array, eye_distance, lip_gap
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 
 def made_faces(num_frames: int, unit: float = 100.0) -> Array:

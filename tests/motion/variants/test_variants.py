@@ -26,7 +26,8 @@ from moda.motion.variants.autoencoder import REACH, MotionAutoencoder
 from moda.motion.variants.building import upgraded_weights
 from moda.motion.variants.cross_attention import CrossAttentionBlock
 from moda.structures import EmotionAt, Speech, Style
-from moda.weights.checkpoints import load_checkpoint, load_motion_space, save_checkpoint
+from moda.weights.checkpoints import load_checkpoint, save_checkpoint
+from moda.weights.spaces import load_motion_space
 
 NO_BLOCKS = {
     "four_stream_blocks": 0,

@@ -26,7 +26,7 @@ from moda.structures.landmarks import (
     Similarity,
     rotation_from_euler,
 )
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 from paths import PORTRAIT
 
 UPPER, LOWER = list(INNER_LIP_UPPER), list(INNER_LIP_LOWER)

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from moda.media.waves import write_pcm
 from moda.serving.live.protocol import (
     End,
     Express,
@@ -20,7 +21,6 @@ from moda.serving.live.protocol import (
     read_sound,
     unpack_frame,
     without_picture,
-    write_sound,
 )
 
 
@@ -75,7 +75,7 @@ def test_random_messages_are_refused_and_nothing_worse() -> None:
 
 def test_sound_goes_both_ways() -> None:
     samples = np.array([0.0, 0.5, -0.5, 1.0, -1.0, 2.0], np.float32)
-    there = read_sound(write_sound(samples))
+    there = read_sound(write_pcm(samples))
     np.testing.assert_allclose(there, np.clip(samples, -1, 1), atol=1e-4)
     with pytest.raises(ProtocolError, match="odd"):
         read_sound(b"\0")

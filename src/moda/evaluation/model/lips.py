@@ -180,7 +180,7 @@ def mean_motion(checkpoint: Checkpoint, speech: Speech) -> Motion:
     """The mean that a model predicts, without any flow, shaped as the product does it."""
     model, space = checkpoint.model, checkpoint.space
     heard = join_speech(list(listen(model, [speech])))
-    mean = predicted_mean(model, space, heard.features, identity=mean_identity(space))
+    mean = predicted_mean(model, space, heard.features)
     gain = sampling_options(space, checkpoint.config.sampler)["gain"]
     motion = mean if gain is None else Motion(mean.values * gain, space)
     return next(shape_motion([(motion, heard, True)], SpeakingOptions()))

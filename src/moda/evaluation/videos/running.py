@@ -37,7 +37,7 @@ from moda.evaluation.videos.rows import (
 from moda.evaluation.videos.side_by_side import write_poster, write_side_by_side
 from moda.structures import Floats, MotionSpace
 from moda.structures.landmarks import Array
-from moda.weights.checkpoints import load_motion_space
+from moda.weights.spaces import load_motion_space
 
 Say = Callable[[str], None]
 Effects = dict[str, dict[str, float]]

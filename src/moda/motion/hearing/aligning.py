@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
-from moda.motion.hearing.listening import join_speech, phone_probabilities, with_context
-from moda.motion.model import MotionTransformer
+from moda.motion.flow import Values
+from moda.motion.hearing.listening import join_speech, with_context
+from moda.motion.network import Network
 from moda.phones import Phone, PhoneSegment
 from moda.structures import FRAMES_PER_SECOND, Floats, Speech
 
@@ -39,14 +40,13 @@ class AlignedPhones(NamedTuple):
     """Geometric mean of the probability of the phones at their times."""
 
 
-def heard_probabilities(model: MotionTransformer, speech: Iterable[Speech]) -> Floats:
+def heard_probabilities(model: Network[Values], speech: Iterable[Speech]) -> Floats:
     """Probabilities (2 T, phones) of what is heard at 50 Hz.
 
     Raises:
         InputError: The model does not recognise phones, or the recording is too long.
     """
-    reader = model.reader
-    if reader is None:
+    if not model.reads:
         raise InputError(
             "this model does not recognise phones, so it cannot find a transcript in a recording; "
             "leave it out, or choose the model moda-tiny"
@@ -61,8 +61,8 @@ def heard_probabilities(model: MotionTransformer, speech: Iterable[Speech]) -> F
                 f"the recording is longer than the limit of {MAX_ALIGNED_SECONDS / 60:.0f} minutes "
                 "for a transcript; cut it into parts"
             )
-    features = with_context(join_speech(stretches).features, reader.config)
-    return phone_probabilities(reader, features.to(reader.linear.weight.device))
+    features = join_speech(stretches).features
+    return model.hear(with_context(features, model.config.speech_embedder)).phones
 
 
 def align_phones(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
+from moda.motion.flow import Values
 from moda.motion.hearing.listening import with_context
-from moda.motion.model import MotionTransformer
+from moda.motion.network import Network
 from moda.structures import Floats, Motion, MotionSpace
 from moda.structures.landmarks import MOUTH_CORNERS, Array, identity_vector, lip_gaps
 
@@ -30,16 +30,7 @@ def mean_identity(space: MotionSpace) -> Floats:
     return identity_vector(space.canonical_face.astype(np.float64))
 
 
-@torch.inference_mode()
-def predicted_mean(
-    model: MotionTransformer, space: MotionSpace, features: Floats, *, identity: Floats
-) -> Motion:
+def predicted_mean(model: Network[Values], space: MotionSpace, features: Floats) -> Motion:
     """The mean that a model predicts from speech features (T, F) alone, without any flow."""
-    device = next(model.parameters()).device
-    mean = model.encode_conditions(
-        with_context(features, model.config.speech_embedder).to(device),
-        torch.tensor([model.config.none_emotion], device=device),
-        torch.from_numpy(identity)[None].to(device),
-    ).mean[0]
-    values = mean.expand(len(features), -1).cpu().numpy()
-    return Motion(space.denormalize(values), space)
+    mean = model.mean_of(with_context(features, model.config.speech_embedder))
+    return Motion(space.denormalize(np.broadcast_to(mean, (len(features), space.size))), space)

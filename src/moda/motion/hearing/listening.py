@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from moda.config import SpeechEmbedderConfig
-from moda.motion.model import MotionTransformer
-from moda.motion.reading import SpeechReader
+from moda.motion.flow import Values
+from moda.motion.network import Network
 from moda.motion.rules.idle import HINTED_CLOSURE
 from moda.phones import LABELS_PER_SECOND, Phone, PhoneSegment, label_segments
 from moda.structures import FRAMES_PER_SECOND, UNKNOWN_PHONE, Floats, Speech
@@ -36,17 +34,16 @@ CLOSURE_HINT = 0.15
 """Where it is highest and only this high, a hint closes lips that are nearly closed anyway."""
 
 
-def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speech]:
+def listen(model: Network[Values], speech: Iterable[Speech]) -> Iterator[Speech]:
     """The same speech with the activity limited to voices, and with closures, as a stream.
 
     Speech comes out as soon as what is ahead of it is known; a model that does not read phones and
     voices leaves it as it is.
     """
-    reader = model.reader
-    if reader is None:
+    if not model.reads:
         yield from speech
         return
-    config = reader.config
+    config = model.config.speech_embedder
     margin = max(config.voice_reach, VOICE_REACH_FRAMES) + SHORTEST_PAUSE_FRAMES
     ahead, behind = config.after + margin, config.before + margin
     held = list[Speech]()
@@ -65,7 +62,7 @@ def listen(model: MotionTransformer, speech: Iterable[Speech]) -> Iterator[Speec
         end = len(whole) if ended else len(whole) - ahead
         if end <= past:
             continue
-        yield _hear(reader, whole)[past:end]
+        yield _hear(model, whole)[past:end]
         start = max(0, end - behind)
         held, past = [whole[start:]], end - start
 
@@ -92,11 +89,9 @@ def join_speech(parts: list[Speech]) -> Speech:
     return Speech(*(joined(name) for name in names))  # type: ignore[arg-type]
 
 
-@torch.inference_mode()
-def _hear(reader: SpeechReader, speech: Speech) -> Speech:
-    features = with_context(speech.features, reader.config).to(reader.linear.weight.device)
-    heard = phone_probabilities(reader, features).reshape(len(speech), 2, -1)
-    voice = (reader.voice_logits(features)[0] > VOICE_THRESHOLD).cpu().numpy()
+def _hear(model: Network[Values], speech: Speech) -> Speech:
+    phones, voices = model.hear(with_context(speech.features, model.config.speech_embedder))
+    heard, voice = phones.reshape(len(speech), 2, -1), voices > VOICE_THRESHOLD
     if speech.phones is not None:
         heard = with_known_phones(heard, speech.phones)
         voice = with_known_voice(voice, speech.phones)
@@ -107,17 +102,9 @@ def _hear(reader: SpeechReader, speech: Speech) -> Speech:
     )
 
 
-@torch.inference_mode()
-def phone_probabilities(reader: SpeechReader, features: Tensor) -> Floats:
-    """Probabilities (2 T, phones) at 50 Hz of features (1, T + 2 * context, F)."""
-    probabilities = torch.softmax(reader.phone_logits(features)[0], dim=0).T
-    return probabilities.float().cpu().numpy()
-
-
-def with_context(features: Floats, config: SpeechEmbedderConfig) -> Tensor:
-    """A whole recording (T, F) as a batch of one that gives a token for each of its frames."""
-    around = ((config.before, config.after), (0, 0))
-    return torch.from_numpy(np.pad(features, around))[None]
+def with_context(features: Floats, config: SpeechEmbedderConfig) -> Floats:
+    """A whole recording (T, F) with silence around it, so that each of its frames has a token."""
+    return np.pad(features, ((config.before, config.after), (0, 0)))
 
 
 def with_known_phones(heard: Floats, phones: NDArray[np.int8]) -> Floats:

@@ -6,21 +6,18 @@ filled with zeros, as after the end of a recording; the voice head was trained o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from moda.errors import InputError
 from moda.motion.hearing.listening import (
     SHORTEST_PAUSE_FRAMES,
     VOICE_THRESHOLD,
     closures,
-    phone_probabilities,
 )
-from moda.motion.model import MotionTransformer
+from moda.motion.network import Network
 from moda.structures import Floats, RecentSpeech, Speech
 
 ONSET_PAST_FRAMES = 2
@@ -43,16 +40,15 @@ class LiveListener:
         InputError: the model does not read the mouth from the speech at once.
     """
 
-    def __init__(self, model: MotionTransformer, look_ahead: int) -> None:
-        reader = model.reader
-        if reader is None:
+    def __init__(self, model: Network[Any], look_ahead: int) -> None:
+        if not model.reads:
             raise InputError(
                 "this model cannot speak live: it does not read the mouth from the sound frame by "
                 "frame; choose the model moda-tiny"
             )
-        self._reader, self._ahead = reader, look_ahead
-        self._motion_size = model.config.motion_size
-        self.num_frames = reader.config.voice_reach + reader.config.before + 1 + look_ahead
+        self._model, self._ahead = model, look_ahead
+        self._embedder = model.config.speech_embedder
+        self.num_frames = self._embedder.voice_reach + self._embedder.before + 1 + look_ahead
         """Frames of speech, up to the last that was heard, that a judgement takes."""
         self._pause: int | None = None
         """Frames since somebody spoke; None where nobody has."""
@@ -75,33 +71,29 @@ class LiveListener:
         """Nobody has spoken yet."""
         self._pause = None
 
-    @torch.inference_mode()
     def _mouth(self, features: Floats, now: int) -> Floats:
         """(D,) of the frame ``now``."""
-        mouth = self._reader.mouth(self._around(features, now, now))[0, 0].cpu().numpy()
-        return np.pad(mouth, (0, self._motion_size - len(mouth)))
+        return self._model.mean_of(self._around(features, now, now))[0]
 
-    @torch.inference_mode()
     def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
-        features, reach = recent.features, self._reader.config.voice_reach
-        probabilities = phone_probabilities(self._reader, self._around(features, now - 1, now + 1))
+        features, reach = recent.features, self._embedder.voice_reach
+        phones = self._model.hear(self._around(features, now - 1, now + 1)).phones
         known = features[: len(features) - recent.num_pending]
         last = min(now + reach, len(known) - 1)
         judged = [
-            self._reader.voice_logits(self._around(known, now - past, last))[0, past:]
+            self._model.hear(self._around(known, now - past, last)).voice[past:]
             for past in (reach, ONSET_PAST_FRAMES)
         ]
-        closure = closures(probabilities.reshape(3, 2, -1))[1:2]
-        return closure, (torch.maximum(*judged) > VOICE_THRESHOLD).cpu().numpy()
+        closure = closures(phones.reshape(3, 2, -1))[1:2]
+        return closure, np.maximum(*judged) > VOICE_THRESHOLD
 
-    def _around(self, features: Floats, first: int, last: int) -> Tensor:
-        """Frames ``first`` to ``last`` with their context, as a batch of one."""
-        context = self._reader.config.context
+    def _around(self, features: Floats, first: int, last: int) -> Floats:
+        """Frames ``first`` to ``last`` with their context."""
+        context = self._embedder.context
         part = features[first - context : last + context + 1]
         missing = last + context + 1 - len(features)
-        padded = torch.from_numpy(np.pad(part, ((0, max(0, missing)), (0, 0))))[None]
-        return padded.to(self._reader.linear.weight.device)
+        return np.pad(part, ((0, max(0, missing)), (0, 0)))
 
     def _without_short_pauses(self, activity: Floats) -> float:
         """Activity of the frame; 1 in a pause that is, or may become, a short one."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from moda.errors import InputError
 from moda.motion.flow import guide, interpolate, uniform_schedule
-from moda.motion.model import MotionTransformer
+from moda.motion.network import Network
+from moda.motion.noise import NoiseGenerator
 from moda.motion.sampler import (
     SamplingOptions,
     encode_window,
@@ -52,10 +52,10 @@ class HeadPlanner:
 
     def __init__(
         self,
-        model: MotionTransformer,
+        model: Network[Any],
         *,
         identity: Floats,
-        generator: torch.Generator,
+        generator: NoiseGenerator,
         sampling: SamplingOptions,
         pose: slice,
         look_ahead: int,
@@ -67,9 +67,9 @@ class HeadPlanner:
         self._schedule = uniform_schedule(num_steps)
         self._guidance_scale = sampling["guidance_scale"]
         scale, share = sampling["noise_scale"], sampling["share"]
-        self._noise_scale = torch.ones(config.generated_size)
+        self._noise_scale = np.ones(config.generated_size, np.float32)
         if scale is not None:
-            self._noise_scale = torch.from_numpy(scale)[list(config.sampled)]
+            self._noise_scale = scale[list(config.sampled)]
         self._share = np.ones(config.motion_size, np.float32) if share is None else share
         self._per_frame = -(-num_steps // STRIDE_FRAMES)
         self._lead = -(-num_steps // self._per_frame)
@@ -110,7 +110,7 @@ class HeadPlanner:
         """
         if self._age % STRIDE_FRAMES == 0:
             before = np.concatenate([self._past, self._plan[: self._lead]])
-            self._noise = torch.cat([self._noise[STRIDE_FRAMES:], self._draw(STRIDE_FRAMES)])
+            self._noise = np.concatenate([self._noise[STRIDE_FRAMES:], self._draw(STRIDE_FRAMES)])
             known = before[-self._num_known - 1 :]
             previous = self._share * known[0] + self._means[self._lead]
             self._work = self._steps(previous, known[1:], features)
@@ -124,46 +124,38 @@ class HeadPlanner:
                 self._plan = fuse(self._plan, new[self._num_known :], OVERLAP_FRAMES)
         return row * self._share
 
-    @torch.inference_mode()
     def _steps(self, previous: Floats, known: Floats, features: Floats) -> Iterator[Floats | None]:
         """Take the steps of a plan after the frame ``previous`` (D,) and ``known`` rows (K, D).
 
         Yields None after each Euler step but the last, and then the window (W, D) with its known
         frames exact, and smooth in the pose.
         """
-        model, count, device = self._model, len(known), next(self._model.parameters()).device
-        beginning = torch.from_numpy(known)[None].to(device)
-        before = torch.from_numpy(previous)[None, None].to(device)
+        model, count = self._model, len(known)
         heard = features[len(features) - self.num_frames :]
         window = np.pad(heard, ((0, self._unheard), (0, 0)))
-        conditions = [encode_window(model, window, self._identity, self._emotion)]
-        if self._guidance_scale > 1.0:
-            conditions.insert(0, model.without_speech_and_emotion(conditions[0]))
-        modulations = [
-            schedule_modulations(model, half, self._schedule, 1.0) for half in conditions
-        ]
-        weights = guidance_weights(model.config, self._guidance_scale).to(device)
-        motion = noise = (self._noise[None] * self._noise_scale).to(device)
-        for step, (sigma, following) in enumerate(self._schedule.to(device)):
+        conditions = encode_window(model, window, self._identity, self._emotion)
+        modulations = schedule_modulations(model, conditions, self._schedule, self._guidance_scale)
+        weights = guidance_weights(model.config, self._guidance_scale)
+        before = model.array(previous[None, None])
+        with model.inference():
+            encoded = model.floats(model.represent(model.array(known[None])))
+            if self._guidance_scale > 1.0:
+                conditions = model.with_unconditional(conditions)
+        motion = noise = self._noise[None] * self._noise_scale
+        for step, (sigma, following) in enumerate(self._schedule.tolist()):
             if step:
                 yield None
-            encoded = model.representation.encode(beginning)
-            noisy = torch.cat(
-                [interpolate(encoded, noise[:, :count], sigma), motion[:, count:]], dim=1
-            )
-            slopes = [
-                model.velocity(
-                    noisy,
-                    before,
-                    [part[step] for part in own],
-                    half,
-                )
-                for half, own in zip(conditions, modulations, strict=True)
-            ]
-            slope = guide(slopes[0], slopes[1], weights) if len(slopes) == 2 else slopes[0]
+            beginning = interpolate(encoded, noise[:, :count], sigma)
+            noisy = np.concatenate([beginning, motion[:, count:]], axis=1)
+            with model.inference():
+                of_step = [part[step] for part in modulations]
+                slope = model.floats(model.predict(model.array(noisy), before, of_step, conditions))
+            if len(slope) == 2:
+                slope = guide(slope[:1], slope[1:], weights)
             motion = noisy + (following - sigma) * slope
-        made = model.representation.decode(motion[:, count:])
-        yield smooth_pose(torch.cat([beginning, made], dim=1)[0].cpu().numpy(), self._pose)
+        with model.inference():
+            made = model.floats(model.decode(model.array(motion[:, count:])))
+        yield smooth_pose(np.concatenate([known, made[0]]), self._pose)
 
-    def _draw(self, count: int) -> Tensor:
-        return torch.randn(count, self._model.config.generated_size, generator=self._generator)
+    def _draw(self, count: int) -> Floats:
+        return self._generator.normal(count, self._model.config.generated_size)

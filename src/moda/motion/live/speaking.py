@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import torch
 
 from moda.config import SamplerConfig
 from moda.motion.live.listening import LiveListener
 from moda.motion.live.planning import HeadPlanner
-from moda.motion.model import MotionTransformer
+from moda.motion.network import Network
+from moda.motion.noise import NoiseGenerator
 from moda.motion.rules.controls import shape_motion
 from moda.motion.rules.emotion import EmotionOffsets
 from moda.motion.sampler import sampling_options
@@ -37,7 +38,7 @@ class LiveSpeaker:
 
     def __init__(
         self,
-        model: MotionTransformer,
+        model: Network[Any],
         space: MotionSpace,
         sampler: SamplerConfig,
         *,
@@ -51,7 +52,7 @@ class LiveSpeaker:
         self._planner = HeadPlanner(
             model,
             identity=identity,
-            generator=torch.Generator().manual_seed(options.seed or 0),
+            generator=NoiseGenerator(options.seed or 0),
             sampling=sampling,
             pose=space.slice("pose"),
             look_ahead=look_ahead,

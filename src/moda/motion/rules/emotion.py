@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from moda.motion.model import MotionTransformer
+from moda.motion.flow import Values
+from moda.motion.network import Network
 from moda.motion.rules.idle import LipClosure
 from moda.structures import EMOTIONS, FRAMES_PER_SECOND, Floats, MotionSpace, Style
 
@@ -18,12 +19,12 @@ on they are parted as far as it goes; canonical units in the middle of the mouth
 class EmotionOffsets:
     """Raw motion (D,) to be added to consecutive frames, following a schedule smoothly."""
 
-    def __init__(self, model: MotionTransformer, space: MotionSpace, style: Style) -> None:
+    def __init__(self, model: Network[Values], space: MotionSpace, style: Style) -> None:
         self._style = style
         size = (len(EMOTIONS) + 1, space.size)
         self._table = np.zeros(size, np.float32)
-        if model.config.mouth_size:
-            normalised = model.emotion_mean.detach().cpu().numpy()
+        normalised = model.emotion_offsets()
+        if normalised is not None:
             self._table = normalised * space.scale
         self._frame = 0
         self._amounts = np.zeros(len(EMOTIONS))  # the first frame is the photograph

@@ -15,6 +15,7 @@ from torch import Tensor
 from moda.config import ObjectiveName
 from moda.motion.generation import FLOW, Objective, Predict
 from moda.motion.variants import diffusion
+from moda.structures import Floats
 
 
 class NoiseDiffusion(Objective):
@@ -43,13 +44,13 @@ class NoiseDiffusion(Objective):
     def sigma_at(self, noise_to_signal: float) -> float:
         return math.atan(noise_to_signal) / diffusion.END_ANGLE
 
-    def sample(self, predict: Predict, noise: Tensor, schedule: Tensor) -> Tensor:
+    def sample(self, predict: Predict, noise: Tensor, schedule: Floats) -> Tensor:
         """Without new noise: ``alpha' x + beta' e`` step by step.
 
         Source: DDIM, J. Song, C. Meng and S. Ermon, arXiv 2010.02502, eq. 12 with their sigma 0.
         """
         noisy_motion = noise
-        for step, (sigma, next_sigma) in enumerate(schedule.to(noise.device)):
+        for step, (sigma, next_sigma) in enumerate(torch.from_numpy(schedule).to(noise)):
             both = self.split(noisy_motion, predict(noisy_motion, step), sigma)
             noisy_motion = diffusion.diffuse(*both, next_sigma)
         return noisy_motion

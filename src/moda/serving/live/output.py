@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from moda.live import LiveFrame
 from moda.media import jpeg_bytes
-from moda.serving.live.protocol import Control, PackedFrame, pack_frame, write_sound
+from moda.serving.live.protocol import Control, PackedFrame, pack_frame
 from moda.structures import Floats
 
 
@@ -35,7 +35,7 @@ class PipeOutput:
     def show(self, frame: LiveFrame) -> None:
         """Pack and send a frame."""
         jpeg = b"" if frame.picture is None else jpeg_bytes(frame.picture, self._quality)
-        packed = PackedFrame(frame.number, frame.is_speaking, jpeg, write_sound(frame.sound))
+        packed = PackedFrame(frame.number, frame.is_speaking, jpeg, frame.pcm())
         self._parent.send("frame", pack_frame(packed))
 
     def tell(self, event: dict[str, Any]) -> None:

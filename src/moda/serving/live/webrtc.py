@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,6 +18,7 @@ import numpy as np
 from moda.errors import InputError, MissingExtraError
 from moda.serving.live.output import Session
 from moda.serving.live.protocol import End, ProtocolError, Start, read_control
+from moda.threads import BackgroundThread
 
 try:
     from aiortc import (
@@ -96,7 +96,7 @@ class PeerOutput:
     def __init__(self, sdp: str, ice_servers: tuple[IceServer, ...], session: Session) -> None:
         self._session = session
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="moda-webrtc", daemon=True)
+        self._thread = BackgroundThread(self._run, "moda-webrtc", self.close)
         self._is_connected = False
         self._channel: object | None = None
         self._video, self._audio = OutgoingTrack("video"), OutgoingTrack("audio")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moda.config import NUM_PROSODY
+from moda.config import NUM_PROSODY, SpeechEmbedderConfig
 from moda.data.dataset import TrainingClip
 from moda.data.sync import rows_at
 from moda.motion.hearing.listening import widened, with_context
@@ -322,14 +322,18 @@ def _voice_frames(
     speaks = widened(voiced)
     is_clear = speaks | ~widened(voiced, 12)
     chosen = is_clear & (generator.random(len(voiced)) < VOICE_FRAME_SHARE)
-    whole = reader.voice_inputs(with_context(features, reader.config))[0]
+    whole = reader.voice_inputs(_with_context(features, reader.config))[0]
     inputs = [whole[torch.from_numpy(chosen)]]
     last = list[int]()
     if is_clear.any():
         last = generator.choice(np.flatnonzero(is_clear), size=VOICE_CUTS).tolist()
     inputs += [
-        reader.voice_inputs(with_context(features[: frame + 1], reader.config))[0, -1:]
+        reader.voice_inputs(_with_context(features[: frame + 1], reader.config))[0, -1:]
         for frame in last
     ]
     targets = np.concatenate([speaks[chosen], speaks[last]]).astype(np.float32)
     return torch.cat(inputs), torch.from_numpy(targets)
+
+
+def _with_context(features: Floats, config: SpeechEmbedderConfig) -> Tensor:
+    return torch.from_numpy(with_context(features, config))[None]

@@ -34,7 +34,8 @@ from moda.evaluation.videos.rows import REAL, STILL
 from moda.media import read_image
 from moda.structures import Picture
 from moda.structures.landmarks import Array
-from moda.weights.checkpoints import ASSETS, read_network_weights, save_network_weights
+from moda.weights.checkpoints import read_network_weights, save_network_weights
+from moda.weights.files import ASSETS
 from paths import EXAMPLES
 
 SAME_PERSON_DISTANCE = 0.6

@@ -23,7 +23,8 @@ from moda.errors import CheckpointError
 from moda.evaluation.videos.networks.identity import similarity_2d
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import Array
-from moda.weights.checkpoints import ASSETS, load_weights, read_network_weights
+from moda.weights.checkpoints import load_weights, read_network_weights
+from moda.weights.files import ASSETS
 
 FILE, KIND = "face_embedding.safetensors", "face embedding"
 CHIP_SIZE_PX, EMBEDDING = 150, 128
