@@ -253,7 +253,7 @@ class TestEveryOptionIsThere:
     def site(self) -> ModuleType:
         return load_file(ROOT / "scripts" / "docs_site.py")
 
-    @pytest.mark.parametrize("command", ["generate", "dub", "reenact"])
+    @pytest.mark.parametrize("command", ["generate", "dub", "reenact", "export"])
     def test_in_the_help(self, command: Command) -> None:
         top: Any = typer.main.get_command(cli.app)
         params = {flag: p for p in top.load(command).params for flag in p.opts}

@@ -5,6 +5,7 @@ Pictures are tensors (B, H, W, 3) in 0..1, sound is ``{"waveform": (B, C, N), "s
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import wave
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from moda.pipeline.jobs import VideoJob, begin_video
 if TYPE_CHECKING:
     from moda.structures import Picture
 
+logger = logging.getLogger(__name__)
 CATEGORY = "MoDA"
 USUAL = "usual"
 ALWAYS: Mapping[str, float | None] = {
@@ -127,8 +129,10 @@ class TalkingHeadFrames:
             folder = Path(name)
             sound = write_speech(speech, folder)
             job = VideoJob(picture_of(portrait), folder / "frames.mp4", sound, chosen)
-            video = begin_video(job, model, folder, tell=lambda message: None)
+            video = begin_video(job, model, folder)
             frames = list(islice(map(tensor_of, video.frames()), max_frames + 1))
+            for note in (*video.notes, *video.notes_afterwards()):
+                logger.warning(note)
         if len(frames) > max_frames:
             raise InputError(
                 f"the speech needs more than max_frames = {max_frames} frames; raise it if the "

@@ -13,6 +13,10 @@ from pathlib import Path
 class ModaError(Exception):
     """Base of all errors that a user can cause."""
 
+    def __str__(self) -> str:
+        """In one line, whatever of the user's input is quoted."""
+        return " ".join(line.strip() for line in super().__str__().splitlines() if line.strip())
+
 
 def describe_fault(error: Exception) -> str:
     """One line on an error that no user has caused, where one job of many must not stop the rest.

@@ -29,6 +29,8 @@ PART = re.compile(r"\.moda-[0-9a-f]{12}\.part")
 SCRATCH = re.compile(r"moda-[a-z]+-[0-9a-f]{16}-[a-z0-9_]{8}")
 NEW_SECONDS = 2.0
 """What is so young may belong to a process that has not locked it yet."""
+ORIGINALS = "originals"
+"""Folder of official files of others inside the models folder."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -118,6 +120,12 @@ def why_not(error: Exception) -> str:
     full = getattr(error, "errno", None) in FULL
     remedy = "free some space or choose another folder" if full else "choose another folder"
     return f"({getattr(error, 'strerror', None) or error}); {remedy}"
+
+
+def models_folder() -> Path:
+    """Where models are kept: the variable ``MODA_HOME``, else ``.cache/moda`` at home."""
+    chosen = os.environ.get("MODA_HOME")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "moda"
 
 
 def read_limited(path: Path, max_bytes: int) -> bytes:

@@ -6,7 +6,7 @@ Reading refuses unknown keys, wrong types and impossible values with :class:`Con
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import asdict, fields, is_dataclass
@@ -34,6 +34,14 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merged(result[key], value) if both else value
     return result
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The values of JSON that somebody else wrote. Raises :class:`ValueError` and nothing else."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def write_json(path: Path, values: object) -> None:
@@ -79,8 +87,8 @@ def to_json(config: Any) -> str:
 def from_json(kind: type[C], text: str) -> C:
     """Inverse of :func:`to_json`. Raises :class:`ConfigError`."""
     try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise ConfigError(f"{kind.__name__}: not JSON: {error}") from error
     return from_dict(kind, values)
 
@@ -106,7 +114,7 @@ def _convert(value: object, hint: Any, where: str) -> Any:
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             _reject(value, "a number", where)
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:
             _reject(value, "a finite number", where)
         return float(value)
     if type(value) is not hint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -195,3 +196,35 @@ def test_a_steady_client_is_served_whatever_it_takes(port: int) -> None:
 def test_connections_come_to_an_end_one_after_the_other(port: int) -> None:
     for _ in range(60):
         assert ask(port) == 200
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST /early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /big HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n",
+    ],
+)
+@pytest.mark.parametrize("pause", [0.0, 0.2])
+def test_bodies_that_turn_out_malformed_are_no_fault(
+    port: int, caplog: pytest.LogCaptureFixture, start: bytes, pause: float
+) -> None:
+    logger = logging.getLogger("uvicorn.error")
+    logger.setLevel(logging.ERROR)
+    logger.addHandler(caplog.handler)
+    try:
+        with connect(port, start) as connection:
+            time.sleep(pause)
+            connection.sendall(b"no number\r\n")
+            while connection.recv(2**16):
+                pass
+        with suppress(OSError), connect(port, start + b"no number\r\n") as connection:
+            while connection.recv(2**16):
+                pass
+        time.sleep(0.2)
+    finally:
+        logger.removeHandler(caplog.handler)
+        logger.setLevel(logging.CRITICAL)
+    assert caplog.messages == []
+    assert ask(port) == 200

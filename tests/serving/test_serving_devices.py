@@ -52,11 +52,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return seen
 
 
-def test_live_workers(asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_workers(
+    asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(worker.signal, "signal", lambda *which: None)
     settings = ServerSettings(portraits=(PORTRAIT,), device="cuda")
     connection = Connection()
-    worker.run_worker(connection, settings, 3)  # type: ignore[arg-type]
+    worker.run_worker(connection, settings, tmp_path, 3)  # type: ignore[arg-type]
     assert connection.sent == [("failed", "enough")]
     assert asked == [("cuda", "7")]
 
@@ -105,6 +107,7 @@ def test_numbers_and_devices_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_
         sessions = pool.SessionPool(settings, Metrics())
         await sessions.start()
         await sessions._replace(1)
+        sessions.uploads.close()
         queue.VideoMaker(settings, tmp_path)
 
     asyncio.run(start())

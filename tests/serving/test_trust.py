@@ -24,7 +24,8 @@ from moda.media import AudioReader
 from moda.serving.app import create_app
 from moda.serving.settings import ServerSettings
 from moda.serving.videos import api
-from moda.serving.videos.queue import Job, VideoJobs
+from moda.serving.videos.queue import VideoJobs
+from moda.serving.videos.records import Job
 from moda.speech_synthesis import Utterance, check_spoken_length, espeak_is_installed, synthesise
 from paths import PORTRAIT
 

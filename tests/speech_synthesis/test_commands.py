@@ -1,16 +1,14 @@
-"""Synthesisers of the user's: a command, and Kokoro's worker with a stand-in for the package."""
+"""Synthesisers by their names, and one of the user's: a command."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from moda.errors import InputError, MissingExtraError
-from moda.phones import Phone
-from moda.speech_synthesis import CommandSynthesiser, Kokoro, find_synthesiser
+from moda.errors import InputError
+from moda.speech_synthesis import CommandSynthesiser, Espeak, Kokoro, find_synthesiser
 
 WRITER = """
 import sys, wave
@@ -90,58 +88,10 @@ class TestCommand:
 
 def test_names() -> None:
     assert isinstance(find_synthesiser("kokoro"), Kokoro)
+    assert isinstance(find_synthesiser(voice="af_heart"), Kokoro)
+    assert isinstance(find_synthesiser(voice="f2"), Espeak)
+    assert isinstance(find_synthesiser("espeak", voice="af_heart"), Espeak)
     with pytest.raises(InputError, match="unknown synthesiser 'alexa'"):
         find_synthesiser("alexa")
     with pytest.raises(InputError, match="not both"):
         find_synthesiser("espeak", "piper {output}")
-
-
-KOKORO = """
-from types import SimpleNamespace as Thing
-import numpy as np
-print("downloading ...")
-class KPipeline:
-    def __init__(self, lang_code, repo_id):
-        self.code = lang_code
-    def __call__(self, text, voice, speed):
-        for word in text.split():
-            tokens = None
-            if self.code == "a":
-                tokens = [Thing(text=word, whitespace=" ", phonemes="bO", start_ts=0.1, end_ts=0.5)]
-            yield Thing(audio=np.full(12000, 0.25, np.float32), tokens=tokens)
-"""
-
-
-class TestKokoro:
-    """The protocol with its worker; the package itself is not installed here."""
-
-    @pytest.fixture
-    def python(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "kokoro.py").write_text(KOKORO)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        monkeypatch.setenv("MODA_KOKORO_PYTHON", sys.executable)
-
-    def test_words_and_phones(self, python: None) -> None:
-        spoken = Kokoro().speak("bow bow", language="en-us", voice=None, rate=1.0)
-        assert spoken.rate_hz == 24_000
-        assert len(spoken.samples) == 24_000
-        assert np.all(spoken.samples == 8192)
-        assert [tuple(word) for word in spoken.words] == [("bow ", 0.1, 0.5), ("bow ", 0.6, 1.0)]
-        assert [(phone.phones, round(phone.start_seconds, 3)) for phone in spoken.phones] == [
-            ((Phone.BILABIAL,), 0.1),
-            ((Phone.O, Phone.ROUNDED), 0.3),
-            ((Phone.BILABIAL,), 0.6),
-            ((Phone.O, Phone.ROUNDED), 0.8),
-        ]
-
-    def test_other_languages_have_no_times(self, python: None) -> None:
-        spoken = Kokoro().speak("ciao", language="it", voice=None, rate=1.0)
-        assert spoken.phones == spoken.words == ()
-        with pytest.raises(InputError, match="does not speak 'tlh'"):
-            Kokoro().speak("nuqneH", language="tlh", voice=None, rate=1.0)
-
-    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        (tmp_path / "kokoro.py").write_text("raise ImportError")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        with pytest.raises(MissingExtraError, match="pip install kokoro"):
-            Kokoro().speak("Hi", language="en", voice=None, rate=1.0)

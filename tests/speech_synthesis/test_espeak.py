@@ -1,9 +1,13 @@
 """espeak-ng out of process: sound, phones and words with their times."""
 
+# ruff: noqa: RUF001 - IPA letters look like Latin ones
+
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from moda.errors import InputError, MissingExtraError
 from moda.phones import Phone
 from moda.speech_synthesis import Espeak, espeak, espeak_is_installed, espeak_languages
+from paths import load_file
 
 needs_espeak = pytest.mark.skipif(not espeak_is_installed(), reason="espeak-ng is not installed")
 
@@ -88,7 +93,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODA_ESPEAK_LIBRARY", "no-such-library.so")
     espeak._known.cache_clear()
     assert not espeak_is_installed()
-    with pytest.raises(MissingExtraError, match="apt-get install espeak-ng"):
+    with pytest.raises(MissingExtraError, match="pip install espeakng-loader"):
         Espeak().speak("Hi", language="en-us", voice=None, rate=1.0)
     espeak._known.cache_clear()
 
@@ -103,3 +108,52 @@ def test_the_worker_needs_nothing_of_the_package() -> None:
     code = f"import runpy, sys; runpy.run_path({str(espeak.WORKER)!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
     assert not {"moda", "numpy"} & set(done.stdout.decode().split())
+
+
+class TestWhereTheLibraryIs:
+    """The worker's search; the library itself is never loaded into this process."""
+
+    @pytest.fixture
+    def worker(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        worker = load_file(espeak.WORKER)
+        monkeypatch.delenv("MODA_ESPEAK_LIBRARY", raising=False)
+        monkeypatch.setattr(worker.ctypes.util, "find_library", lambda name: None)
+        return worker
+
+    @pytest.fixture
+    def package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = tmp_path / "espeakng_loader"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+        (folder / "libespeak-ng.so").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+        return folder
+
+    def test_in_the_package_if_the_system_has_none(
+        self, worker: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def load(name: str) -> str:
+            if not name.startswith(str(package)):
+                raise OSError
+            return name
+
+        monkeypatch.setattr(worker.ctypes, "CDLL", load)
+        assert worker.load_library() == (str(package / "libespeak-ng.so"), str(package).encode())
+        monkeypatch.setenv("MODA_ESPEAK_LIBRARY", "/nowhere.so")
+        assert worker.load_library() == (None, None), "what is named counts alone"
+
+    def test_in_the_system_first(
+        self, worker: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(worker.ctypes, "CDLL", lambda name: name)
+        assert worker.load_library() == (worker.LIBRARIES[0], None)
+
+
+@needs_espeak
+def test_phonemes() -> None:
+    said = espeak.espeak_phonemes(["A boy, a cat", "", "Goodbye"], "en-us")
+    assert said[0] == "ɐ bˈɔ^ɪ ɐ kˈæt"
+    assert said[1] == ""
+    assert "ˈa^ɪ" in said[2]
+    with pytest.raises(InputError, match="does not speak 'tlh'"):
+        espeak.espeak_phonemes(["Hi"], "tlh")

@@ -266,6 +266,42 @@ def test_bodies_that_are_no_json(page: Served, body: bytes) -> None:
     assert answer.status_code in (400, 422)
 
 
+@pytest.mark.parametrize("number", [99, -1, 2**70])
+def test_functions_that_are_not_there_are_no_bug(
+    page: Served, capfd: pytest.CaptureFixture[str], number: int
+) -> None:
+    body = {"data": [], "fn_index": number, "session_hash": "x"}
+    answer = httpx.post(page.url + "gradio_api/queue/join", json=body)
+    assert answer.status_code == 400
+    assert answer.json() == {"detail": "the page does not understand this request"}
+    named = httpx.post(page.url + "gradio_api/call/generate", json={"data": 5, "type": 3})
+    assert named.status_code in (400, 422)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("intensity", "much"),
+        ("intensity", None),
+        ("intensity", [1]),
+        ("emotion", "furious"),
+        ("emotion", {"a": 1}),
+        ("portrait", "x.jpg"),
+        ("speech", 5),
+        ("driving", [[]]),
+    ],
+)
+def test_values_that_no_page_sends_are_no_bug(
+    page: Served, capfd: pytest.CaptureFixture[str], name: str, value: Any
+) -> None:
+    with visitor(page) as client:
+        status, said = ask(client, name, value)
+    assert status == 200
+    assert "a value cannot be used" in said or "not in the list of choices" in said
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_huge_question_is_refused(page: Served) -> None:
     body = json.dumps({"data": ["x" * 300_000]})
     assert httpx.post(page.url + "gradio_api/queue/join", content=body).status_code == 413

@@ -56,10 +56,23 @@ class TestWords:
     def test_seconds(self, seconds: float, spoken: str) -> None:
         assert words.spoken_seconds(seconds) == spoken
 
-    def test_folders_of_uploads_are_left_out(self) -> None:
-        path = Path("/tmp/x/ab12/me.jpg")
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "me.jpg",
+            "zero.jpg",
+            "\u00fcbung  eins.jpg",
+            "\u043c\u0430\u043c\u0430.png",
+            "i" * 180 + ".gif",
+            "\u00df (1).wav",
+        ],
+    )
+    def test_names_of_uploads_keep_their_letters(self, name: str) -> None:
+        path = Path("/tmp/x/ab12") / name
         said = words.for_readers(f"{path} is damaged (bad\nmarker)", path)
-        assert said == "Me.jpg is damaged (bad marker)"
+        assert said == f"{name} is damaged (bad marker)"
+        assert words.for_readers(f"there is no face in {path}", path).startswith("There is no")
+        assert name in words.for_readers(f"there is no face in {path}", path)
 
     def test_status_says_how_far_and_how_long(self) -> None:
         view = JobView("rendering", 50, 200, 61.2, (), None, None)

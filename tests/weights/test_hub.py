@@ -19,15 +19,22 @@ from huggingface_hub.utils import disable_progress_bars
 
 from hub_server import FakeHub, StoredFile, serve_hub
 from moda.errors import CheckpointError, InputError, MissingExtraError, OutputError
+from moda.files import models_folder
+from moda.speech_synthesis.kokoro import find_kokoro
+from moda.speech_synthesis.kokoro.voices import VOICE_SHA256
 from moda.weights.catalogue import (
     CATALOGUE,
     HubFile,
     PublishedModel,
     find_model,
-    models_folder,
     published_model,
 )
-from moda.weights.installation import download_originals, model_state
+from moda.weights.installation import (
+    download_originals,
+    install_model,
+    model_state,
+    verify_model,
+)
 from moda.weights.official import KINDS
 
 COMMIT, LATER_COMMIT = "a" * 40, "b" * 40
@@ -356,18 +363,55 @@ def test_the_catalogue_is_pinned_and_complete() -> None:
     names = {kind.usual_name for kind in KINDS} | {"config.json"}
     for name, model in CATALOGUE.items():
         assert model.name == name
-        assert {file.path.rpartition("/")[2] for file in model.files} <= names
+        assert (
+            not model.is_converted
+            or {file.path.rpartition("/")[2] for file in model.files} <= names
+        )
         assert model.licence
         assert len(model.licence_note) > 20
         assert len(model.revision) == 40 or name == "moda-base"
         assert all(file.sha256 is None or len(file.sha256) == 64 for file in model.files)
-    found = {file.path.rpartition("/")[2] for model in CATALOGUE.values() for file in model.files}
+    converted = [model for model in CATALOGUE.values() if model.is_converted]
+    found = {file.path.rpartition("/")[2] for model in converted for file in model.files}
     assert found == names
-    assert all(file.sha256 for file in CATALOGUE["liveportrait"].files)
+    for name in ("liveportrait", "kokoro"):
+        assert all(file.sha256 for file in CATALOGUE[name].files)
+
+
+def test_files_that_are_used_as_they_are(
+    hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(MODEL, is_converted=False)
+    said: list[str] = []
+    installed = install_model(model, folder, keep_originals=False, say=said.append)
+    assert installed.path == folder / "originals/someone/faces/nets/weights.pth"
+    assert installed.path.read_bytes() == WEIGHTS
+    assert not any("converting" in line for line in said)
+    assert model_state(model, folder) == "downloaded"
+    verify_model(model, folder)
+    assert model_state(model, folder) == "verified"
+    (folder / "originals/someone/faces/config.json").unlink()
+    assert model_state(model, folder) == "missing"
+
+
+def test_kokoro_is_found_where_it_is_downloaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODA_HOME", str(folder))
+    monkeypatch.delenv("MODA_KOKORO", raising=False)
+    model = CATALOGUE["kokoro"]
+    for file in model.files:
+        path = folder / "originals" / model.repository / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert model_state(model, folder) == "downloaded"
+    found = find_kokoro()
+    assert found.model.name == "model_quantized.onnx"
+    assert set(found.voices) == set(VOICE_SHA256)
 
 
 def test_names_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"'moda-huge'.*moda-base, liveportrait, hubert"):
+    with pytest.raises(InputError, match=r"'moda-huge'.*moda-base, liveportrait, hubert, kokoro"):
         published_model("moda-huge")
     monkeypatch.delenv("MODA_HOME", raising=False)
     assert models_folder() == Path.home() / ".cache" / "moda"

@@ -69,7 +69,8 @@ def _motion_model() -> str:
 
 
 def _published_models() -> str:
-    from moda.weights.catalogue import CATALOGUE, models_folder
+    from moda.files import models_folder
+    from moda.weights.catalogue import CATALOGUE
     from moda.weights.installation import model_state
 
     folder = models_folder()

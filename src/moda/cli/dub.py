@@ -57,7 +57,5 @@ def dub(
                 sound_track=chosen.sound_track,
                 progress=progress,
             )
-        for note in video.notes:
-            steps.warn(note)
-        summary = write_video(video, output, chosen, stages=steps.progress_bar)
+        summary = write_video(video, output, chosen, stages=steps.progress_bar, tell=steps.warn)
     steps.tell(summary, started)

@@ -59,6 +59,7 @@ class Commands(LazyGroup):
         "generate": "Make a portrait speak.",
         "reenact": "Make a portrait move like the face in a video.",
         "dub": "Give the face in a video new lips for other speech.",
+        "export": "Write visemes and ARKit blend shapes of speech, for a 3D avatar.",
         "doctor": "Check the installation: versions, devices, models, and one rendered frame.",
         "prepare": "Follow the faces of talking videos for training.",
         "evaluate": "Measure a motion model on held-out speakers.",
@@ -70,6 +71,7 @@ class Commands(LazyGroup):
         "train-expert": "Train the network that tells whether lips and speech belong together.",
         "evaluate-videos": "Compare talking videos of any method with real ones.",
         "web": "Serve a web page that makes talking videos.",
+        "voices": "List the voices that speak a text here, or write a sample of each.",
     }
     modules: ClassVar = {
         "demo": "generate",
@@ -81,7 +83,7 @@ class Commands(LazyGroup):
 
 
 class ModelCommands(LazyGroup):
-    """Published models for the neural renderer: get, convert and check them."""
+    """Published models for the neural renderer and for natural voices: get and check them."""
 
     lines: ClassVar = {
         "list": "List the published models, their licences, and which of them are here.",

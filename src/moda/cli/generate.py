@@ -102,7 +102,5 @@ def reenact(
     head = loading.load_head(*chosen.model_choice)
     with steps.progress_bar("Tracking") as progress:
         video = head.reenact(portrait, driving, chosen, progress=progress)
-    for note in video.notes:
-        steps.warn(note)
-    summary = write_video(video, output, chosen, stages=steps.progress_bar)
+    summary = write_video(video, output, chosen, stages=steps.progress_bar, tell=steps.warn)
     steps.tell(summary, started)

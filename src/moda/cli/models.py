@@ -11,21 +11,17 @@ import typer
 
 from moda.devices import require_torch
 from moda.errors import CheckpointError, InputError
-from moda.files import check_folder
-from moda.weights.catalogue import (
-    CATALOGUE,
-    ConvertedModel,
-    PublishedModel,
-    models_folder,
-    published_model,
-)
+from moda.files import check_folder, models_folder
+from moda.weights.catalogue import CATALOGUE, ConvertedModel, PublishedModel, published_model
 from moda.weights.installation import install_model, model_state, verify_model
 
 app = typer.Typer()
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="moda-base, liveportrait, hubert. Default: all."),
+    typer.Argument(
+        metavar="[NAME]...", help="moda-base, liveportrait, hubert, kokoro. Default: all."
+    ),
 ]
 Folder = Annotated[
     Path | None,
@@ -45,7 +41,7 @@ def list_models(folder: Folder = None) -> None:
     typer.echo(f"folder: {folder}")
 
 
-@app.command(epilog="Example: moda models download liveportrait hubert --yes")
+@app.command(epilog="Example: moda models download kokoro --yes")
 def download(
     names: Names = None,
     folder: Folder = None,
@@ -65,9 +61,10 @@ def download(
     Shows the licences first. Files that have arrived are kept when a later one fails. HF_ENDPOINT
     chooses a mirror of the hub; HF_HUB_OFFLINE=1 uses only what is here.
     """
-    require_torch("the conversion of published models")
     folder = folder or models_folder()
     models = _chosen(names)
+    if any(model.is_converted for model in models):
+        require_torch("the conversion of published models")
     for model in models:
         typer.echo(
             f"{model.name}: {model.what}\n"

@@ -30,7 +30,8 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=f"API keys, one a line. Default: the variable {KEYS_VARIABLE}, by spaces.",
+            help="API keys, one a line, with quotas such as videos=2 minutes=60 sessions=1. "
+            f"Default: the variable {KEYS_VARIABLE}, by spaces.",
         ),
     ] = None,
     allow_origin: Annotated[
@@ -38,6 +39,14 @@ def serve(
         typer.Option(
             metavar="https://HOST",
             help="A web page, or a proxy's name, that may use this server; may be given again.",
+        ),
+    ] = None,
+    allow_webhook: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="https://HOST",
+            help="An address that may be told of finished videos, with a path or for all paths; "
+            "may be given again.",
         ),
     ] = None,
     ice_server: Annotated[
@@ -62,6 +71,7 @@ def serve(
         portraits=tuple(portraits or ()),
         api_keys=tuple(keys),
         allowed_origins=tuple(allow_origin or ()),
+        allowed_webhooks=tuple(allow_webhook or ()),
         ice_servers=tuple(read_ice_server(text) for text in ice_server or ()),
     )
     for path in portrait_names(settings.portraits).values():

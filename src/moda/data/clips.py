@@ -25,6 +25,7 @@ from moda.data.statistics import MotionStatistics
 from moda.encoders.tracking import LandmarkTrack
 from moda.errors import CheckpointError
 from moda.files import whole_file
+from moda.strict_json import parse_json
 from moda.structures import EMOTIONS, Floats
 
 SpaceName = Literal["mesh", "neural"]
@@ -125,7 +126,7 @@ class Shard:
         self.path = path
         try:
             with safe_open(path, framework="np") as file:
-                header = json.loads((file.metadata() or {}).get("shard", "{}"))
+                header = parse_json((file.metadata() or {}).get("shard", "{}"))
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"{path} is no shard of prepared clips: {error}") from error
         if not isinstance(header, dict) or header.get("format") != FORMAT:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from moda.errors import InputError
+from moda.strict_json import parse_json
 from moda.structures import EMOTIONS
 
 Split = Literal["train", "validation", "test"]
@@ -272,7 +272,7 @@ def read_celebv_hq(root: Path) -> Found:
     """
     listing = root / "celebvhq_info.json"
     try:
-        clips: Mapping[str, Any] = json.loads(listing.read_text(encoding="utf-8"))["clips"]
+        clips: Mapping[str, Any] = parse_json(listing.read_text(encoding="utf-8"))["clips"]
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{listing} cannot be read: {error}; it comes with the corpus") from error
     videos = {video.stem: video for video in _videos(root)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import CheckpointError
+from moda.strict_json import parse_json
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
@@ -37,7 +37,7 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         length = int.from_bytes(content[:LENGTH_BYTES].tobytes(), "little")
         if not 0 < length <= min(MAX_HEADER_BYTES, len(content) - LENGTH_BYTES):
             raise ValueError(f"its header claims {length} bytes")
-        header = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length].tobytes())
+        header = parse_json(content[LENGTH_BYTES : LENGTH_BYTES + length].tobytes())
         data = np.asarray(content)[LENGTH_BYTES + length :]
         return {
             name: _view(data, entry) for name, entry in header.items() if name != "__metadata__"

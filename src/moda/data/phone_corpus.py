@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,23 @@ class PhoneCorpus:
     def __len__(self) -> int:
         return len(self.names)
 
+    def require_whole(self) -> None:
+        """Raise :class:`ValueError` unless the arrays are of one corpus."""
+        kinds = {"samples": "i", "labels": "i", "offsets": "i", "names": "U", "voices": "U"}
+        for name, value in vars(self).items():
+            if value.ndim != 1 or value.dtype.kind != kinds.get(name, "b"):
+                raise ValueError(f"{name} is {value.shape} {value.dtype}")
+        steps = np.diff(self.offsets)
+        num_items, num_labels = len(self.names), len(self.labels)
+        if (
+            len(self.offsets) != num_items + 1
+            or (self.offsets[0], self.offsets[-1]) != (0, num_labels)
+            or (steps < 0).any()
+            or len(self.samples) != SAMPLES_PER_LABEL * num_labels
+            or {len(self.voices), len(self.held_out)} != {num_items}
+        ):
+            raise ValueError("its arrays do not fit each other")
+
     def item(self, index: int) -> tuple[Samples, Labels]:
         """Samples (160 n,) and labels (n,) of one utterance."""
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
@@ -64,13 +82,19 @@ def read_phone_corpus(path: str | Path) -> PhoneCorpus:
         InputError: The file is missing, or is no such corpus.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type for entry in archive.infolist()):
+                raise ValueError("its arrays are compressed")  # to whatever size
         with np.load(path, allow_pickle=False) as arrays:
             fields = {name: arrays[name] for name in PhoneCorpus.__dataclass_fields__}
-    except (OSError, KeyError, ValueError) as error:
+        corpus = PhoneCorpus(**fields)
+        corpus.require_whole()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, SyntaxError) as error:
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{path} is not a phone corpus ({error}); scripts/synthesize_speech.py makes one"
+            f"{path} is not a phone corpus ({reason}); scripts/synthesize_speech.py makes one"
         ) from error
-    return PhoneCorpus(**fields)
+    return corpus
 
 
 class Utterance(NamedTuple):

@@ -11,6 +11,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -133,6 +134,16 @@ class GuardedHttp(H11Protocol):
             self._table.replace(self, socket)
         else:
             self._table.release(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """A request turns out to be malformed; what answers it already can say nothing more."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def give_up(self) -> None:
         """Close; with a word to a client that has begun a request."""

@@ -13,10 +13,12 @@ import av.filter
 from av.packet import Packet
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from moda.errors import InputError
+from moda.media.planes import PlanarPicture
+from moda.structures import Part
 
 BT709 = 1
 
@@ -33,9 +35,12 @@ class OutputFormat(NamedTuple):
     muxer_options: Mapping[str, str]
 
 
-# The number of threads is fixed because the bytes depend on it. They do on the processor as well,
-# unless forbidden; on those with AVX-512 even the same frames come out differently each time.
-_X264 = {"crf": "18", "preset": "veryfast", "threads": "4", "x264-params": "cpu-independent=1"}
+# One thread, because the pictures are drawn on the other cores, and the bytes depend on the number.
+# They do on the processor as well, unless forbidden; with AVX-512 even the same frames come
+# out differently each time. Coarse motion of parts of a pixel (subme) is enough: little moves.
+_X264 = {
+    "crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1:subme=1",
+}  # fmt: skip
 _VP9 = {
     "crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "threads": "4", "auto-alt-ref": "0",
 }  # fmt: skip
@@ -87,7 +92,9 @@ GIF_FILTERS = (
 class PictureEncoder:
     """Encodes pictures of one size and rate, RGB or RGBA, into a container.
 
-    ``keyframe_distance`` is in pictures; None leaves it to the codec.
+    Where there is a moving ``part``, all pictures but the first are of that part alone, see
+    :class:`moda.media.planes.PlanarPicture`. ``keyframe_distance`` is in pictures; None leaves it
+    to the codec.
     """
 
     def __init__(
@@ -97,11 +104,13 @@ class PictureEncoder:
         size: tuple[int, int],
         rate: Fraction,
         keyframe_distance: int | None = None,
+        part: Part | None = None,
     ) -> None:
         self._output = output
         self._size = size
         self._rate = rate
         self._palette: av.filter.Graph | None = None
+        self._planar = PlanarPicture(output.pixels, size, part)
         options = dict(output.options)
         if keyframe_distance is not None:
             options["g"] = str(keyframe_distance)
@@ -122,14 +131,7 @@ class PictureEncoder:
             for indexed in self._indexed(frame):
                 yield from self._stream.encode(indexed)
             return
-        planar = frame.reformat(
-            format=self._output.pixels,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-        )
-        planar.pts, planar.time_base = frame.pts, frame.time_base
-        yield from self._stream.encode(planar)
+        yield from self._stream.encode(self._planar.updated(frame))
 
     def finish(self) -> Iterator[Packet[VideoStream]]:
         """What the encoder still holds."""

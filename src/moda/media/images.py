@@ -29,7 +29,7 @@ BACKGROUND = (128, 128, 128)
 """What shows through where a picture is transparent."""
 
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-                   IndexError, KeyError, TypeError, OverflowError, NotImplementedError)  # fmt: skip
+                   IndexError, KeyError, TypeError, OverflowError, RuntimeError)  # fmt: skip
 """What Pillow's decoders raise for damaged content."""
 
 
@@ -189,7 +189,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def jpeg_bytes(picture: Picture, quality: int) -> bytes:
     """A picture (H, W, 3) as a JPEG file of a quality of 1 to 100."""
-    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert done
     return data.tobytes()
 

@@ -23,10 +23,11 @@ from moda.files import PartFile, check_outputs, why_not
 from moda.media.audio import Resampler, SoundTrack
 from moda.media.containers import open_media
 from moda.media.formats import FORMATS, TRANSPARENT_FORMATS, PictureEncoder, check_rate
+from moda.media.planes import with_surroundings
 from moda.media.segments import SEGMENT_SECONDS, SegmentCopy
 from moda.media.subtitle_track import SubtitleTrack
 from moda.media.subtitles import Cue
-from moda.structures import Floats, Metadata, Picture
+from moda.structures import Floats, Metadata, Part, Picture
 from moda.threads import BackgroundThread
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class VideoWriter:
         finish: Called with the whole file, which does not have its name yet, before it is put
             in place.
         segments: Folder for a copy in pieces that play at once (:mod:`moda.media.segments`).
+        moving: The part outside of which all pictures are the same; None where that is not known.
 
     Raises:
         OutputError: The file cannot be written, at any time until the context is left.
@@ -103,6 +105,7 @@ class VideoWriter:
         transparent: bool = False,
         finish: Callable[[Path], None] | None = None,
         segments: Path | None = None,
+        moving: Part | None = None,
     ) -> None:
         self.path = check_output_path(path, transparent=transparent)
         check_rate(self.path, frames_per_second)
@@ -115,6 +118,8 @@ class VideoWriter:
         self.num_frames = 0
         self._size = size
         self._rate = exact_rate(frames_per_second)
+        is_planar = self._format.pixels == "yuv420p"
+        self._moving = with_surroundings(moving, size) if moving and is_planar else None
         self._sound = None if sound is None else Path(sound)
         self._sound_track = sound_track
         self._metadata = dict(metadata or {})
@@ -144,6 +149,8 @@ class VideoWriter:
         shape = (height, width, self._num_channels)
         if frame.shape != shape or frame.dtype != np.uint8:
             raise ValueError(f"frame is {frame.dtype} {frame.shape}, not {shape}")
+        if self._moving is not None and self.num_frames > 0:
+            frame = frame[self._moving]
         video_frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame), self._pixels)
         video_frame.pts, video_frame.time_base = self.num_frames, 1 / self._rate
         self._put(video_frame)
@@ -217,7 +224,12 @@ class VideoWriter:
             )
             container.metadata.update(self._metadata)
             pictures = PictureEncoder(
-                container, self._format, self._size, self._rate, self._keyframe_distance
+                container,
+                self._format,
+                self._size,
+                self._rate,
+                self._keyframe_distance,
+                self._moving,
             )
             target = Muxer(container)
             sound_copy = subtitles = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cache
@@ -12,13 +13,23 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from moda.errors import InputError
 from moda.options.texts import Speaker
 
-Command = Literal["generate", "dub", "reenact"]
+Command = Literal["generate", "dub", "reenact", "export"]
 
 
 def require_range(name: str, value: float, low: float, high: float) -> None:
     """Raise :class:`InputError` unless ``low <= value <= high``."""
     if not low <= value <= high:
-        raise InputError(f"{name} {value:g} is outside {low:g}..{high:g}; choose a value inside")
+        raise InputError(
+            f"{name} {_shown(value)} is outside {low:g}..{high:g}; choose a value inside"
+        )
+
+
+def _shown(value: float) -> str:
+    """A number in a message; whole ones may be larger than any float."""
+    try:
+        return f"{value:g}"
+    except OverflowError:
+        return f"{'-' if value < 0 else ''}1e{math.log10(abs(value)):.0f}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +117,9 @@ class DescribedOption(NamedTuple):
                 )
         elif low is not None and isinstance(value, int | float):
             if high is None and value < low:
-                raise InputError(f"{self.label} {value:g} is below {low:g}; choose {low:g} or more")
+                raise InputError(
+                    f"{self.label} {_shown(value)} is below {low:g}; choose {low:g} or more"
+                )
             require_range(self.label, value, low, float("inf") if high is None else high)
 
     def convert(self, value: Any, folder: Path) -> Any:

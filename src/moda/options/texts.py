@@ -119,7 +119,10 @@ def parse_faces(texts: Sequence[str]) -> int | tuple[Speaker, ...]:
 
 def _face(text: str) -> tuple[int, Path | None]:
     number, equals, recording = text.partition("=")
-    face = int(number) if number.strip().isdecimal() else 0
+    try:
+        face = int(number) if number.strip().isdecimal() else 0
+    except ValueError:  # more digits than Python reads
+        face = 0
     if face < 1 or (equals and not recording):
         raise InputError(
             f"face {text!r} is not a number from 1, counted from the left, or a number with a "

@@ -28,9 +28,11 @@ USUAL_BLINK_RATE, MAX_BLINK_RATE = 17.0, 60.0
 RATE_LIMITS = (0.5, 2.0)
 """Of synthesised speech, 1 is usual."""
 MAX_STYLE_CHARACTERS = 500
-DUB: tuple[Command, ...] = ("dub",)
+SPOKEN: tuple[Command, ...] = ("dub", "export")
 REENACT: tuple[Command, ...] = ("reenact",)
+EXPORT: tuple[Command, ...] = ("export",)
 BOTH: tuple[Command, ...] = ("dub", "reenact")
+ALL: tuple[Command, ...] = ("dub", "reenact", "export")
 
 
 class ModelChoice(NamedTuple):
@@ -112,62 +114,67 @@ class VideoOptions:
     # What is said
     text: Annotated[str | None, Option(
         "Speak this text instead of a recording; [happy], [sad:0.6], [pause:1] are tags.",
-        keyword=False, label="what is said", also=DUB)] = None
+        keyword=False, label="what is said", also=SPOKEN)] = None
     text_file: Annotated[Path | None, Option(
-        "The same from a text file or subtitles, - for input.", keyword=False, also=DUB,
+        "The same from a text file or subtitles, - for input.", keyword=False, also=SPOKEN,
         private=True)] = None
     transcript: Annotated[str | None, Option(
         "What is said in SPEECH, or a text file of it: surer lips, tags, subtitles.", keyword=False,
-        metavar="TEXT|FILE", also=DUB, private=True)] = None
+        metavar="TEXT|FILE", also=SPOKEN, private=True)] = None
     sound_track: Annotated[int | None, Option(
-        "Which sound track of SPEECH, from 1.", 1, 100, usual="its default one", also=DUB,
+        "Which sound track of SPEECH, from 1.", 1, 100, usual="its default one", also=SPOKEN,
         private=True)] = None
     language: Annotated[str, Option(
         "Of text and transcript, such as en-us, de, fr-fr, es, ru, cmn.", keyword=False,
-        also=DUB)] = "en-us"
+        also=SPOKEN)] = "en-us"
     voice: Annotated[str | None, Option(
-        "Of the synthesiser.", keyword=False, usual="its usual one", also=DUB, private=True)] = None
+        "One of moda voices, such as af_heart.", keyword=False, usual="the synthesiser's",
+        also=SPOKEN)] = None
     rate: Annotated[float | None, Option(
         "Of synthesised speech, {limits}.", *RATE_LIMITS, keyword=False, label="rate of speech",
-        usual="1", also=DUB)] = None
+        usual="1", also=SPOKEN)] = None
     tts: Annotated[str | None, Option(
-        "espeak or kokoro.", keyword=False, usual="espeak", also=DUB, private=True)] = None
+        "espeak or kokoro.", keyword=False, usual="the voice's, or espeak", also=SPOKEN,
+        private=True)] = None
     tts_command: Annotated[str | None, Option(
         "Another synthesiser: reads text from its input and writes the file {{output}}.",
-        keyword=False, metavar="COMMAND", also=DUB, private=True)] = None
+        keyword=False, metavar="COMMAND", also=SPOKEN, private=True)] = None
     subtitles: Annotated[bool, Option(
-        "Write subtitles of text or transcript.", keyword=False, also=DUB, private=True)] = False
+        "Write subtitles of text or transcript.", keyword=False, also=("dub",),
+        private=True)] = False
     phones: Annotated[Path | tuple[PhoneSegment, ...] | None, Option(
         "What is said: TextGrid, or a text file with start, end and phone per line.", only="mesh",
         private=True)] = None
 
     # How it is said
     emotion: Annotated[EmotionAt | None, Option(
-        f"One of {', '.join(EMOTIONS)}.", metavar="NAME[:AMOUNT]", parse=parse_emotion)] = None
+        f"One of {', '.join(EMOTIONS)}.", metavar="NAME[:AMOUNT]", parse=parse_emotion,
+        also=EXPORT)] = None
     emotion_at: Annotated[tuple[EmotionAt, ...], Option(
         "Change the emotion at a time; may be given again. The name none ends it.",
         metavar="SECONDS=NAME[:AMOUNT]", label="emotions at times",
-        parse_many=parse_emotion_times)] = ()
+        parse_many=parse_emotion_times, also=EXPORT)] = ()
     style: Annotated[Style | str | None, Option(
-        'Free words, such as "warm, a little tired, nods".')] = None
+        'Free words, such as "warm, a little tired, nods".', also=EXPORT)] = None
     head_motion: Annotated[float | None, Option(
-        "Amount of head motion, {limits}.", 0, 2, usual="1", also=REENACT)] = None
+        "Amount of head motion, {limits}.", 0, 2, usual="1", also=("reenact", "export"))] = None
     expression: Annotated[float | None, Option(
-        "Amount of expression, {limits}.", 0, 2, usual="1", also=BOTH)] = None
-    blink: Annotated[bool, Option("Let the eyes blink.", flag="--blink/--no-blink")] = True
+        "Amount of expression, {limits}.", 0, 2, usual="1", also=ALL)] = None
+    blink: Annotated[bool, Option(
+        "Let the eyes blink.", flag="--blink/--no-blink", also=EXPORT)] = True
     blink_rate: Annotated[float | None, Option(
         "Blinks a minute, {limits}.", 0, MAX_BLINK_RATE, label="blinks a minute",
-        usual=f"about {USUAL_BLINK_RATE:g}", only="mesh")] = None
+        usual=f"about {USUAL_BLINK_RATE:g}", only="mesh", also=EXPORT)] = None
     gaze: Annotated[Gaze | None, Option(
-        "Where the eyes are: camera or wander.", usual="wander", only="mesh")] = None
+        "Where the eyes are: camera or wander.", usual="wander", only="mesh", also=EXPORT)] = None
     lips_only: Annotated[bool, Option(
-        "Move nothing but the mouth, or what a driving video moves.")] = False
+        "Move nothing but the mouth, or what a driving video moves.", also=EXPORT)] = False
     driving: Annotated[Path | None, Option(
         "Take head, brows and eyes from this video.", metavar="VIDEO",
         label="driving video")] = None
     seed: Annotated[int | None, Option(
         "Another number, another performance.", 0, 2**63 - 1, usual="from portrait and speech",
-        also=DUB)] = None
+        also=SPOKEN)] = None
 
     # What is seen
     frames_per_second: Annotated[float, Option(
@@ -186,7 +193,7 @@ class VideoOptions:
     face: Annotated[int | tuple[Speaker, ...] | None, Option(
         "Which face, from left to right from 1; with a recording each, several may speak.", 1,
         metavar="NUMBER[=SPEECH]", usual="the largest", parse_many=parse_faces,
-        also=BOTH)] = None
+        also=ALL)] = None
     in_turns: Annotated[bool, Option(
         "Faces speak one after the other, not at once.", keyword=False, private=True)] = False
     eyes: Annotated[float | None, Option(
@@ -199,17 +206,18 @@ class VideoOptions:
     # How it is made
     num_steps: Annotated[int | None, Option(
         "Steps of the sampler, {limits}.", 1, 1000, name="steps", label="number of steps",
-        usual="the model's")] = None
+        usual="the model's", also=EXPORT)] = None
     guidance_scale: Annotated[float | None, Option(
-        "How much motion follows speech and emotion, {limits}.", 1, 10, usual="the model's")] = None
+        "How much motion follows speech and emotion, {limits}.", 1, 10, usual="the model's",
+        also=EXPORT)] = None
     renderer: Annotated[str | None, Option(
         "How frames are made: mesh or neural.", keyword=False, usual="the model's", also=REENACT,
         private=True)] = None
     model: Annotated[str | None, Option(
         "moda-tiny, moda-base, or a .safetensors file.", keyword=False,
-        usual="moda-tiny; moda-base with the neural renderer", also=BOTH, private=True)] = None
+        usual="moda-tiny; moda-base with the neural renderer", also=ALL, private=True)] = None
     device: Annotated[str, Option(
-        "auto, cpu, cuda or mps.", keyword=False, also=BOTH, private=True)] = "auto"
+        "auto, cpu, cuda or mps.", keyword=False, also=ALL, private=True)] = "auto"
     precision: Annotated[str, Option(
         "Of moda-base: float32; tf32, float16 or bfloat16 are for GPUs.", keyword=False,
         also=REENACT, private=True)] = "float32"

@@ -27,6 +27,7 @@ from moda.options import ModelChoice, field_name
 from moda.pipeline.jobs import VideoJob, job_from_row, make_video
 from moda.pipeline.loading import load_head
 from moda.pipeline.talking_head import TalkingHead
+from moda.strict_json import parse_json
 from moda.version import __version__
 from moda.workers import LocalProcesses, LostJob, RayCluster, RunJobs, one_thread, run_here
 
@@ -296,10 +297,14 @@ def _read_journal(path: Path) -> dict[str, Outcome]:
     known: dict[str, Outcome] = {}
     for line in _lines(path):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and record.keys() == names:
+        if (
+            isinstance(record, dict)
+            and record.keys() == names
+            and type(record["fingerprint"]) is str
+        ):
             known[record["fingerprint"]] = Outcome(**record)
     return known
 

@@ -53,7 +53,7 @@ def animate_group(
     if len(set(numbers)) < len(numbers):
         raise InputError(f"a face is named twice in {numbers}; every face has one recording")
     image = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
-    sounds, whole = _arrange(speakers, folder, in_turns=options.in_turns)
+    sounds, whole, notes = _arrange(speakers, folder, in_turns=options.in_turns)
     videos = [
         head.generate(
             image,
@@ -75,8 +75,20 @@ def animate_group(
         sound=whole,
         sources=(*files, *(speaker.speech for speaker in speakers)),
         frames=lambda: _mixed(videos, weights),
-        notes=(),
+        notes=_each_once([*notes, *(note for video in videos for note in video.notes)]),
+        notes_afterwards=lambda: _each_once(
+            [
+                note.replace(sound.name, speaker.speech.name)
+                for video, sound, speaker in zip(videos, sounds, speakers, strict=True)
+                for note in video.notes_afterwards()
+            ]
+        ),
+        moving=None,
     )
+
+
+def _each_once(notes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(notes))
 
 
 def _mixed(videos: Sequence[TalkingVideo], weights: Sequence[Floats]) -> Iterator[Picture]:
@@ -114,8 +126,8 @@ def _face_centre(head: TalkingHead, image: Picture, face: int) -> np.ndarray:
 
 def _arrange(
     speakers: Sequence[Speaker], folder: Path, *, in_turns: bool
-) -> tuple[list[Path], Path]:
-    """Sound files of equal length, one for each face, and all of them together."""
+) -> tuple[list[Path], Path, list[str]]:
+    """Sound files of equal length, one for each face, all of them together, and notes on them."""
     readers = [AudioReader(speaker.speech, MIXED_RATE_HZ) for speaker in speakers]
     lengths = [sum(len(chunk) for chunk in reader) for reader in readers]
     starts = [0] * len(readers)
@@ -129,7 +141,7 @@ def _arrange(
     whole = folder / "all.wav"
     tracks = [_placed(reader, start, total) for reader, start in zip(readers, starts, strict=True)]
     _write_wave(whole, (np.sum(blocks, axis=0) for blocks in zip(*tracks, strict=True)))
-    return paths, whole
+    return paths, whole, [note for reader in readers for note in reader.notes]
 
 
 def _placed(reader: AudioReader, start: int, total: int) -> Iterator[Floats]:

@@ -149,15 +149,12 @@ def make_video(
         ModaError: As :meth:`moda.pipeline.TalkingHead.generate` and what is called before it.
     """
     with ScratchFolder("work") as folder:
-        video = begin_video(job, head, folder, stages=stages, tell=tell)
-        summary = write_video(video, job.output, job.options, stages=stages)
-        for note in summary.notes:
-            tell(note)
-        return summary
+        video = begin_video(job, head, folder, stages=stages)
+        return write_video(video, job.output, job.options, stages=stages, tell=tell)
 
 
 def begin_video(
-    job: VideoJob, head: TalkingHead, folder: Path, *, stages: Stages = no_stages, tell: Report
+    job: VideoJob, head: TalkingHead, folder: Path, *, stages: Stages = no_stages
 ) -> TalkingVideo:
     """The video of a job before anything of it is made, but for the speech of its text.
 
@@ -167,37 +164,52 @@ def begin_video(
     from moda.pipeline.group import animate_group
 
     options = job.options
-    delivery = delivery_of(options)
-    if delivery.not_understood:
-        tell(f"not understood in the style: {'; '.join(delivery.not_understood)}")
     if options.speakers:
         alike = replace(options, face=None)
-        return animate_group(head, job.portrait, options.speakers, folder, alike)
-    speech = spoken(job, head, folder, stages=stages)
-    with stages("Tracking") if options.driving is not None else no_stages("") as progress:
-        video = head.generate(
-            job.portrait, speech, options, progress=progress, max_seconds=job.max_seconds
-        )
-    for note in video.notes:
-        tell(note)
-    return video
+        video = animate_group(head, job.portrait, options.speakers, folder, alike)
+    else:
+        speech = spoken(job, head, folder, stages=stages)
+        with stages("Tracking") if options.driving is not None else no_stages("") as progress:
+            video = head.generate(
+                job.portrait, speech, options, progress=progress, max_seconds=job.max_seconds
+            )
+    return replace(video, notes=(*notes_on_style(options), *video.notes))
+
+
+def notes_on_style(options: VideoOptions) -> tuple[str, ...]:
+    """That words of the style are not understood, if any are not."""
+    words = delivery_of(options).not_understood
+    return (f"not understood in the style: {'; '.join(words)}",) if words else ()
 
 
 def write_video(
-    video: TalkingVideo, path: Path, options: VideoOptions, *, stages: Stages = no_stages
+    video: TalkingVideo,
+    path: Path,
+    options: VideoOptions,
+    *,
+    stages: Stages = no_stages,
+    tell: Report,
 ) -> VideoSummary:
-    """Write a video as its options say. Raises as :meth:`moda.pipeline.TalkingVideo.write`."""
+    """Write a video as its options say, and hand on all that the user should know of it.
+
+    Raises as :meth:`moda.pipeline.TalkingVideo.write`.
+    """
+    for note in video.notes:
+        tell(note)
     identity = None
     if options.sign_cert is not None and options.sign_key is not None:
         identity = SigningIdentity(options.sign_cert, options.sign_key)
     with stages("Rendering") as progress:
-        return video.write(
+        summary = video.write(
             path,
             progress=progress,
             synthetic_metadata=options.synthetic_metadata,
             identity=identity,
             subtitles=options.subtitles,
         )
+    for note in summary.notes:
+        tell(note)
+    return summary
 
 
 def spoken(
@@ -237,7 +249,7 @@ def speak_text(
     if text is None:
         assert options.text_file is not None
         text = read_text(options.text_file)
-    synthesiser = find_synthesiser(options.tts, options.tts_command)
+    synthesiser = find_synthesiser(options.tts, options.tts_command, voice=options.voice)
     rate = delivery_of(options).rate
     if options.rate is None and isinstance(synthesiser, CommandSynthesiser):
         rate = 1.0

@@ -350,6 +350,7 @@ def _video(
         heard.notes if heard else tuple,
         sound_track=options.sound_track,
         transparent=options.is_transparent,
+        moving=renderer.moving,
     )
 
 

@@ -20,7 +20,7 @@ from moda.media.provenance import (
     synthetic_media_tags,
 )
 from moda.media.subtitles import make_cues, write_srt
-from moda.structures import Motion, Picture
+from moda.structures import Motion, Part, Picture
 from moda.structures.words import TimedWord
 
 Progress = Callable[[int, int], None]
@@ -74,6 +74,8 @@ class TalkingVideo:
     """Which track of the sound's file, from 1; None is the default one."""
     transparent: bool = False
     """Whether frames are (H, W, 4)."""
+    moving: Part | None = None
+    """The part outside of which all frames are the same; None where that is not known."""
     made_from: str = "a still photograph"
     """In words, for what the file says of itself."""
 
@@ -144,6 +146,7 @@ class TalkingVideo:
                     transparent=self.transparent,
                     finish=signer,
                     segments=segments,
+                    moving=self.moving,
                 )
             )
             for frame in self.frames():

@@ -16,7 +16,19 @@ def compiled(function: Function) -> Function:
     ``fastmath`` stays off for comparisons with infinities; the loops do not profit from it.
     """
     try:
-        kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        kernel = _njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # "no locator available": neither package nor home folder is writable
-        kernel = numba.njit(nogil=True, error_model="numpy")(function)
+        kernel = _njit(**_OPTIONS)(function)
     return cast(Function, kernel)
+
+
+def part_of_kernel(function: Function) -> Function:
+    """A function that only compiled ones call: without its own way in from Python, and its cache.
+
+    Both would take longer to compile than most such functions.
+    """
+    return cast(Function, _njit(**_OPTIONS, no_cpython_wrapper=True)(function))
+
+
+_njit: Any = numba.njit
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}

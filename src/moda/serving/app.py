@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.exception_handlers import http_exception_handler
@@ -22,15 +22,28 @@ from starlette.requests import ClientDisconnect
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import MissingExtraError, ModaError
-from moda.serving.access import BusyError
+from moda.serving.access import ConflictError, RefusedError
 from moda.serving.gate import NO_PLACE, Gate
+from moda.serving.live import portraits
 from moda.serving.live.pool import SessionPool
-from moda.serving.live.protocol import read_start
+from moda.serving.live.protocol import START_SCHEMA, read_start
 from moda.serving.live.sessions import PeerSessions, SocketSession
 from moda.serving.metrics import Metrics
+from moda.serving.openapi import (
+    BODY,
+    COMMON,
+    NAMES,
+    Health,
+    Readiness,
+    Responses,
+    describe,
+    refusals,
+)
 from moda.serving.settings import ServerSettings
 from moda.serving.videos.api import router
 from moda.serving.videos.queue import VideoJobs
+from moda.serving.videos.voices import voices_router
+from moda.speech_synthesis import espeak_is_installed
 from moda.structures import EMOTIONS
 from moda.version import __version__
 
@@ -42,10 +55,13 @@ logger = logging.getLogger("uvicorn.error")
 class Offer(BaseModel):
     """How a WebRTC session begins."""
 
-    sdp: str = Field(max_length=MAX_SDP_LENGTH)
-    type: str = "offer"
-    start: dict[str, Any] = Field(default_factory=dict)
-    """As the ``start`` message of the WebSocket, without its type."""
+    sdp: str = Field(max_length=MAX_SDP_LENGTH, description="A session description")
+    type: Literal["offer"] = "offer"
+    start: dict[str, Any] = Field(
+        default_factory=dict,
+        description="As the start message of the WebSocket, without its type",
+        json_schema_extra=START_SCHEMA,
+    )
 
 
 class Answer(BaseModel):
@@ -66,6 +82,7 @@ class ServerInfo(BaseModel):
     max_sessions: int
     free_sessions: int
     has_webrtc: bool
+    has_speech_synthesis: bool
     ice_servers: list[dict[str, str]]
     max_speech_seconds: float
 
@@ -104,10 +121,13 @@ def create_app(settings: ServerSettings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("authorization", "content-type", "x-api-key"),
+            allow_headers=("authorization", "content-type", "idempotency-key", "x-api-key"),
             expose_headers=("location", "retry-after"),
         )
     app.include_router(router)
+    app.include_router(portraits.router)
+    app.include_router(voices_router)
+    describe(app, has_keys=bool(settings.api_keys))
     _add_health(app, metrics)
     _add_live(app, settings, metrics)
     _add_pages(app)
@@ -116,13 +136,17 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
 
 def _add_health(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/healthz", tags=["health"])
-    async def is_alive() -> dict[str, str]:
+    @app.get("/healthz", tags=["health"], responses=NAMES)
+    async def is_alive() -> Health:
         """Whether the server answers at all."""
-        return {"status": "ok"}
+        return Health(status="ok")
 
-    @app.get("/readyz", tags=["health"], responses={503: {"description": "Not ready"}})
-    async def is_ready(request: Request, response: Response) -> dict[str, Any]:
+    not_ready: Responses = {503: {"description": "It cannot", "model": Readiness}}
+
+    @app.get(
+        "/readyz", tags=["health"], responses=NAMES | not_ready, response_model_exclude_none=True
+    )
+    async def is_ready(request: Request, response: Response) -> Readiness:
         """Whether it can do its work: workers, the queue of videos, folders and disk."""
         state = request.app.state
         alive, wanted = state.pool.num_alive, state.settings.max_sessions
@@ -130,18 +154,20 @@ def _add_health(app: FastAPI, metrics: Metrics) -> None:
         if alive < wanted:
             problems.append(f"{wanted - alive} of {wanted} live workers are missing")
         if state.is_ready and not problems:
-            return {"status": "ready", "workers": alive}
+            return Readiness(status="ready", workers=alive)
         response.status_code = 503
-        return {"status": "not ready", "workers": alive, "problems": problems}
+        return Readiness(status="not ready", workers=alive, problems=problems)
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
+    counters: Responses = {200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", tags=["health"], response_class=Response, responses=COMMON | counters)
     async def read_metrics() -> Response:
         """Counters for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
-    @app.get("/v1/info", tags=["live"])
+    @app.get("/v1/info", tags=["live"], responses=COMMON)
     async def read_info(request: Request) -> ServerInfo:
         """Whom a live session can show, and what this server allows."""
         pool: SessionPool = request.app.state.pool
@@ -153,6 +179,7 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
             max_sessions=settings.max_sessions,
             free_sessions=pool.num_free,
             has_webrtc=find_spec("aiortc") is not None,
+            has_speech_synthesis=espeak_is_installed(),
             ice_servers=[
                 {name: value for name, value in server._asdict().items() if value}
                 for server in settings.ice_servers
@@ -164,20 +191,25 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
     async def live(socket: WebSocket) -> None:
         await SocketSession(socket, socket.app.state.pool, settings, metrics).run()
 
-    @app.post("/v1/live/offer", tags=["live"], status_code=201)
+    no_webrtc = refusals(_501="This server has no WebRTC")
+
+    @app.post("/v1/live/offer", tags=["live"], status_code=201, responses=COMMON | BODY | no_webrtc)
     async def begin_peer_session(request: Request, offer: Offer) -> Answer:
         """Begin a session over WebRTC: sound in, picture and sound out."""
-        if offer.type != "offer":
-            raise HTTPException(422, "the session description is no offer")
         peers: PeerSessions = request.app.state.peers
-        identifier, sdp = await peers.begin(read_start(dict(offer.start)), offer.sdp)
+        start, caller = read_start(dict(offer.start)), request.state.caller
+        identifier, sdp = await peers.begin(start, offer.sdp, caller)
         return Answer(id=identifier, sdp=sdp)
 
-    @app.delete("/v1/live/{identifier}", tags=["live"], status_code=204)
+    no_session = refusals(_404="There is no such session of this key")
+
+    @app.delete(
+        "/v1/live/{identifier}", tags=["live"], status_code=204, responses=COMMON | no_session
+    )
     async def end_peer_session(request: Request, identifier: str) -> None:
         """End a session over WebRTC."""
         peers: PeerSessions = request.app.state.peers
-        if not await peers.end(identifier):
+        if not await peers.end(identifier, request.state.caller.owner):
             raise HTTPException(404, "there is no such session")
 
 
@@ -205,10 +237,12 @@ def _add_error_answers(app: FastAPI) -> None:
         status = 501 if isinstance(error, MissingExtraError) else 422
         return JSONResponse({"detail": str(error)}, status)
 
-    async def busy(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, BusyError)
-        headers = {"Retry-After": str(error.retry_seconds)}
-        return JSONResponse({"detail": str(error)}, 503, headers)
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RefusedError)
+        return JSONResponse({"detail": str(error)}, error.status, error.headers)
+
+    async def conflict(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
 
     async def no_place(request: Request, error: Exception) -> JSONResponse:
         logger.error("files of a request cannot be kept: %s", error)
@@ -225,7 +259,8 @@ def _add_error_answers(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ModaError, user_error)
-    app.add_exception_handler(BusyError, busy)
+    app.add_exception_handler(RefusedError, refused)
+    app.add_exception_handler(ConflictError, conflict)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(OSError, no_place)
     app.add_exception_handler(AnyHTTPException, http_error)

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 
 from moda.doors.connections import guard
 from moda.errors import InputError
@@ -45,10 +46,25 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Server(uvicorn.Server):
+    """Tells those who watch videos to leave before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._application = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; see :meth:`uvicorn.Server.shutdown`."""
+        if self.started:
+            self._application.state.jobs.is_ending = True
+        await super().shutdown(sockets)
+
+
 def make_server(settings: ServerSettings, *, log_level: str = "info") -> uvicorn.Server:
     """The server, not running yet. Its own socket is given to ``run`` or ``serve``."""
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_level=log_level,
         access_log=False,
         server_header=False,
@@ -61,7 +77,7 @@ def make_server(settings: ServerSettings, *, log_level: str = "info") -> uvicorn
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     guard(config, behind_proxy=settings.behind_proxy)
-    return uvicorn.Server(config)
+    return Server(config, app)
 
 
 def serve(settings: ServerSettings, listener: socket.socket) -> bool:

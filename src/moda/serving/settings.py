@@ -10,8 +10,9 @@ from moda.doors.names import LOOPBACK_HOSTS
 from moda.errors import InputError
 from moda.options import MIN_SIZE_PX, VISITOR_SIZE_PX, Option, require_range
 from moda.options.description import check_limits
+from moda.serving.access import read_key
+from moda.serving.videos.webhooks import check_webhook
 
-MIN_KEY_LENGTH = 16
 MAX_KEY_FILE_BYTES = 64 * 1024
 FORM_BYTES = 64 * 1024
 """Of a form besides its files."""
@@ -76,10 +77,17 @@ class ServerSettings:
     behind_proxy: Annotated[bool, Option(
         "All clients come through a proxy, whose X-Forwarded-For is believed.",
         flag="--behind-proxy")] = False
-    # fmt: on
     """Health checks are not counted."""
+    jobs_folder: Annotated[Path | None, Option(
+        "Where videos on request are kept, so that they survive a restart.", metavar="FOLDER",
+        usual="a temporary folder")] = None
+    # fmt: on
     api_keys: tuple[str, ...] = field(default=(), repr=False)
-    """Whoever knows one of them may do everything; without any, everybody may."""
+    """Each with its quotas, see :func:`moda.serving.access.read_key`. Without any, everybody may
+    do everything."""
+    allowed_webhooks: tuple[str, ...] = ()
+    """Addresses that may be told of finished videos: ``https://host`` for all of a host,
+    ``https://host/path`` for this path alone."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages of other servers that may use this one, as ``https://host``."""
     ice_servers: tuple[IceServer, ...] = field(default=(), repr=False)
@@ -102,12 +110,15 @@ class ServerSettings:
         check_limits(self, ServerSettings)
         require_range("kept videos", self.kept_jobs, 1, 10_000)
         require_range("quality of pictures", self.jpeg_quality, 10, 100)
-        for key in self.api_keys:
-            if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable():
-                raise InputError(
-                    f"an API key has {len(key)} characters or unusual ones; use at least "
-                    f"{MIN_KEY_LENGTH} letters and digits"
-                )
+        for line in self.api_keys:
+            read_key(line)
+        for address in self.allowed_webhooks:
+            check_webhook(address)
+        if self.allowed_webhooks and not self.api_keys:
+            raise InputError(
+                "webhooks are signed with the API key of whoever asks, and there are none; set "
+                "MODA_API_KEYS or --api-keys FILE"
+            )
         if self.max_sessions and not self.portraits:
             raise InputError("no portrait to speak live; give one, or set the sessions to 0")
         if not self.is_loopback and not self.api_keys:

@@ -1,13 +1,13 @@
 """Text in: speech made by a synthesiser in a process of its own, with what is said when.
 
-espeak-ng if it is installed, Kokoro, or any command; see :func:`find_synthesiser`.
+espeak-ng, Kokoro, or any command; see :func:`find_synthesiser`.
 """
 
 from moda.errors import InputError
 from moda.speech_synthesis.command import CommandSynthesiser
 from moda.speech_synthesis.espeak import INSTALL as ESPEAK_INSTALL
 from moda.speech_synthesis.espeak import Espeak, espeak_is_installed, espeak_languages
-from moda.speech_synthesis.kokoro import Kokoro
+from moda.speech_synthesis.kokoro import Kokoro, voice_language
 from moda.speech_synthesis.markup import TextPart, parse_text
 from moda.speech_synthesis.speaking import (
     DEFAULT_LANGUAGE,
@@ -39,8 +39,10 @@ __all__ = [
 ]
 
 
-def find_synthesiser(name: str | None = None, command: str | None = None) -> Synthesiser:
-    """A synthesiser by its name, or around a command; espeak-ng where nothing is said.
+def find_synthesiser(
+    name: str | None = None, command: str | None = None, *, voice: str | None = None
+) -> Synthesiser:
+    """A synthesiser by its name, or around a command; otherwise that of the voice, or espeak-ng.
 
     Raises:
         InputError: The name is unknown, or both are given, or the command cannot be used.
@@ -53,4 +55,6 @@ def find_synthesiser(name: str | None = None, command: str | None = None) -> Syn
         raise InputError(
             f"unknown synthesiser {name!r}; choose one of {', '.join(SYNTHESISERS)}, or a command"
         )
+    if name is None and voice is not None and voice_language(voice):
+        return Kokoro()
     return Kokoro() if name == "kokoro" else Espeak()

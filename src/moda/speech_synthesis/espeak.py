@@ -30,11 +30,7 @@ WORDS_PER_MINUTE = 175
 TIMEOUT_SECONDS = 60.0
 ALIASES = {"zh": "cmn-latn-pinyin", "zh-cn": "cmn-latn-pinyin", "cmn": "cmn-latn-pinyin"}
 """The voice ``cmn`` of espeak-ng 1.51 reads the tones of Chinese characters as English digits."""
-INSTALL = (
-    "espeak-ng is not installed; install it (apt-get install espeak-ng, brew install espeak-ng, or "
-    "the installer of https://github.com/espeak-ng/espeak-ng/releases), or give a command of your "
-    "own with --tts-command"
-)
+INSTALL = "no voice is installed here that speaks a text; get one with: pip install espeakng-loader"
 
 
 class Espeak:
@@ -70,6 +66,19 @@ class Espeak:
         )
 
 
+def espeak_phonemes(texts: Sequence[str], language: str) -> list[str]:
+    """How texts are said, in IPA with stress before the vowel and ``^`` within one sound.
+
+    Raises:
+        InputError: The language is unknown.
+        MissingExtraError: espeak-ng is not installed.
+    """
+    header, _ = _ask({"phonemes": list(texts), "voice": language})
+    if header.get("error") == "voice":
+        raise InputError(_unknown_language(language))
+    return list(header["phonemes"])
+
+
 def espeak_languages() -> tuple[str, ...]:
     """The languages of espeak-ng here.
 
@@ -77,6 +86,15 @@ def espeak_languages() -> tuple[str, ...]:
         MissingExtraError: espeak-ng is not installed.
     """
     return _known()[0]
+
+
+def espeak_voices() -> tuple[str, ...]:
+    """The voices of espeak-ng here, which speak every language.
+
+    Raises:
+        MissingExtraError: espeak-ng is not installed.
+    """
+    return _known()[1]
 
 
 @cache

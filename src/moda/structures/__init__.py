@@ -1,6 +1,6 @@
 """What the stages hand to each other. Arrays are numpy."""
 
-from moda.structures.arrays import Floats, Metadata, Picture
+from moda.structures.arrays import Floats, Metadata, Part, Picture
 from moda.structures.motion import FRAMES_PER_SECOND, Motion, MotionSpace, Renderer
 from moda.structures.portrait import Background, ImplicitFace, NeuralPortrait, Portrait
 from moda.structures.speech import UNKNOWN_PHONE, HeardFrame, RecentSpeech, Speech
@@ -19,6 +19,7 @@ __all__ = [
     "Motion",
     "MotionSpace",
     "NeuralPortrait",
+    "Part",
     "Picture",
     "Portrait",
     "RecentSpeech",

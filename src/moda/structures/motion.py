@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.errors import InputError
-from moda.structures.arrays import Floats, Picture
+from moda.structures.arrays import Floats, Part, Picture
 
 FRAMES_PER_SECOND = 25.0
 """Rate of the motion and of the speech features. The video may have another rate."""
@@ -126,6 +126,11 @@ class Renderer(Protocol):
     @property
     def frame_size(self) -> tuple[int, int]:
         """(width, height) of the frames, both even."""
+        ...
+
+    @property
+    def moving(self) -> Part | None:
+        """The part outside of which all frames are the same; None where that is not known."""
         ...
 
     def render(self, motion: Motion) -> Iterator[Picture]:

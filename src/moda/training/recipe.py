@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from moda.config import ModelConfig, SamplerConfig, preset
 from moda.errors import ConfigError, InputError
-from moda.strict_json import changed, from_dict, merged
+from moda.strict_json import changed, from_dict, merged, parse_json
 from moda.training.autoencoding import AutoencoderOptions
 from moda.training.fits.reading import ReaderOptions
 from moda.training.options import TrainingOptions, require_seed
@@ -134,8 +133,8 @@ def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {path} cannot be read: {error}") from error
     try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise ConfigError(f"recipe {path}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"recipe {path}: expected an object, got {type(values).__name__}")

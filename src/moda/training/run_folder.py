@@ -10,7 +10,7 @@ from typing import Any
 
 from moda.data.clips import read_shards
 from moda.errors import CheckpointError, InputError, OutputError
-from moda.strict_json import to_dict, write_json
+from moda.strict_json import parse_json, to_dict, write_json
 from moda.training.recipe import Recipe
 
 RUN_FILE = "run.json"
@@ -74,7 +74,7 @@ def _clips(folders: Sequence[Path]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         if values["format"] == FORMAT and isinstance(values["recipe"], dict):
             values["clips"]["digest"]
             return dict(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moda.files import write_text
+from moda.strict_json import parse_json
 from moda.structures import Picture
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _lines(path: Path) -> list[dict[str, float]]:
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(text))
+            lines.append(parse_json(text))
         except ValueError:
             break
     return lines

@@ -50,6 +50,28 @@ def playing_video(**options: Any) -> gr.Video:
     return video
 
 
+def refuse_odd_values(blocks: gr.Blocks) -> None:
+    """Values that a page cannot have sent are refused in one line, where Gradio shows its own code.
+
+    Gradio raises whatever comes of them and prints it.
+    """
+    understand = blocks.preprocess_data
+
+    async def understood(*arguments: Any, **more: Any) -> Any:
+        try:
+            values = await understand(*arguments, **more)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            raise gr.Error("a value cannot be used", print_exception=False) from error
+        if len(values) == 1 and values[0] is None:  # an example that is none
+            raise gr.Error("nothing was chosen", print_exception=False)
+        return values
+
+    blocks.preprocess_data = understood
+
+
 async def _give_segment(
     value: tuple[Path, float] | None, output_id: str, first_chunk: bool
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:

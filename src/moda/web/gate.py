@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from moda.doors.answers import HEALTH_PATHS, limited, refuse, refused_length, wi
 from moda.doors.clients import Presence, RateLimit, client_of, without_proxy_headers
 from moda.doors.names import Names
 from moda.files import ScratchFolder
+from moda.strict_json import parse_json
 from moda.web.uploads import Uploads, is_logged_in
 
 logger = logging.getLogger("uvicorn.error")
@@ -117,7 +117,31 @@ class Gate:
                 if not self._uploads.may_use(client, _visitor(request), named):
                     raise HTTPException(403, "only files that you have uploaded can be used")
             receive = _replayed(body, receive)
-        await self._app(scope, receive, send)
+        await self._ask_gradio(scope, receive, send)
+
+    async def _ask_gradio(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio's answer; over questions that make no sense it stumbles, which is no 500."""
+        has_stumbled = False
+
+        async def passed_on(message: Message) -> None:
+            nonlocal has_stumbled
+            if message["type"] == "http.response.start" and message["status"] == 500:
+                kind = Headers(raw=message.get("headers", [])).get("content-type", "")
+                if kind.startswith("application/json"):  # the reason, for programs that ask
+                    message["status"] = 422
+                else:
+                    has_stumbled = True
+            if not has_stumbled:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, passed_on)
+        except (HTTPException, ClientDisconnect, OSError):
+            raise
+        except Exception as error:
+            logger.warning("Gradio could not answer %s: %r", scope["path"][:200], error)
+        if has_stumbled:
+            await refuse(scope, receive, send, 400, "the page does not understand this request")
 
     def _health(self, path: str) -> JSONResponse:
         """Whether the page answers, and whether it could take a file."""
@@ -196,8 +220,8 @@ def _json(body: bytes) -> Any:
     if not body:
         return None
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return parse_json(body)
+    except ValueError:
         raise HTTPException(400, "the body is no JSON") from None
 
 

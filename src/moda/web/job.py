@@ -38,6 +38,8 @@ class JobView(NamedTuple):
     """Pieces that became whole since the last look."""
     summary: VideoSummary | None
     error: BaseException | None
+    notes: tuple[str, ...] = ()
+    """What the visitor should know though it stops nothing."""
 
     @property
     def is_over(self) -> bool:
@@ -70,6 +72,7 @@ class Job:
         self._expected = 0
         self._summary: VideoSummary | None = None
         self._error: BaseException | None = None
+        self._notes: tuple[str, ...] = ()
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._thread = BackgroundThread(self._run, "moda-web-job", self.stop)
@@ -97,8 +100,9 @@ class Job:
         done = self._progress[-1][1] if self._progress else 0
         state: State = self._state if ended or self._state == "preparing" else "rendering"
         return JobView(
-            state, done, self._expected, self._seconds_left(), segments, self._summary, self._error
-        )
+            state, done, self._expected, self._seconds_left(), segments, self._summary,
+            self._error, self._notes,
+        )  # fmt: skip
 
     def _seconds_left(self) -> float | None:
         if len(self._progress) < 2:
@@ -113,6 +117,7 @@ class Job:
         """Body of the job's thread."""
         try:
             video = self._make(self.folder, self._follow)
+            self._notes = video.notes
             self._check(video.num_frames / video.frames_per_second)
             self._expected, self._progress = video.num_frames, []
             self._state = "rendering"
@@ -121,6 +126,7 @@ class Job:
                 progress=lambda done, total: self._report(done, total, video.frames_per_second),
                 segments=self._segments,
             )
+            self._notes += self._summary.notes
             self._state = "done"
         except _StoppedError:
             self._state = "stopped"

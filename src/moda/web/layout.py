@@ -30,7 +30,7 @@ EXAMPLES = {
     "Drawing": (example("portraits/drawing.jpg"), NO_EMOTION),
 }
 """What can be tried without files of one's own, and without a network."""
-SPOKEN = ("text", "language")
+SPOKEN = ("text", "language", "voice")
 FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
@@ -134,7 +134,7 @@ def _examples(inputs: dict[str, Any]) -> None:
 
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
-    reason, languages = speaker
+    reason, languages, voices = speaker
     portrait = portrait_picture(
         sources=["upload", "webcam", "clipboard"],
         label="Portrait",
@@ -167,7 +167,16 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 visible=bool(languages),
                 elem_id="language",
             )
-    return {"portrait": portrait, "speech": speech, "text": text, "language": language}
+            voice = gr.Dropdown(
+                [USUAL, *voices],
+                value=USUAL,
+                label="Voice",
+                visible=bool(voices),
+                elem_id="voice",
+            )
+    return {
+        "portrait": portrait, "speech": speech, "text": text, "language": language, "voice": voice,
+    }  # fmt: skip
 
 
 def _first_options() -> dict[str, Any]:

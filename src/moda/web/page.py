@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from moda.encoders.style import delivery_of
 from moda.errors import InputError, ModaError
 from moda.media.segments import Segment
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
@@ -19,6 +18,7 @@ from moda.pipeline.jobs import VideoJob, begin_video
 from moda.structures import Picture
 from moda.web import words
 from moda.web.comparison import before_and_after
+from moda.web.components import refuse_odd_values
 from moda.web.job import Job
 from moda.web.layout import MAX_TEXT_LENGTH, input_names, lay_out, read_choices
 from moda.web.settings import WebSettings
@@ -111,6 +111,7 @@ class WebPage:
             )
             blocks.unload(self.leave)
         self._streams = blocks.pending_streams
+        refuse_odd_values(blocks)
         return blocks.queue(max_size=self._settings.max_waiting)
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
@@ -147,14 +148,15 @@ class WebPage:
         self._jobs[session] = job
         self._streams.pop(session, None)
         try:
-            not_understood = delivery_of(read_choices(asked)).not_understood
-            if not_understood:
-                gr.Warning(f"Not understood in the style: {'; '.join(not_understood)}")
+            num_told = 0
             job.start()
             yield shown(None, words.status(words.BEGINNING), busy=True)
             view = await asyncio.to_thread(job.look, 0.0)
             while True:
                 status = words.status(view)
+                for note in view.notes[num_told:]:
+                    gr.Warning(words.for_readers(note, *files, job.path))
+                num_told = len(view.notes)
                 for segment in view.segments:
                     yield shown(segment, status, busy=True)
                 if view.is_over:
@@ -218,7 +220,7 @@ class WebPage:
             watched = {"Tracking": progress, "Speaking": lambda done, total: progress(0, 0)}
             return nullcontext(watched.get(name))
 
-        return begin_video(job, self._head, folder, stages=stages, tell=lambda message: None)
+        return begin_video(job, self._head, folder, stages=stages)
 
 
 def shown(

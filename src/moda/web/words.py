@@ -62,10 +62,12 @@ def status(view: JobView | None, *, error: str | None = None, stopped: bool = Fa
 
 
 def for_readers(message: str, *paths: Path) -> str:
-    """A message as a sentence, without the folders of uploaded files."""
+    """A message as a sentence, without the folders of uploaded files; their names stay."""
     for path in paths:
         message = message.replace(str(path), path.name)
-    line = " ".join(message.split())
+    line = " ".join(part.strip() for part in message.splitlines())
+    if any(path.name and line.startswith(path.name) for path in paths):
+        return line
     return line[:1].upper() + line[1:]
 
 

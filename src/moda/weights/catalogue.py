@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from moda.errors import CheckpointError, InputError
+from moda.files import models_folder
+from moda.speech_synthesis.kokoro import voices
 
-MODA_BASE, LIVE_PORTRAIT, HUBERT = "moda-base", "liveportrait", "hubert"
+MODA_BASE, LIVE_PORTRAIT, HUBERT, KOKORO = "moda-base", "liveportrait", "hubert", "kokoro"
 SYNCNET, I3D, SFACE, ARCFACE = "syncnet", "i3d", "sface", "arcface"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 """Of official files with weights."""
@@ -48,6 +49,8 @@ class PublishedModel:
     files: tuple[HubFile, ...]
     licence: str
     licence_note: str
+    is_converted: bool = True
+    """otherwise its official files are used as they are"""
 
     @property
     def size(self) -> int:
@@ -122,6 +125,22 @@ CATALOGUE: Mapping[str, PublishedModel] = {
             licence="MIT",
             licence_note="free to use, also commercially, with the copyright notice of Tencent",
         ),
+        PublishedModel(
+            name=KOKORO,
+            what="natural voices for --tts kokoro: Kokoro-82M",
+            repository=voices.REPOSITORY,
+            revision=voices.REVISION,
+            files=(
+                HubFile(voices.MODEL_FILE, voices.MODEL_BYTES, voices.MODEL_SHA256),
+                *(
+                    HubFile(f"voices/{voice}.bin", voices.VOICE_BYTES, sha256)
+                    for voice, sha256 in voices.VOICE_SHA256.items()
+                ),
+            ),
+            licence="Apache-2.0",
+            licence_note="free to use, also commercially, with hexgrad's copyright notice",
+            is_converted=False,
+        ),
     )
 }
 
@@ -190,12 +209,6 @@ METRIC_NETWORKS: Mapping[str, MetricNetwork] = {
         ),
     )
 }
-
-
-def models_folder() -> Path:
-    """Where models are kept: the variable ``MODA_HOME``, else ``.cache/moda`` at home."""
-    chosen = os.environ.get("MODA_HOME")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "moda"
 
 
 def published_model(name: str) -> PublishedModel:

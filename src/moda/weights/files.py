@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from moda.errors import CheckpointError, OutputError
 from moda.files import whole_file
+from moda.strict_json import parse_json
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -97,8 +98,8 @@ def digest_of(arrays: Arrays, header: Mapping[str, str], header_keys: tuple[str,
 
 def strings_of(text: str, where: Path) -> dict[str, str]:
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{where}: the metadata is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise CheckpointError(f"{where}: metadata must be an object of strings")

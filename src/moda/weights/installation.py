@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from moda.errors import CheckpointError, OutputError
-from moda.strict_json import write_json
+from moda.files import ORIGINALS
+from moda.strict_json import parse_json, write_json
 from moda.weights.catalogue import SUFFIXES, ConvertedModel, HubFile, PublishedModel
 from moda.weights.transfer import (
     HubAddress,
@@ -26,17 +26,17 @@ Say = Callable[[str], None]
 
 RECORDS_FILE = "models.json"
 LOCK_FILE = ".models.lock"
-ORIGINALS = "originals"
-"""Folder of the official files inside the models folder."""
 
 
 def model_state(model: PublishedModel, folder: Path) -> State:
     """How far a model has come, without reading its weights."""
-    converted = folder / model.converted_name
-    if converted.is_file():
-        verified = Records.read(folder).verified.get(model.name)
-        return "verified" if verified == FileStamp.of(converted) else "converted"
+    converted = _used_file(model, folder)
     kept = all(_original(model, file, folder).is_file() for file in model.files)
+    if converted.is_file() and (model.is_converted or kept):
+        verified = Records.read(folder).verified.get(model.name)
+        if verified == FileStamp.of(converted):
+            return "verified"
+        return "converted" if model.is_converted else "downloaded"
     return "downloaded" if kept else "missing"
 
 
@@ -45,12 +45,16 @@ def install_model(
 ) -> ConvertedModel:
     """Download the official files of a model, unless they are here, and convert them.
 
+    Files that are used as they are stay, also where originals are not to be kept.
+
     Raises:
         CheckpointError: A file is not to be had, or is not what it should be.
         MissingExtraError: The hub's client, or what the conversion needs, is not installed.
         OutputError: The folder cannot be written, or its disk is full.
     """
     paths = download_originals(model, folder, say=say)
+    if not model.is_converted:
+        return ConvertedModel(model.name, paths[0], ())
     say(f"converting {model.name}")
     from moda.weights.official import convert_official_files  # needs torch
 
@@ -70,7 +74,7 @@ def download_originals(model: PublishedModel, folder: Path, *, say: Say) -> list
     with _alone_in(folder):
         records = Records.read(folder)
         kept = [_kept(model, file, folder, records, say) for file in model.files]
-        if not all(kept) and (cached := _in_client_cache(model, records)):
+        if model.is_converted and not all(kept) and (cached := _in_client_cache(model, records)):
             return cached
         missing = [file for file, there in zip(model.files, kept, strict=True) if not there]
         _require_space(model, missing, folder)
@@ -91,12 +95,13 @@ def verify_model(model: PublishedModel, folder: Path) -> None:
 
     Raises :class:`CheckpointError` if something is missing, damaged or not what was recorded.
     """
-    converted = folder / model.converted_name
+    converted = _used_file(model, folder)
     if not converted.is_file():
         raise CheckpointError(f"{converted} is missing; run moda models download {model.name}")
-    from moda.weights.official import load_converted  # needs torch
+    if model.is_converted:
+        from moda.weights.official import load_converted  # needs torch
 
-    load_converted(model.name, converted)
+        load_converted(model.name, converted)
     records = Records.read(folder)
     for file in model.files:
         path, expected = _original(model, file, folder), records.expected_sha256(model, file)
@@ -144,7 +149,7 @@ class Records:
         if not path.is_file():
             return cls()
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
             originals = {key: OriginalRecord(**entry) for key, entry in values["originals"].items()}
             verified = {key: FileStamp(**entry) for key, entry in values["verified"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -178,6 +183,13 @@ def _original(model: PublishedModel, file: HubFile, folder: Path) -> Path:
     return folder / ORIGINALS / model.repository / file.path
 
 
+def _used_file(model: PublishedModel, folder: Path) -> Path:
+    """What is loaded: the converted file, or the first official one."""
+    if model.is_converted:
+        return folder / model.converted_name
+    return _original(model, model.files[0], folder)
+
+
 def _address(model: PublishedModel, file: HubFile, records: Records) -> HubAddress:
     record = records.of(model, file)
     return HubAddress(model.repository, file.path, record.commit if record else model.revision)
@@ -207,7 +219,7 @@ def _in_client_cache(model: PublishedModel, records: Records) -> list[Path]:
 
 def _require_space(model: PublishedModel, files: Sequence[HubFile], folder: Path) -> None:
     """Room for the files that are still to come, and for the converted one."""
-    needed = sum(file.size for file in files) + model.size
+    needed = sum(file.size for file in files) + model.size * model.is_converted
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from moda.config import NUM_HEAD_GAINS, ModelConfig
 from moda.errors import CheckpointError, ConfigError
-from moda.strict_json import from_json
+from moda.strict_json import from_json, parse_json
 from moda.structures import MotionSpace
 from moda.weights.files import ASSETS, Arrays, listed, read_verified, strings_of
 from moda.weights.spaces import space_from_arrays
@@ -51,14 +51,14 @@ def _read_config(text: str, path: Path) -> ModelConfig:
     One gain of the head, as earlier versions wrote it, counts for all its numbers.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         embedder, sampler = values["motion"]["speech_embedder"], values.get("sampler", {})
         reads = embedder.get("num_phones") or embedder.get("voice_spans")
         is_earlier = embedder.get("kind", "conv") == "conv" and bool(reads)
         if "head_gain" in sampler:
             sampler["head_gains"] = [sampler.pop("head_gain")] * NUM_HEAD_GAINS
             text = json.dumps(values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         is_earlier = False  # what is wrong with it is said below
     if is_earlier:
         raise CheckpointError(

@@ -26,6 +26,7 @@ from moda.errors import CheckpointError, OutputError
 from moda.motion.model import MotionTransformer
 from moda.rendering.neural.generator import resolve_spectral_norm
 from moda.rendering.neural.networks import RenderingNetworks
+from moda.strict_json import parse_json
 from moda.structures import MotionSpace
 from moda.weights.catalogue import HUBERT, LIVE_PORTRAIT, MODA_BASE, SUFFIXES, ConvertedModel
 from moda.weights.checkpoints import (
@@ -149,7 +150,7 @@ def load_hubert(path: str | Path, device: torch.device | str = "cpu") -> HubertM
         MissingExtraError: transformers is not installed.
     """
     file = read_network_weights(path, HUBERT)
-    model = build_hubert(json.loads(file.config))
+    model = build_hubert(parse_json(file.config))
     load_weights(model, file.weights, device)
     model.requires_grad_(False)
     return model
@@ -293,7 +294,7 @@ def _convert_motion(file: OfficialFile, folder: Path) -> ConvertedModel:
 def _convert_hubert(file: OfficialFile, folder: Path) -> ConvertedModel:
     config_file = file.path.with_name("config.json")
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = parse_json(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{config_file}, which says how HuBERT is built, cannot be read ({error}); put the "

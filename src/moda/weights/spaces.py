@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from moda.errors import CheckpointError
+from moda.strict_json import parse_json
 from moda.structures import MotionSpace
 from moda.structures.landmarks import NUM_LANDMARKS, NUM_SURFACE
 from moda.weights.files import ASSETS, Arrays, read_arrays, require_same_keys, write_arrays
@@ -51,10 +52,10 @@ def space_arrays(space: MotionSpace) -> Arrays:
 def space_from_arrays(arrays: Arrays, header: str, where: Path) -> MotionSpace:
     """Check and put together a motion space."""
     try:
-        description = json.loads(header)
+        description = parse_json(header)
         name, reference = description["name"], description["pose_reference"]
         groups = tuple((str(group), int(size)) for group, size in description["groups"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{where}: the description of the motion space is damaged") from error
     if name not in tuple(OPTIONAL_SPACE_TENSORS) or reference not in ("rest", "camera"):
         raise CheckpointError(f"{where}: unknown motion space {name!r} ({reference!r})")

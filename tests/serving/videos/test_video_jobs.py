@@ -14,14 +14,15 @@ from moda.serving.access import BusyError
 from moda.serving.app import create_app
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
-from moda.serving.videos.queue import Job, VideoJobs
+from moda.serving.videos.queue import VideoJobs
+from moda.serving.videos.records import Job
 
 
 def make_job(folder: Path, name: str, ended: float | None) -> Job:
     folder.mkdir()
     request = VideoJob(folder / "portrait", folder / "video.mp4", folder / "speech")
     request.output.write_bytes(b"video")
-    return Job(name, folder, request, state="done", ended=ended)
+    return Job(name, folder, {}, request, state="done", ended=ended)
 
 
 def test_a_full_queue_refuses_with_a_time_and_keeps_nothing() -> None:
@@ -73,7 +74,7 @@ def test_jobs_beyond_the_limit_are_refused() -> None:
         request = VideoJob(folder / "portrait", folder / "video.mp4", folder / "speech")
         try:
             with pytest.raises(BusyError, match="limit"):
-                jobs.add(folder, request)
+                jobs.add(Job("a", folder, {}, request))
         finally:
             await jobs.close()
 

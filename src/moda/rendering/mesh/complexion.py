@@ -53,6 +53,11 @@ class Palette(NamedTuple):
     slant: float
     """Relative change of brightness from the middle of the mouth to its left corner."""
 
+    @property
+    def colours(self) -> Floats:
+        """(9, 3) all colours, in their order here."""
+        return np.stack(self[:-1])
+
     def with_tooth_colour(self, seen: Floats) -> Palette:
         """Take the colour of the teeth from teeth that are seen."""
         full_light = seen * min(1.08, 240.0 / max(float(seen.max()), 1.0))

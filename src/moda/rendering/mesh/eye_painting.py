@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.compiled import compiled
-from moda.rendering.mesh.warp import Bounds, ease
+from moda.rendering.compiled import compiled, part_of_kernel
+from moda.rendering.mesh.warp import AffineMap, Bounds
+from moda.rendering.mesh.warp import compiled_ease as ease
 from moda.structures import Picture
 from moda.structures.landmarks import Array
 
@@ -54,7 +55,7 @@ class EyeFrame(NamedTuple):
     """Way of the upper lid: 0 as photographed, 1 closed, negative open wider"""
     outward: float
     """-1 where the outer corner is the first one, else 1"""
-    ball_from_box: Array  # (2, 3) affine, pixels of the box -> texels of the layers
+    ball_from_box: AffineMap  # pixels of the box -> texels of the layers
     gaze_x: float  # texels
     gaze_y: float
     roi_x: float
@@ -62,85 +63,83 @@ class EyeFrame(NamedTuple):
     roi_y: float
 
 
-@compiled
+SKIN, BALL, IRIS, LASH, LIGHT, SCRATCH_SIZE = 0, 3, 6, 10, 13, 16
+"""Places of the colours of one pixel in the kernel's scratch array."""
+
+
 def lid_curve(points: Array, origin: Array, axis: Array, width: float) -> F32:
     """Height (CURVE_SAMPLES,) of a lid line (9, 2) over the axis, pixels, positive downwards."""
-    along, across = np.empty(len(points)), np.empty(len(points))
-    for k in range(len(points)):
-        dx, dy = points[k, 0] - origin[0], points[k, 1] - origin[1]
-        along[k] = (dx * axis[0] + dy * axis[1]) / width
-        across[k] = dy * axis[0] - dx * axis[1]
+    dx, dy = (points - origin).T
+    along = (dx * axis[0] + dy * axis[1]) / width
+    across = dy * axis[0] - dx * axis[1]
     order = np.argsort(along)
-    places = np.linspace(0.0, 1.0, CURVE_SAMPLES)
-    return np.interp(places, along[order], across[order]).astype(np.float32)
+    return np.interp(_PLACES, along[order], across[order]).astype(np.float32)
 
 
-@compiled
-def bilinear(picture: F32, x: float, y: float, out: F32) -> None:
-    """Sample all channels into ``out``; coordinates are clamped to the picture."""
-    height, width, channels = picture.shape
-    x = min(max(x, 0.0), width - 1.001)
-    y = min(max(y, 0.0), height - 1.001)
+_PLACES = np.linspace(0.0, 1.0, CURVE_SAMPLES)
+
+
+@part_of_kernel
+def bilinear(picture: F32, num_channels: int, x: float, y: float, scratch: F32, place: int) -> None:
+    """Sample all channels into the scratch array; coordinates are clamped to the picture."""
+    x = min(max(x, 0.0), picture.shape[1] - 1.001)
+    y = min(max(y, 0.0), picture.shape[0] - 1.001)
     column, row = int(x), int(y)
     right, down = np.float32(x - column), np.float32(y - row)
     one = np.float32(1)
-    for channel in range(channels):
+    for channel in range(num_channels):
         top = picture[row, column, channel] * (one - right)
         top += picture[row, column + 1, channel] * right
         low = picture[row + 1, column, channel] * (one - right)
         low += picture[row + 1, column + 1, channel] * right
-        out[channel] = top * (one - down) + low * down
+        scratch[place + channel] = top * (one - down) + low * down
 
 
-@compiled
+@part_of_kernel
 def light_through_lashes(
-    layers: EyeLayers, frame: EyeFrame, along: float, above: float, lash: F32, light: F32
+    lashes: F32,
+    line: F32,
+    closing: float,
+    outward: float,
+    along: float,
+    above: float,
+    scratch: F32,
 ) -> None:
-    """Share of light (3,) that lashes leave at a point ``above`` the lid's edge (eye distances).
+    """Share of light that lashes leave at a point ``above`` the lid's edge (eye distances).
 
     Open lashes stand up; as the lid goes down they foreshorten, and then point to the cheek.
-    ``lash`` (3,) is scratch.
     """
-    closing = frame.closing
-    light[:] = 1.0
+    for channel in range(3):
+        scratch[LIGHT + channel] = 1.0
     column = (along + LASH_OVERHANG) / (1 + 2 * LASH_OVERHANG) * (LASH_COLUMNS - 1)
     width = LINE_WIDTH * (0.8 + 0.5 * closing)
-    if column < 0 or column > LASH_COLUMNS - 1 or abs(above) > LASH_LENGTH:
+    distance = abs(above)
+    if column < 0 or column > LASH_COLUMNS - 1 or distance > LASH_LENGTH:
         return
-    if abs(above) < 3 * width:
+    if distance < 3 * width:
         nearest = min(int(column), LASH_COLUMNS - 2)
         part = column - nearest
         ends = ease(0.0, 0.2, along) * (1 - ease(0.8, 1.0, along))
         thicker = 1 - 0.25 * ease(0.1, 0.7, closing) * ends
         near = np.exp(-((above / width) ** 2))
         for channel in range(3):
-            line = layers.line[nearest, channel] * (1 - part)
-            line += layers.line[nearest + 1, channel] * part
-            light[channel] = 1.0 - (1.0 - line * thicker) * near
+            dark = line[nearest, channel] * (1 - part)
+            dark += line[nearest + 1, channel] * part
+            scratch[LIGHT + channel] = 1.0 - (1.0 - dark * thicker) * near
     if above > 0:
         length, strength = max(0.0, 1 - 1.3 * closing), 1.0
         strength = ease(0.08, 0.35, length)
     else:
         length = 0.75 * ease(0.35, 1.0, closing)
         strength = 0.8 * ease(0.05, 0.3, length)
-        column += frame.outward * above * 60.0
+        column += outward * above * 60.0
     row_scale = (LASH_ROWS - 1) / LASH_LENGTH
-    if strength > 0 and abs(above) * row_scale < (LASH_ROWS - 1) * length:
-        bilinear(layers.lashes, column, abs(above) / length * row_scale, lash)
+    if strength > 0 and distance * row_scale < (LASH_ROWS - 1) * length:
+        bilinear(lashes, 3, column, distance / length * row_scale, scratch, LASH)
         for channel in range(3):
-            light[channel] = min(light[channel], 1 - (1 - lash[channel]) * strength)
-
-
-@compiled
-def ball_colour(layers: EyeLayers, frame: EyeFrame, x: int, y: int, iris: F32, ball: F32) -> None:
-    """Colour (3,) of the eyeball at a pixel of the box; ``iris`` (4,) is scratch."""
-    affine = frame.ball_from_box
-    ball_x = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]
-    ball_y = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
-    bilinear(layers.sclera, ball_x, ball_y, ball)
-    bilinear(layers.iris, ball_x - frame.gaze_x, ball_y - frame.gaze_y, iris)
-    for channel in range(3):
-        ball[channel] = ball[channel] * (1 - iris[3]) + iris[channel]
+            left = 1 - (1 - scratch[LASH + channel]) * strength
+            if left < scratch[LIGHT + channel]:
+                scratch[LIGHT + channel] = left
 
 
 @compiled
@@ -151,18 +150,19 @@ def paint_eye(
     layers: EyeLayers,
     frame: EyeFrame,
     bounds: Bounds,
+    scratch: F32,
 ) -> None:
     """Lid skin, eyeball and lashes of one eye, on the warped box in place.
 
-    ``bounds`` are the rows and columns to paint: top, bottom, left, right.
+    ``bounds`` are the rows and columns to paint: top, bottom, left, right. ``scratch``
+    (SCRATCH_SIZE,) begins with zeros.
     """
     skin_share = ease(0.02, 0.22, frame.closing)
     depth = CLOSING_SHADOW * frame.closing
     if frame.closing < 0:
         depth = WIDE_SHADOW * ease(0.0, 0.15, -frame.closing)
-    height, width = layers.lid.shape[:2]
-    skin, ball, iris = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(4, np.float32)
-    lash, light = np.zeros(3, np.float32), np.ones(3, np.float32)
+    to_ball, upper, lower = frame.ball_from_box, frame.upper, frame.lower
+    last_row, last_column = layers.lid.shape[0] - 1, layers.lid.shape[1] - 1
     top, bottom, left, right = bounds
     for y in range(top, bottom):
         for x in range(left, right):
@@ -172,8 +172,8 @@ def paint_eye(
             place = min(max(along, 0.0), 1.0) * (CURVE_SAMPLES - 1)
             nearest = min(int(place), CURVE_SAMPLES - 2)
             part = place - nearest
-            inside = across - (frame.upper[nearest] * (1 - part) + frame.upper[nearest + 1] * part)
-            over = frame.lower[nearest] * (1 - part) + frame.lower[nearest + 1] * part - across
+            inside = across - (upper[nearest] * (1 - part) + upper[nearest + 1] * part)
+            over = lower[nearest] * (1 - part) + lower[nearest + 1] * part - across
             cover = min(max(inside + 0.5, 0.0), 1.0) + min(max(over + 0.5, 0.0), 1.0) - 1.0
             if along <= 0.0 or along >= 1.0:
                 cover = 0.0
@@ -183,16 +183,25 @@ def paint_eye(
             u, v = map_x[y, x] - frame.roi_x, map_y[y, x] - frame.roi_y
             skin_here = 0.0
             if skin_share > 0:
-                light_through_lashes(layers, frame, along, -inside / frame.unit, lash, light)
-                if cover < 1 and 0 <= u < width - 1 and 0 <= v < height - 1:
+                above = -inside / frame.unit
+                light_through_lashes(
+                    layers.lashes, layers.line, frame.closing, frame.outward, along, above, scratch
+                )
+                if cover < 1 and 0 <= u < last_column and 0 <= v < last_row:
                     skin_here = skin_share
-                    bilinear(layers.lid, u, v, skin)
+                    bilinear(layers.lid, 3, u, v, scratch, SKIN)
             shadow = 0.0
             if cover > 0:
-                ball_colour(layers, frame, x, y, iris, ball)
+                ball_x = to_ball.x_x * x + to_ball.x_y * y + to_ball.x_1
+                ball_y = to_ball.y_x * x + to_ball.y_y * y + to_ball.y_1
+                bilinear(layers.sclera, 3, ball_x, ball_y, scratch, BALL)
+                bilinear(
+                    layers.iris, 4, ball_x - frame.gaze_x, ball_y - frame.gaze_y, scratch, IRIS
+                )
                 shadow = depth * np.exp(-max(inside, 0.0) / (LID_SHADOW_LENGTH * frame.unit))
             for channel in range(3):
-                value = drawn[y, x, channel] * (1 - skin_here) + skin[channel] * skin_here
-                value = value * (1 - cover) + ball[channel] * ((1 - shadow) * cover)
-                value *= 1 - (1 - light[channel]) * skin_share
+                ball = scratch[BALL + channel] * (1 - scratch[IRIS + 3]) + scratch[IRIS + channel]
+                value = drawn[y, x, channel] * (1 - skin_here) + scratch[SKIN + channel] * skin_here
+                value = value * (1 - cover) + ball * ((1 - shadow) * cover)
+                value *= 1 - (1 - scratch[LIGHT + channel]) * skin_share
                 drawn[y, x, channel] = int(min(max(value, 0.0), 255.0) + 0.5)

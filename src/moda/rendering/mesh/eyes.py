@@ -22,6 +22,7 @@ from moda.rendering.mesh.eye_painting import (
     LASH_OVERHANG,
     LASH_ROWS,
     LINE_WIDTH,
+    SCRATCH_SIZE,
     EyeFrame,
     EyeLayers,
     lid_curve,
@@ -30,7 +31,13 @@ from moda.rendering.mesh.eye_painting import (
 from moda.rendering.mesh.geometry import Head, smoothstep
 from moda.rendering.mesh.plate import Plate, blur, polygon_mask
 from moda.rendering.mesh.rig import Rig
-from moda.rendering.mesh.warp import TEXTURE_ZOOM, WarpBuffers, bounds_around, enlarge_texture
+from moda.rendering.mesh.warp import (
+    TEXTURE_ZOOM,
+    AffineMap,
+    WarpBuffers,
+    bounds_around,
+    enlarge_texture,
+)
 from moda.rendering.placing import Box
 from moda.structures import Picture
 from moda.structures.landmarks import (
@@ -87,6 +94,7 @@ class EyePair:
         self._eyes = [
             eye for side in range(2) if (eye := _Eye.from_plate(plate, rig, side)) is not None
         ]
+        self._scratch = np.zeros(SCRATCH_SIZE, np.float32)
 
     def draw(
         self,
@@ -110,7 +118,7 @@ class EyePair:
                 drawn.shape[0],
                 drawn.shape[1],
             )
-            paint_eye(drawn, buffers.map_x, buffers.map_y, eye.layers, frame, bounds)
+            paint_eye(drawn, buffers.map_x, buffers.map_y, eye.layers, frame, bounds, self._scratch)
 
 
 def are_too_large(face: Array) -> bool:
@@ -138,6 +146,8 @@ class _Eye:
     plate_corner: Array  # (2,) of the box
     unit: float
     rest_rotation: Array
+    still: Array
+    """(3, 2) where the points of the frame are at rest, pixels of the region"""
 
     @classmethod
     def from_plate(cls, plate: Plate, rig: Rig, side: int) -> _Eye | None:
@@ -160,15 +170,17 @@ class _Eye:
             return None
         layers = _cut_layers(plate, roi, upper, lower, iris)
         opening = rig.photographed[[upper[4], lower[4]]].mean(0)
+        points = opening + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]])
         return cls(
             side=side,
             lids=np.array([*upper, *lower]),
             layers=layers,
-            frame_points=opening + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]]),
+            frame_points=points,
             roi=roi,
             plate_corner=np.array([box.left, box.top], np.float64),
             unit=plate.rest.scale,
             rest_rotation=plate.rest.rotation,
+            still=plate.rest.apply(points)[:, :2] - (roi.left, roi.top),
         )
 
     def frame(self, screen: F32, head: Head, closing: float, gaze: Array) -> EyeFrame:
@@ -198,13 +210,13 @@ class _Eye:
             roi_y=float(roi[1]),
         )
 
-    def _ball_from_box(self, head: Head) -> Array:
-        """Affine (2, 3) of the rigid eyeball: pixels of the box -> texels of the layers."""
-        still = head.rest.apply(self.frame_points)[:, :2] - (self.roi.left, self.roi.top)
+    def _ball_from_box(self, head: Head) -> AffineMap:
+        """Map of the rigid eyeball: pixels of the box -> texels of the layers."""
+        still = self.still
         moved = head.project(self.frame_points)[:, :2] - self.plate_corner
         linear = (still[1:] - still[0]).T @ np.linalg.inv((moved[1:] - moved[0]).T)
         shift = still[0] - linear @ moved[0]
-        return np.column_stack([linear, shift]) * TEXTURE_ZOOM
+        return AffineMap(*(np.column_stack([linear, shift]) * TEXTURE_ZOOM).ravel().tolist())
 
 
 # ---------------------------------------------------------------------------- cutting the layers

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.compiled import compiled
 from moda.rendering.mesh.geometry import smoothstep
 from moda.rendering.mesh.plate import blur
 from moda.structures import Picture
@@ -82,23 +81,9 @@ class Folds:
         shortening = 1.0 - _lengths(shape) / self._lengths
         full = np.array([place.full for place in PLACES])
         depth = DEEPEST * smoothstep(0.0, 1.0, (shortening - LEAST_SHORTENING) / full)
-        _darken(texture.reshape(-1, 3), self._texels, self._skin, self._place, self._shadow, depth)
-
-
-@compiled
-def _darken(
-    texture: Picture,
-    texels: NDArray[np.intp],
-    skin: Picture,
-    place: NDArray[np.intp],
-    shadow: F32,
-    depth: Array,
-) -> None:
-    """Write texels (N,) of a texture (M, 3): their skin (N, 3), less light by their place."""
-    for k in range(texels.shape[0]):
-        light = 1.0 + depth[place[k]] * shadow[k]
-        for channel in range(3):
-            texture[texels[k], channel] = int(skin[k, channel] * light + 0.5)
+        light = 1.0 + depth[self._place] * self._shadow
+        pixels = self._skin * light[:, None] + 0.5
+        texture.reshape(-1, 3)[self._texels] = pixels.astype(np.uint8)
 
 
 def _lengths(shape: Array) -> Array:

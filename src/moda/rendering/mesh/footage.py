@@ -77,6 +77,10 @@ class FootageRenderer:
         height, width = self._reference.image.shape[:2]
         return width, height
 
+    @property
+    def moving(self) -> None:
+        """Not known: footage moves everywhere."""
+
     def render(self, motion: Motion) -> Iterator[Picture]:
         """The reference frame with the mouth of every row of ``motion``."""
         motion.require_space(self._space)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from moda.rendering.mesh.complexion import blur_of, grain_of, measure_palette
-from moda.rendering.mesh.geometry import FrameGeometry, Head
+from moda.rendering.mesh.geometry import FrameGeometry, Head, ease
 from moda.rendering.mesh.lips import mouth_axes, open_share, paint_over_mouth
 from moda.rendering.mesh.mouth_painting import (
     ArchView,
     Opening,
     Patch,
     Tongue,
+    bounds_of_opening,
     lip_curves,
     paint_mouth,
 )
@@ -30,7 +31,7 @@ from moda.rendering.mesh.teeth import (
     seen_tooth_colour,
     tooth_texture,
 )
-from moda.rendering.mesh.warp import ease
+from moda.rendering.mesh.warp import AffineMap
 from moda.structures import Floats, Picture, Portrait
 from moda.structures.landmarks import (
     INNER_LIP_LOWER,
@@ -107,6 +108,8 @@ class MouthInterior:
         source_edge = None
         if self._source_gap > TEETH_SOURCE_GAP:
             source_edge = self._use_source_teeth(photographed)
+        self._colours = self._palette.colours
+        self._scratch = np.empty(3)
         self._open_share = open_share(photographed)
         self._grain = grain_of(plate, landmarks)
         self._upper, self._lower = self._arches(source_edge)
@@ -173,7 +176,7 @@ class MouthInterior:
         if gap < SMALLEST_PAINTED_GAP and seam == 0.0:
             return
         unit = self._rest.scale * geometry.head.scale
-        opening = self._opening(geometry, gap, unit, seam)
+        opening, edges = self._opening(geometry, gap, unit, seam)
         view = _affine(geometry.head)
         jaw = (shape[CHIN] - self._neutral[CHIN]).mean(0)
         upper = self._upper._replace(edge_y=self._upper_edge(shape))
@@ -186,17 +189,22 @@ class MouthInterior:
         scale = MILLIMETRE * self._size
         paint_mouth(
             frame,
+            bounds_of_opening(opening, edges, frame.shape[1], frame.shape[0]),
             opening,
+            edges,
             _arch_view(view, upper, self._upper_texture, scale, 1.0),
             _arch_view(view, lower, self._lower_texture, scale, -1.0),
             self._tongue(view, lower, gap, unit),
-            self._palette,
+            self._colours,
             self._patch._replace(strength=self._real_share(shape)),
-            self._plate_from_frame(view),
+            AffineMap(*self._plate_from_frame(view).ravel().tolist()),
             self._grain,
+            self._scratch,
         )
 
-    def _opening(self, geometry: FrameGeometry, gap: float, unit: float, seam: float) -> Opening:
+    def _opening(
+        self, geometry: FrameGeometry, gap: float, unit: float, seam: float
+    ) -> tuple[Opening, Floats]:
         """The lips' inner edges in a frame of axes along the mouth."""
         screen = geometry.screen.astype(np.float64)
         axes = mouth_axes(screen[[UPPER[0], UPPER[-1]]])
@@ -205,11 +213,12 @@ class MouthInterior:
         (cosine, _), (sine, _) = axes.turn
         light = 0.68 + 0.38 * ease(0.03, 0.14, gap) + 0.16 * _depth_light(gap)
         healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
-        return Opening(
+        opening = Opening(
             float(axes.origin[0]), float(axes.origin[1]), float(cosine), float(sine), start, step,
-            edges, axes.half_width, unit, self._softness(unit), light, _depth_light(gap), healing,
-            seam,
+            axes.half_width, unit, self._softness(unit), light, _depth_light(gap), healing, seam,
+            self._palette.slant,
         )  # fmt: skip
+        return opening, edges
 
     def _real_share(self, shape: Array) -> float:
         """How much of the real teeth to show: less where a raised lip shows what they lack."""
@@ -264,7 +273,7 @@ class MouthInterior:
 
 def _depth_light(gap: float) -> float:
     """How much light reaches the back of an opening, 0..1."""
-    return float(ease(*LIT_GAPS, gap))
+    return ease(*LIT_GAPS, gap)
 
 
 def _soft_minimum(first: float, second: float, width: float) -> float:
@@ -292,11 +301,13 @@ def _arch_view(
     along_x, along_z = on_x * arch.width, on_z * arch.depth
     constant = g * e - b * i + on_x * arch.centre_x + on_z * (arch.front_z + arch.depth)
     return ArchView(
-        np.array([g, -b, -constant]),
+        float(g),
+        -float(b),
+        -float(constant),
         float(np.hypot(along_x, along_z)),
         float(np.arctan2(along_z, along_x)),
-        np.array([f, g, h, i]),
-        np.array([arch.centre_x, arch.edge_y, arch.front_z, arch.width, arch.depth, arch.rise]),
+        *(float(f), float(g), float(h), float(i)),
+        *(arch.centre_x, arch.edge_y, arch.front_z, arch.width, arch.depth, arch.rise),
         millimetre,
         direction,
         arch.arc,

@@ -28,7 +28,7 @@ from moda.rendering.mesh.warp import (
     make_buffers,
     warp_texture,
 )
-from moda.structures import Background, Floats, Motion, MotionSpace, Picture, Portrait
+from moda.structures import Background, Floats, Motion, MotionSpace, Part, Picture, Portrait
 from moda.structures.landmarks import NUM_SURFACE
 
 FOLDING_MARGIN = 0.25
@@ -102,6 +102,15 @@ class MeshRenderer:
     def frame_size(self) -> tuple[int, int]:
         """(width, height) of the frames, both even."""
         return self._plate.view.width, self._plate.view.height
+
+    @property
+    def moving(self) -> Part:
+        """The part outside of which all frames are the same."""
+        box, view = self._plate.box, self._plate.view
+        return (
+            slice(max(box.top - view.top, 0), min(box.bottom - view.top, view.height)),
+            slice(max(box.left - view.left, 0), min(box.right - view.left, view.width)),
+        )
 
     def render(self, motion: Motion) -> Iterator[Picture]:
         """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for.

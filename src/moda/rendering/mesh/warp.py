@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moda.rendering.compiled import compiled
+from moda.rendering.compiled import compiled, part_of_kernel
+from moda.rendering.mesh.geometry import ease
 from moda.structures import Picture
 
 F32 = NDArray[np.float32]
@@ -20,6 +21,18 @@ I32 = NDArray[np.int32]
 
 Bounds = tuple[int, int, int, int]
 """Rows and columns of a box: top, bottom, left, right, the second and fourth exclusive."""
+
+
+class AffineMap(NamedTuple):
+    """x = x_x * x + x_y * y + x_1, and y likewise."""
+
+    x_x: float
+    x_y: float
+    x_1: float
+    y_x: float
+    y_y: float
+    y_1: float
+
 
 TEXTURE_ZOOM = 2
 """The texture is kept at twice the size of the plate: bilinear sampling then loses no sharpness,
@@ -128,7 +141,9 @@ def warp_texture(
         samples.fill(FAR)
         scatter_samples(screen, texels, triangles, buffers.slot, buffers.tiles, samples, sample_map)
         gather_samples(edge_pixels, samples, sample_map, drawn, texture)
-        forget_edges(edge_pixels, buffers.slot, buffers.tiles)
+        rows, columns = edge_pixels.T
+        buffers.slot[rows, columns] = -1
+        buffers.tiles[rows // TILE, columns // TILE] = False
     return drawn
 
 
@@ -146,14 +161,10 @@ def last_warp(texture: Picture, buffers: WarpBuffers) -> Picture:
     ).astype(np.uint8, copy=False)
 
 
-@compiled
-def ease(low: float, high: float, value: float) -> float:
-    """0 below ``low``, 1 above ``high``, smooth in between."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
+compiled_ease = part_of_kernel(ease)
 
 
-@compiled
+@part_of_kernel
 def reach(slope: float) -> float:
     """1 / slope, finite: a flat weight then bounds a row nowhere, or excludes all of it."""
     return 1.0 / slope if abs(slope) > 1e-12 else -1e12
@@ -265,6 +276,18 @@ def find_edges(
     return count
 
 
+@part_of_kernel
+def any_tile(
+    tiles: NDArray[np.bool_], first_row: int, last_row: int, first_column: int, last_column: int
+) -> bool:
+    """Whether there is an edge pixel in the tiles of a box of pixels, which are all inclusive."""
+    for row in range(first_row // TILE, last_row // TILE + 1):
+        for column in range(first_column // TILE, last_column // TILE + 1):
+            if tiles[row, column]:
+                return True
+    return False
+
+
 @compiled
 def scatter_samples(
     screen: F32,
@@ -291,9 +314,7 @@ def scatter_samples(
         last_column = min(width - 1, int(np.floor(ax + max(0.0, bx, cx) + 0.5)))
         if first_row > last_row or first_column > last_column:
             continue
-        if not tiles[
-            first_row // TILE : last_row // TILE + 1, first_column // TILE : last_column // TILE + 1
-        ].any():
+        if not any_tile(tiles, first_row, last_row, first_column, last_column):
             continue
         for y in range(first_row, last_row + 1):
             for x in range(first_column, last_column + 1):
@@ -316,15 +337,6 @@ def scatter_samples(
                                 + of_b * texels[b, axis]
                                 + of_c * texels[c, axis]
                             )
-
-
-@compiled
-def forget_edges(edge_pixels: I32, slot: I32, tiles: NDArray[np.bool_]) -> None:
-    """Clear the marks of the edge pixels for the next frame."""
-    for pixel in range(edge_pixels.shape[0]):
-        y, x = edge_pixels[pixel, 0], edge_pixels[pixel, 1]
-        slot[y, x] = -1
-        tiles[y // TILE, x // TILE] = False
 
 
 @compiled
@@ -397,16 +409,25 @@ def keep_triangle_areas(
     mobility: NDArray[np.float64],
     minimum: float,
     sweeps: int,
+    moved: NDArray[np.int64],
 ) -> None:
     """Move points (V, >=2), in place, until no triangle is turned over.
+
+    ``moved`` (V,) is scratch that begins with zeros: when a point was last moved, counted in
+    triangles looked at. A triangle that needed nothing is passed over until a point of it moves.
 
     Each triangle keeps at least ``minimum`` of its signed rest area: a constraint projection along
     the gradient of the area, as in position-based dynamics (Mueller et al., 2007, equation 9).
     """
-    for _ in range(sweeps):
+    now = 0
+    for sweep in range(sweeps):
         worked = False
         for index in range(triangles.shape[0]):
+            now += 1
             a, b, c = triangles[index, 0], triangles[index, 1], triangles[index, 2]
+            last_look = now - triangles.shape[0]
+            if sweep > 0 and max(moved[a], moved[b], moved[c]) < last_look:
+                continue
             wanted = (rest[b, 0] - rest[a, 0]) * (rest[c, 1] - rest[a, 1])
             wanted -= (rest[c, 0] - rest[a, 0]) * (rest[b, 1] - rest[a, 1])
             bx, by = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1]
@@ -423,6 +444,7 @@ def keep_triangle_areas(
             if reach_of_all < 1e-12:
                 continue
             worked = True
+            moved[a] = moved[b] = moved[c] = now
             step = 1.05 * lacking / reach_of_all
             points[a, 0] += step * mobility[a] * (by - cy)
             points[a, 1] += step * mobility[a] * (cx - bx)

@@ -100,6 +100,10 @@ class NeuralRenderer:
         """(width, height) of the frames, both even."""
         return self._frame_size
 
+    @property
+    def moving(self) -> None:
+        """Not known here."""
+
     def render(self, motion: Motion) -> Iterator[Picture]:
         """Yield one new frame (H, W, 3) per row of ``motion``, in order, as it is asked for."""
         motion.require_space(self._space)

@@ -9,14 +9,16 @@ import asyncio
 import multiprocessing
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from moda.errors import ModaError
-from moda.serving.access import BusyError
+from moda.serving.access import BusyError, Caller, QuotaError
+from moda.serving.live.portraits import PortraitUploads
 from moda.serving.live.protocol import without_picture
 from moda.serving.live.worker import run_worker
 from moda.serving.metrics import Metrics
@@ -38,13 +40,16 @@ Message = tuple[Any, ...]
 class LiveWorker:
     """The server's end of one worker process."""
 
-    def __init__(self, settings: ServerSettings, number: int) -> None:
+    def __init__(self, settings: ServerSettings, number: int, uploads: Path) -> None:
         self.number = number
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        told = replace(settings, api_keys=(), host="127.0.0.1")
+        told = replace(settings, api_keys=(), allowed_webhooks=(), host="127.0.0.1")
         self.process = context.Process(
-            target=run_worker, args=(theirs, told, number), name="moda-live-worker", daemon=True
+            target=run_worker,
+            args=(theirs, told, uploads, number),
+            name="moda-live-worker",
+            daemon=True,
         )
         self._loop = asyncio.get_running_loop()
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -154,17 +159,18 @@ class SessionPool:
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
+        self.uploads = PortraitUploads(settings)
         self._workers: set[LiveWorker] = set()
         self._free: deque[LiveWorker] = deque()
         self._line: deque[asyncio.Future[LiveWorker]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._owners: Counter[str] = Counter()
+        """Sessions and places in the line by whose they are."""
         self._is_closed = False
 
     async def start(self) -> None:
         """Start all workers. Raises :class:`ModaError` if one cannot be used."""
-        workers = [
-            LiveWorker(self._settings, number) for number in range(self._settings.max_sessions)
-        ]
+        workers = [self._make_worker(number) for number in range(self._settings.max_sessions)]
         self._workers.update(workers)
         try:
             await asyncio.gather(*(worker.wait_until_ready() for worker in workers))
@@ -184,6 +190,7 @@ class SessionPool:
         await asyncio.gather(*(worker.stop() for worker in self._workers))
         self._workers.clear()
         self._free.clear()
+        self.uploads.close()
 
     @property
     def portraits(self) -> list[str]:
@@ -200,8 +207,16 @@ class SessionPool:
         """Workers that are there, busy or not."""
         return sum(worker.is_alive and bool(worker.portraits) for worker in self._workers)
 
-    def require_place(self) -> None:
-        """Raise :class:`BusyError` unless a session is free or there is room to wait."""
+    def require_place(self, caller: Caller) -> None:
+        """Raise unless a session is free or there is room to wait.
+
+        Raises:
+            QuotaError: The caller has all sessions that it may have.
+            BusyError: There is no room.
+        """
+        most = caller.quotas.sessions
+        if most is not None and self._owners[caller.owner] >= most:
+            raise QuotaError(f"this key has {most} live sessions, its quota", RETRY_SECONDS)
         if not self._free and len(self._line) >= self._settings.max_waiting:
             raise self.refused()
 
@@ -211,19 +226,24 @@ class SessionPool:
         return BusyError("all live sessions are taken; try again later", RETRY_SECONDS)
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[LiveWorker]:
+    async def lease(self, caller: Caller) -> AsyncIterator[LiveWorker]:
         """A worker for as long as the context lasts.
 
-        Raises :class:`BusyError` when the line is full, or after the time that clients may wait.
+        Raises as :meth:`require_place`, and :class:`BusyError` after the time that clients may
+        wait.
         """
-        self.require_place()
-        worker = await self._take()
-        self._metrics.started.inc()
-        self._report()
+        self.require_place(caller)
+        self._owners[caller.owner] += 1
         try:
-            yield worker
+            worker = await self._take()
+            self._metrics.started.inc()
+            self._report()
+            try:
+                yield worker
+            finally:
+                self._keep(self._give_back(worker))
         finally:
-            self._keep(self._give_back(worker))
+            self._owners[caller.owner] -= 1
 
     async def _take(self) -> LiveWorker:
         if self._free:
@@ -268,7 +288,7 @@ class SessionPool:
 
     async def _replace(self, number: int) -> LiveWorker:
         while True:
-            worker = LiveWorker(self._settings, number)
+            worker = self._make_worker(number)
             self._workers.add(worker)
             try:
                 await worker.wait_until_ready()
@@ -277,6 +297,9 @@ class SessionPool:
                 await asyncio.sleep(RESTART_PAUSE_SECONDS)
                 continue
             return worker
+
+    def _make_worker(self, number: int) -> LiveWorker:
+        return LiveWorker(self._settings, number, self.uploads.folder)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

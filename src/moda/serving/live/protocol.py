@@ -7,8 +7,6 @@ client says is checked here. docs/live.md describes the protocol for people.
 
 from __future__ import annotations
 
-import json
-import math
 import struct
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -16,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import InputError
 from moda.media.waves import read_pcm
+from moda.strict_json import parse_json
 from moda.structures import EMOTIONS, Floats
 
 SUBPROTOCOL = "moda.v1"
@@ -32,6 +31,9 @@ MAX_SOUND_BYTES = 192_000
 """Of one binary message: 2 s at 48 kHz."""
 MAX_SEED = 2**53
 """JavaScript has no larger integers."""
+
+MAX_NAME_LENGTH = 200
+PACES = ("realtime", "ahead")
 
 CLOSE_NORMAL, CLOSE_REFUSED, CLOSE_FAILED, CLOSE_BUSY = 1000, 1008, 1011, 1013
 
@@ -53,6 +55,20 @@ class Start:
     seed: int = 0
 
 
+START_SCHEMA: dict[str, Any] = {
+    "properties": {
+        "portrait": {"type": ["string", "null"], "maxLength": MAX_NAME_LENGTH},
+        "sample_rate": {"enum": list(LIVE_RATES_HZ)},
+        "pace": {"enum": list(PACES)},
+        "emotion": {"enum": [*EMOTIONS, None]},
+        "intensity": {"type": "number", "minimum": 0, "maximum": 1},
+        "seed": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+    },
+    "additionalProperties": False,
+}
+"""What :func:`read_start` takes, as JSON Schema."""
+
+
 class Interrupt(NamedTuple):
     """Stop speaking at once."""
 
@@ -68,7 +84,15 @@ class Express(NamedTuple):
     intensity: float
 
 
-Control = Start | Interrupt | End | Express
+class Say(NamedTuple):
+    """A text that the server speaks."""
+
+    values: dict[str, str | float]
+    """As the options of a video have them; judged where it is spoken."""
+
+
+Control = Start | Interrupt | End | Express | Say
+SAY_FIELDS = {"text": str, "language": str, "voice": str, "rate": (int, float)}
 
 
 def read_control(text: str) -> Control:
@@ -81,8 +105,8 @@ def read_control(text: str) -> Control:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise ProtocolError(f"a text message is longer than {MAX_TEXT_BYTES} bytes")
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
+        message = parse_json(text)
+    except ValueError:
         raise ProtocolError("a text message is no JSON") from None
     if not isinstance(message, dict):
         raise ProtocolError("a text message is no JSON object")
@@ -92,9 +116,11 @@ def read_control(text: str) -> Control:
     if kind == "emotion":
         _require_known(message, ("emotion", "intensity"))
         return Express(*_emotion(message))
+    if kind == "text":
+        return _say(message)
     plain: dict[str, Interrupt | End] = {"interrupt": Interrupt(), "end": End()}
     if not isinstance(kind, str) or kind not in plain:
-        raise ProtocolError("a message has no type of start, interrupt, emotion, end")
+        raise ProtocolError("a message has no type of start, text, interrupt, emotion, end")
     _require_known(message, ())
     return plain[kind]
 
@@ -103,12 +129,14 @@ def read_start(message: dict[str, Any]) -> Start:
     """Check the values of a ``start`` message. Raises :class:`ProtocolError`."""
     _require_known(message, tuple(Start.__dataclass_fields__))
     portrait = message.get("portrait")
-    if portrait is not None and not (isinstance(portrait, str) and len(portrait) <= 200):
+    if portrait is not None and not (
+        isinstance(portrait, str) and len(portrait) <= MAX_NAME_LENGTH
+    ):
         raise ProtocolError("portrait is no name")
     rate, pace = message.get("sample_rate", 48_000), message.get("pace", "realtime")
     if type(rate) is not int or rate not in LIVE_RATES_HZ:
         raise ProtocolError(f"sample_rate is none of {', '.join(map(str, LIVE_RATES_HZ))}")
-    if pace not in ("realtime", "ahead"):
+    if pace not in PACES:
         raise ProtocolError("pace is neither realtime nor ahead")
     seed = message.get("seed", 0)
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
@@ -160,13 +188,24 @@ def without_picture(message: bytes) -> bytes:
     return pack_frame(unpack_frame(message)._replace(jpeg=b""))
 
 
+def _say(message: dict[str, Any]) -> Say:
+    _require_known(message, tuple(SAY_FIELDS))
+    values = {name: value for name, value in message.items() if value is not None}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, SAY_FIELDS[name]):  # type: ignore[arg-type]
+            raise ProtocolError(f"{name} is not of its type")
+    if not str(values.get("text", "")).strip():
+        raise ProtocolError("there is no text")
+    return Say(values)
+
+
 def _emotion(message: dict[str, Any]) -> tuple[str | None, float]:
     emotion, intensity = message.get("emotion"), message.get("intensity", 1.0)
     if emotion is not None and emotion not in EMOTIONS:
         raise ProtocolError(f"emotion is none of {', '.join(EMOTIONS)}, null")
     if isinstance(intensity, bool) or not isinstance(intensity, int | float):
         raise ProtocolError("intensity is no number")
-    if not (math.isfinite(intensity) and 0.0 <= intensity <= 1.0):
+    if not 0.0 <= intensity <= 1.0:
         raise ProtocolError("intensity is outside 0..1")
     return emotion, float(intensity)
 

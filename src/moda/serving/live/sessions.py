@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from moda.doors.answers import refuse
 from moda.errors import InputError
-from moda.serving.access import BusyError
+from moda.serving.access import Caller, RefusedError
 from moda.serving.live.pool import LiveWorker, SessionPool
 from moda.serving.live.protocol import (
     CLOSE_BUSY,
@@ -69,6 +69,7 @@ class SocketSession:
     ) -> None:
         self._socket, self._pool, self._settings = socket, pool, settings
         self._report = StatisticsReport(metrics)
+        self._caller: Caller = socket.state.caller
         self._worker: LiveWorker | None = None
         self._heard = time.monotonic()
 
@@ -76,11 +77,11 @@ class SocketSession:
         """Serve the client; returns when the session is over."""
         socket = self._socket
         try:
-            self._pool.require_place()
-        except BusyError as busy:
-            headers = {"retry-after": str(busy.retry_seconds)}
+            self._pool.require_place(self._caller)
+        except RefusedError as refused:
             # The handshake is answered here, past what starlette knows of the socket.
-            await refuse(socket.scope, socket._receive, socket._send, 503, str(busy), headers)
+            answer = refused.status, str(refused), refused.headers
+            await refuse(socket.scope, socket._receive, socket._send, *answer)
             return
         offered = socket.scope.get("subprotocols", ())
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
@@ -128,15 +129,16 @@ class SocketSession:
         if self._pool.num_free == 0:
             await self._tell({"type": "waiting"})
         try:
-            async with self._pool.lease() as worker:
+            async with self._pool.lease(self._caller) as worker:
                 self._worker = worker
-                worker.send("open", start)
+                portrait = self._pool.uploads.find(self._caller.owner, start.portrait)
+                worker.send("open", start, portrait)
                 try:
                     return await self._pass_on(worker)
                 finally:
                     self._worker = None
-        except BusyError as busy:
-            return Ending(CLOSE_BUSY, str(busy))
+        except RefusedError as refused:
+            return Ending(CLOSE_BUSY, str(refused))
 
     async def _pass_on(self, worker: LiveWorker) -> Ending:
         while True:
@@ -209,22 +211,26 @@ class PeerSessions:
 
     def __init__(self, pool: SessionPool, settings: ServerSettings, metrics: Metrics) -> None:
         self._pool, self._settings, self._metrics = pool, settings, metrics
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """By owner and identifier."""
 
-    async def begin(self, start: Start, sdp: str) -> tuple[str, str]:
+    async def begin(self, start: Start, sdp: str, caller: Caller) -> tuple[str, str]:
         """Identifier and SDP answer of a new session.
 
         Raises:
+            QuotaError: The caller has all sessions that it may have.
             BusyError: no session is free; WebRTC does not wait in line.
             InputError: the offer or the portrait cannot be used.
         """
+        self._pool.require_place(caller)
         if self._pool.num_free == 0:
             raise self._pool.refused()
         identifier = secrets.token_urlsafe(16)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._run(start, sdp, answer))
-        self._tasks[identifier] = task
-        task.add_done_callback(lambda _: self._tasks.pop(identifier, None))
+        task = asyncio.create_task(self._run(start, sdp, answer, caller))
+        name = caller.owner, identifier
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return identifier, await answer
@@ -235,9 +241,9 @@ class PeerSessions:
             task.cancel()
             raise
 
-    async def end(self, identifier: str) -> bool:
-        """End a session; whether there was one."""
-        task = self._tasks.get(identifier)
+    async def end(self, identifier: str, owner: str) -> bool:
+        """End a session of an owner; whether there was one."""
+        task = self._tasks.get((owner, identifier))
         if task is None:
             return False
         task.cancel()
@@ -246,17 +252,20 @@ class PeerSessions:
 
     async def close(self) -> None:
         """End all sessions."""
-        for identifier in list(self._tasks):
-            await self.end(identifier)
+        for owner, identifier in list(self._tasks):
+            await self.end(identifier, owner)
 
-    async def _run(self, start: Start, sdp: str, answer: asyncio.Future[str]) -> None:
+    async def _run(
+        self, start: Start, sdp: str, answer: asyncio.Future[str], caller: Caller
+    ) -> None:
         report = StatisticsReport(self._metrics)
         try:
             async with (
                 asyncio.timeout(self._settings.session_seconds),
-                self._pool.lease() as worker,
+                self._pool.lease(caller) as worker,
             ):
-                worker.send("offer", start, sdp, self._settings.ice_servers)
+                portrait = self._pool.uploads.find(caller.owner, start.portrait)
+                worker.send("offer", start, portrait, sdp, self._settings.ice_servers)
                 while True:
                     word, *values = await worker.receive()
                     if word == "answer":

@@ -4,21 +4,25 @@ Model and portraits are loaded once. The parent speaks over a pipe, whose end is
 worker: a server that is killed leaves no process behind. What crosses the pipe are tuples that
 begin with a word; :class:`Worker` is the worker's end, :mod:`moda.serving.live.pool` the other.
 
-    open start             ready names, rejected text
-    sound bytes            frame bytes, statistics dict
-    control Control        event dict
-    offer start sdp ice    answer sdp
-    close                  ended reason, closed
+    open start portrait          ready names, rejected text
+    sound bytes                  frame bytes, statistics dict
+    control Control              event dict
+    offer start portrait sdp ice answer sdp
+    close                        ended reason, closed
     quit
+
+``portrait`` is the file of one that the client has brought, or None.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -34,9 +38,11 @@ from moda.serving.live.protocol import (
     End,
     Express,
     Interrupt,
+    Say,
     Start,
     read_sound,
 )
+from moda.serving.live.texts import TextReader
 from moda.serving.settings import IceServer, ServerSettings, portrait_names
 from moda.structures import EmotionAt, Floats, Motion, Style
 from moda.systems.embedded import EmbeddedSystem
@@ -49,10 +55,13 @@ SMALL_STEP_DOWN = 1
 """Live sessions come before everything else on the machine but not before the server itself."""
 
 
-def run_worker(connection: Connection, settings: ServerSettings, number: int) -> None:
+def run_worker(
+    connection: Connection, settings: ServerSettings, uploads: Path, number: int
+) -> None:
     """Body of the process: prepare, say so, and serve until the pipe ends.
 
-    ``number`` tells it from the other workers, which take other GPUs.
+    ``number`` tells it from the other workers, which take other GPUs. The folder ``uploads`` is
+    removed if the server is killed.
     """
     take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when a worker ends
@@ -66,12 +75,14 @@ def run_worker(connection: Connection, settings: ServerSettings, number: int) ->
         parent.send("failed", str(error))
         return
     parent.send("ready", list(worker.actors))
-    with suppress(EOFError, OSError):
+    try:
         while True:
             word, *values = connection.recv()
             if word == "quit":
                 break
             worker.answer(word, values)
+    except (EOFError, OSError):
+        shutil.rmtree(uploads, ignore_errors=True)
     worker.close_session()
 
 
@@ -83,13 +94,17 @@ class Worker:
         self.system, self.actors = prepare_actors(settings)
         self.session: LiveSession | None = None
         self.output: Output | None = None
+        self.reader: TextReader | None = None
+        self._guest: tuple[Path, Actor] | None = None
+        """The last portrait that a client has brought."""
         self._is_ending = False
         self._spoke = False
 
     def answer(self, word: str, values: list[Any]) -> None:
         """Do what the server says."""
         if word == "open":
-            self.open(values[0], PipeOutput(self.parent, self.settings.jpeg_quality))
+            start, portrait = values
+            self.open(start, portrait, PipeOutput(self.parent, self.settings.jpeg_quality))
         elif word == "offer":
             self.offer(*values)
         elif word == "close":
@@ -100,18 +115,23 @@ class Worker:
         elif self.session is not None and word == "control":
             self.control(values[0])
 
-    def open(self, start: Start, output: Output) -> bool:
+    def open(self, start: Start, portrait: Path | None, output: Output) -> bool:
         """Begin a session; what cannot be had is said to the server."""
         self.close_session()
         try:
-            head = self.make_head(start)
+            head = self.make_head(start, portrait)
         except ModaError as error:
-            self.parent.send("rejected", str(error))
+            self.parent.send("rejected", str(error).replace(str(portrait), "the portrait"))
             output.close()
             return False
         width, height = head.frame_size
         self._is_ending = self._spoke = False
         self.output = output
+        self.reader = TextReader(
+            start.sample_rate,
+            self.settings.queued_seconds,
+            lambda reason: output.tell({"type": "error", "message": reason}),
+        )
         self.session = LiveSession(head, self._show)
         self.tell(
             {
@@ -126,7 +146,9 @@ class Worker:
         self.session.start()
         return True
 
-    def offer(self, start: Start, sdp: str, ice_servers: tuple[IceServer, ...]) -> None:
+    def offer(
+        self, start: Start, portrait: Path | None, sdp: str, ice_servers: tuple[IceServer, ...]
+    ) -> None:
         """Begin a session over WebRTC; its answer goes to the server."""
         from moda.serving.live.webrtc import SAMPLE_RATE_HZ, PeerOutput
 
@@ -136,7 +158,7 @@ class Worker:
             self.parent.send("rejected", str(error))
             return
         start = replace(start, sample_rate=SAMPLE_RATE_HZ, pace="realtime")
-        if self.open(start, output):
+        if self.open(start, portrait, output):
             self.parent.send("answer", output.answer)
 
     def push(self, samples: Floats) -> None:
@@ -148,7 +170,11 @@ class Worker:
         """Do what the client says."""
         if self.session is None:
             return
-        if isinstance(message, Interrupt):
+        if isinstance(message, Say) and self.reader is not None:
+            self.reader.say(message.values)
+        elif isinstance(message, Interrupt):
+            if self.reader is not None:
+                self.reader.forget()
             self.session.interrupt(
                 lambda number: self.tell({"type": "interrupted", "frame": number})
             )
@@ -172,17 +198,23 @@ class Worker:
 
     def close_session(self) -> None:
         """End the session, if there is one."""
-        session, output = self.session, self.output
-        self.session = self.output = None
+        session, output, reader = self.session, self.output, self.reader
+        self.session = self.output = self.reader = None
+        if reader is not None:
+            reader.close()
         if session is not None:
             session.close()
         if output is not None:
             output.close()
 
-    def make_head(self, start: Start) -> LiveHead:
+    def make_head(self, start: Start, portrait: Path | None) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
         name = next(iter(self.actors)) if start.portrait is None else start.portrait
-        if name not in self.actors:
+        if portrait is not None:
+            actor = self._prepare_guest(portrait)
+        elif name in self.actors:
+            actor = self.actors[name]
+        else:
             raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
         style = Style((EmotionAt(0.0, start.emotion, start.intensity),))
         options = LiveOptions(
@@ -191,13 +223,27 @@ class Worker:
             speaking=SpeakingOptions(style=style, seed=start.seed),
             max_queued_seconds=self.settings.queued_seconds,
         )
-        return LiveHead(self.system, self.actors[name], options)
+        return LiveHead(self.system, actor, options)
+
+    def _prepare_guest(self, portrait: Path) -> Actor:
+        if self._guest is None or self._guest[0] != portrait:
+            self._guest = None  # its memory is needed
+            frame = FrameOptions(size=self.settings.size, full_frame=self.settings.full_frame)
+            actor = prepare_portrait(self.system, portrait, frame)
+            _warm_up(self.system, actor)
+            self._guest = portrait, actor
+        return self._guest[1]
 
     def _show(self, frame: LiveFrame) -> None:
         """In the session's thread: a frame is there."""
-        session, output = self.session, self.output
-        if session is None or output is None:
+        session, output, reader = self.session, self.output, self.reader
+        if session is None or output is None or reader is None:
             return
+        sound, emotions = reader.next_sound()
+        if sound is not None:
+            session.push(sound)
+        for _, emotion, intensity in emotions:
+            session.express(emotion, intensity)
         output.show(frame)
         if frame.is_speaking != self._spoke:
             self._spoke = frame.is_speaking
@@ -208,7 +254,7 @@ class Worker:
         if frame.number % STATISTICS_FRAMES == STATISTICS_FRAMES - 1:
             self.parent.send("statistics", session.statistics._asdict())
             self.tell(_status(session.statistics))
-        if self._is_ending and frame.is_resting:
+        if self._is_ending and frame.is_resting and sound is None and not reader.is_busy:
             self._is_ending = False
             self.end("ended")
 

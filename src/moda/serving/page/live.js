@@ -1,5 +1,6 @@
 // The demo page: a microphone or a file in, the talking portrait out.
-import { Player } from "/page/player.js";
+import { LiveSession } from "./client.js";
+import { Player } from "./player.js";
 
 const RATE = 24000;
 const FILE_LEAD_SECONDS = 1;
@@ -98,32 +99,24 @@ class SocketSession {
     this.player = new Player(this.context, at("canvas"));
     await this.player.open();
     this.player.setAudible(at("hear").checked);
-    const key = at("key").value.trim();
-    const address = new URL("/v1/live", location.href);
-    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    this.socket = new WebSocket(address, key ? ["moda.v1", `moda.key.${key}`] : ["moda.v1"]);
-    this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => {
-      const pace = this.source.mono ? "ahead" : "realtime";
-      this.say({ type: "start", sample_rate: RATE, pace, ...startMessage() });
-    };
-    this.socket.onmessage = ({ data }) => this.read(data);
-    this.socket.onclose = ({ code, reason }) => {
-      const normal = code === 1000 || this.isClosed;
-      stop(normal ? "" : reason || "The connection broke, or all sessions are taken.");
-    };
-  }
-
-  async read(data) {
-    if (typeof data !== "string") {
-      const frame = await this.player.take(data);
-      at("frame").textContent = frame.number;
-      return;
+    this.session = new LiveSession(location.href, {
+      key: at("key").value.trim(),
+      sample_rate: RATE,
+      pace: this.source.mono ? "ahead" : "realtime",
+      ...startMessage(),
+    });
+    this.session.addEventListener("frame", async ({ detail }) => {
+      at("frame").textContent = (await this.player.take(detail)).number;
+    });
+    this.session.addEventListener("started", () => this.send());
+    this.session.addEventListener("interrupted", ({ detail }) => this.player.silence(detail.frame));
+    for (const type of ["waiting", "started", "speaking", "silent", "interrupted", "status", "error"]) {
+      this.session.addEventListener(type, ({ detail }) => showEvent(detail));
     }
-    const event = JSON.parse(data);
-    if (event.type === "started") this.send();
-    if (event.type === "interrupted") this.player.silence(event.frame);
-    showEvent(event);
+    this.session.addEventListener("close", ({ detail }) => {
+      const normal = detail.code === 1000 || this.isClosed;
+      stop(normal ? "" : detail.reason || "The connection broke, or all sessions are taken.");
+    });
   }
 
   async send() {
@@ -133,7 +126,7 @@ class SocketSession {
     }
     await this.context.audioWorklet.addModule("/page/recorder.js");
     const recorder = new AudioWorkletNode(this.context, "recorder");
-    recorder.port.onmessage = ({ data }) => this.sendSound(data);
+    recorder.port.onmessage = ({ data }) => this.session.send(data);
     this.context.createMediaStreamSource(this.source.stream).connect(recorder);
     recorder.connect(new GainNode(this.context, { gain: 0 })).connect(this.context.destination);
   }
@@ -148,28 +141,20 @@ class SocketSession {
       if (end > sent) {
         const piece = Int16Array.from(mono.subarray(sent, end), (value) =>
           Math.max(-32768, Math.min(32767, Math.round(value * 32767))));
-        this.sendSound(piece.buffer);
+        this.session.send(piece.buffer);
         sent = end;
       }
       if (sent === mono.length) clearInterval(this.timer);
     }, 40);
   }
 
-  sendSound(buffer) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(buffer);
-  }
-
-  say(message) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
-  }
-
   interrupt() {
     clearInterval(this.timer);
-    this.say({ type: "interrupt" });
+    this.session.interrupt();
   }
 
   express(emotion, intensity) {
-    this.say({ type: "emotion", emotion, intensity });
+    this.session.express(emotion, intensity);
   }
 
   setAudible(isAudible) {
@@ -179,7 +164,7 @@ class SocketSession {
   close() {
     this.isClosed = true;
     clearInterval(this.timer);
-    if (this.socket) this.socket.close(1000);
+    if (this.session) this.session.close();
     if (this.player) this.player.close();
     if (this.source) this.source.close();
     if (this.context) this.context.close();

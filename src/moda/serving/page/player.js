@@ -24,7 +24,7 @@ export class Player {
   }
 
   async open() {
-    await this.context.audioWorklet.addModule("/page/speaker.js");
+    await this.context.audioWorklet.addModule(new URL("./speaker.js", import.meta.url));
     this.node = new AudioWorkletNode(this.context, "speaker", { outputChannelCount: [1] });
     this.node.connect(this.gain);
     this.node.port.onmessage = ({ data }) => this.show(data);

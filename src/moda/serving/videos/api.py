@@ -3,116 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response, UploadFile
-from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field, create_model
+from fastapi import APIRouter, Form, Header, HTTPException, Request, Response, UploadFile
+from fastapi.responses import FileResponse, StreamingResponse
 
 from moda.encoders.speech import SAMPLE_RATE_HZ
-from moda.encoders.style import delivery_of
 from moda.errors import InputError, MissingExtraError, ModaError
 from moda.media import AudioReader, check_image
-from moda.options import (
-    OPTIONS,
-    DescribedOption,
-    VideoOptions,
-    for_visitors,
-    read_visitor_options,
-)
+from moda.options import VideoOptions
 from moda.pipeline import Progress
-from moda.pipeline.jobs import VideoJob, speak_text
+from moda.pipeline.jobs import notes_on_style, speak_text
+from moda.serving.access import Caller
+from moda.serving.openapi import BODY, COMMON, Responses, refusals
 from moda.serving.settings import ServerSettings
-from moda.serving.videos.queue import Job, JobState, VideoJobs
+from moda.serving.videos.forms import (
+    MAX_TEXT_LENGTH,
+    VideoFiles,
+    VideoForm,
+    make_request,
+    read_values,
+)
+from moda.serving.videos.queue import VideoJobs
+from moda.serving.videos.records import Job
+from moda.serving.videos.status import VideoList, VideoStatus, status_of
+from moda.serving.videos.webhooks import require_allowed
 from moda.serving.videos.worker import PORTRAIT_NAME, RESULT_NAME, SPEECH_NAME, without_paths
 from moda.speech_synthesis import SpokenText, check_spoken_length, espeak_is_installed
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"])
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=COMMON)
 
 COPY_BYTES = 1 << 20
-MAX_TEXT_LENGTH = 10_000
+MAX_REPEAT_KEY_LENGTH = 255
+EVENT_SECONDS, SIGN_OF_LIFE_SECONDS = 0.25, 15.0
 SPEAKING_SECONDS = 60.0
 """Of work, not of speech."""
 
 
-class VideoStatus(BaseModel):
-    """How far a video is."""
-
-    id: str
-    state: JobState
-    progress: float
-    """0..1"""
-    place: int
-    """Videos that come before it"""
-    seconds: float | None
-    """Length of the video, when it is done"""
-    error: str | None
-    created: float
-    """Seconds since 1970"""
-    result: str | None
-    """Where the video is, when it is done"""
-    notes: list[str]
-    """What was not understood, and left out"""
-
-
-class VideoFiles(BaseModel, extra="forbid"):
-    """What a client sends besides options: a portrait, and speech or text."""
-
-    portrait: UploadFile
-    speech: UploadFile | None = None
-    intensity: float | None = Field(
-        None, description="How much of the emotion, 0 to 1; all of it where nothing is said."
-    )
-
-    def options(self) -> VideoOptions:
-        """The options. Raises :class:`InputError` for values outside the limits."""
-        values = self.model_dump(include=set(FORM_OPTIONS), exclude_none=True)
-        options = read_visitor_options(values)
-        if options.emotion is not None and self.intensity is not None:
-            emotion = options.emotion._replace(intensity=self.intensity)
-            options = replace(options, emotion=emotion)
-        delivery_of(options)
-        return options
-
-
-FORM_OPTIONS = tuple(name for name in for_visitors() if Path not in OPTIONS[name].kinds)
-"""All that visitors may set, but for further files."""
-
-
-def _form_field(known: DescribedOption) -> tuple[Any, Any]:
-    """Type and description for pydantic; the limits are told here, and checked by the options."""
-    limits = {"minimum": known.option.low, "maximum": known.visitors_high}
-    extra: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-    kind: Any = next((kind for kind in known.kinds if kind in (bool, int, float)), str)
-    if kind is str and known.choices:
-        kind = known.kinds[0]
-    default: Any = None if known.default == () else known.default
-    usual = f" Default: {known.option.usual}." if known.option.usual else ""
-    return (
-        kind if default is not None else kind | None,
-        Field(default, description=known.help + usual, json_schema_extra=extra),
-    )
-
-
-_FIELDS: dict[str, Any] = {name: _form_field(OPTIONS[name]) for name in FORM_OPTIONS}
-VideoForm: Any = create_model("VideoForm", __base__=VideoFiles, **_FIELDS)
-Refused = dict[int | str, dict[str, str]]
-REFUSED: Refused = {
-    401: {"description": "An API key is needed"},
-    413: {"description": "A file is too large"},
-    422: {"description": "A file or an option cannot be used"},
-    429: {"description": "Too many requests"},
-    501: {"description": "Text was given, and this server cannot speak"},
-    503: {"description": "Too many videos wait; Retry-After says when to come again"},
-    507: {"description": "The server has no space for files, or no folder"},
+EVENT_STREAM: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+VIDEO: Responses = {
+    200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
 }
+RESULT = VIDEO | refusals(_409="It is not done yet", _410="Its folder was removed")
+MISSING = refusals(_404="There is no such video, or it is another key's")
+REFUSED = BODY | refusals(
+    _409="A request with the same Idempotency-Key is being read",
+    _501="Text was given, and this server cannot speak",
+)
 
 
 @router.post("", status_code=202, response_model=VideoStatus, responses=REFUSED)
@@ -120,81 +66,157 @@ async def create_video(
     request: Request,
     response: Response,
     form: Annotated[VideoForm, Form(media_type="multipart/form-data")],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=MAX_REPEAT_KEY_LENGTH,
+            description="The same key with the same request is the same video.",
+        ),
+    ] = None,
 ) -> VideoStatus:
-    """Ask for a video of a portrait that says a speech recording."""
-    jobs = _jobs(request)
+    """Ask for a video of a portrait that says a speech recording or a text."""
+    jobs, caller = _jobs(request), _caller(request)
+    with jobs.claimed(caller.owner, idempotency_key):
+        job = await _find_or_add(request, form, idempotency_key)
+    response.headers["Location"] = f"/v1/videos/{job.identifier}"
+    return status_of(job, jobs.place(job))
+
+
+async def _find_or_add(request: Request, form: VideoFiles, repeat_key: str | None) -> Job:
+    """The job that a request has asked for before, or a new one."""
+    settings: ServerSettings = request.app.state.settings
+    jobs, caller = _jobs(request), _caller(request)
     folder = jobs.new_folder()
     try:
-        options = form.options()
-        speech = await _keep_files(form, options, folder, request)
-        if isinstance(speech, SpokenText):
-            options = replace(options, text=None)
-        longest = request.app.state.settings.max_speech_seconds
-        made = VideoJob(
-            folder / PORTRAIT_NAME, folder / RESULT_NAME, speech, options, max_seconds=longest
+        values = form.values()
+        options = read_values(values)
+        if form.webhook is not None:
+            require_allowed(form.webhook, settings.allowed_webhooks)
+        digest = await _keep_files(form, values, folder, settings)
+        known = jobs.repeated(caller.owner, repeat_key)
+        if known is not None:
+            if known.digest != digest:
+                raise InputError("this Idempotency-Key came with another request before")
+            shutil.rmtree(folder, ignore_errors=True)
+            return known
+        spoken = await _check_files(options, folder, request)
+        made = make_request(folder, values, settings.max_speech_seconds, spoken)
+        job = Job(
+            secrets.token_urlsafe(16),
+            folder,
+            values,
+            made,
+            repeat_key=repeat_key,
+            digest=digest,
+            webhook=form.webhook,
+            hook_state=None if form.webhook is None else "pending",
+            notes=list(notes_on_style(options)),
         )
-        job = jobs.add(folder, made)
+        jobs.add(job, caller)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, ModaError):
             error.args = (without_paths(str(error), folder),)
         raise
-    response.headers["Location"] = f"/v1/videos/{job.identifier}"
-    return _status(job, jobs)
+    return job
 
 
-@router.get("/{identifier}", response_model=VideoStatus)
+@router.get("", response_model=VideoList)
+async def list_videos(request: Request) -> VideoList:
+    """All videos that were asked for with this key and are still there."""
+    jobs = _jobs(request)
+    mine = jobs.of(_caller(request).owner)
+    return VideoList(videos=[status_of(job, jobs.place(job)) for job in mine])
+
+
+@router.get("/{identifier}", response_model=VideoStatus, responses=MISSING)
 async def read_video(request: Request, identifier: str) -> VideoStatus:
     """How far a video is."""
-    return _status(_job(request, identifier), _jobs(request))
+    return status_of(_job(request, identifier), _jobs(request).place(_job(request, identifier)))
 
 
 @router.get(
+    "/{identifier}/events",
+    response_class=StreamingResponse,
+    responses=EVENT_STREAM | MISSING,
+)
+async def watch_video(request: Request, identifier: str) -> StreamingResponse:
+    """How far a video is, as server-sent events of the name status, until it is over."""
+    job, jobs = _job(request, identifier), _jobs(request)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(
+        _events(job, jobs), media_type="text/event-stream; charset=utf-8", headers=headers
+    )
+
+
+async def _events(job: Job, jobs: VideoJobs) -> AsyncIterator[str]:
+    """The status whenever it has changed, and a sign of life where it does not."""
+    told, silent = "", 0.0
+    while not jobs.is_ending:
+        now, is_over = status_of(job, jobs.place(job)).model_dump_json(), job.is_over
+        silent += EVENT_SECONDS
+        if now != told or silent > SIGN_OF_LIFE_SECONDS:
+            yield f"event: status\ndata: {now}\n\n" if now != told else ": still there\n\n"
+            told, silent = now, 0.0
+        if is_over:
+            return
+        await asyncio.sleep(EVENT_SECONDS)
+
+
+@router.head("/{identifier}/result", include_in_schema=False)
+@router.get(
     "/{identifier}/result",
     response_class=FileResponse,
-    responses={
-        200: {"content": {"video/mp4": {}}},
-        409: {"description": "It is not done yet"},
-        410: {"description": "Its folder was removed"},
-    },
+    responses=RESULT | MISSING,
 )
 async def read_result(request: Request, identifier: str) -> FileResponse:
     """The video itself, as MP4."""
     job = _job(request, identifier)
     if job.state != "done":
         raise HTTPException(409, f"the video is {job.state}")
-    if not job.request.output.is_file():
+    result = job.folder / RESULT_NAME
+    if not result.is_file():
         raise HTTPException(410, "the video is gone: its folder was removed; ask for it again")
-    return FileResponse(job.request.output, media_type="video/mp4", filename=RESULT_NAME)
+    return FileResponse(result, media_type="video/mp4", filename=RESULT_NAME)
 
 
-@router.delete("/{identifier}", status_code=204)
+@router.delete("/{identifier}", status_code=204, responses=MISSING)
 async def delete_video(request: Request, identifier: str) -> None:
     """Stop the work on a video and remove it with all that belongs to it."""
     await _jobs(request).delete(_job(request, identifier))
 
 
 async def _keep_files(
-    form: VideoFiles, options: VideoOptions, folder: Path, request: Request
-) -> Path | SpokenText:
-    """Write the uploads under names of our own and look at their headers; speak the text.
+    form: VideoFiles, values: dict[str, Any], folder: Path, settings: ServerSettings
+) -> str:
+    """Write the uploads under names of our own; a digest of all that was sent.
 
     Raises:
-        InputError, MediaError: something is missing, too long, or is not what it should be.
-        MissingExtraError: there is a text, and this server has no speech synthesis.
-        HTTPException: a file is too large.
+        InputError: Speech and text are missing, or both are there.
+        HTTPException: A file is too large.
+    """
+    if (form.speech is None) == (values.get("text") is None):
+        raise InputError("send either speech or text")
+    digest = hashlib.sha256(json.dumps([values, form.webhook], sort_keys=True).encode())
+    await _copy(form.portrait, folder / PORTRAIT_NAME, settings.max_portrait_bytes, digest)
+    if form.speech is not None:
+        await _copy(form.speech, folder / SPEECH_NAME, settings.max_speech_bytes, digest)
+    return digest.hexdigest()
+
+
+async def _check_files(options: VideoOptions, folder: Path, request: Request) -> SpokenText | None:
+    """Look at the headers of the uploads, and speak the text, if there is one.
+
+    Raises:
+        InputError, MediaError: Something is too long, or is not what it should be.
+        MissingExtraError: There is a text, and this server has no speech synthesis.
     """
     settings: ServerSettings = request.app.state.settings
-    portrait, speech = folder / PORTRAIT_NAME, folder / SPEECH_NAME
+    speech, spoken = folder / SPEECH_NAME, None
     text, longest = options.text, settings.max_speech_seconds
-    if (form.speech is None) == (text is None):
-        raise InputError("send either speech or text")
-    await _copy(form.portrait, portrait, settings.max_portrait_bytes)
-    await asyncio.to_thread(check_image, portrait)
-    said: Path | SpokenText = speech
-    if form.speech is not None:
-        await _copy(form.speech, speech, settings.max_speech_bytes)
-    elif text is not None:
+    await asyncio.to_thread(check_image, folder / PORTRAIT_NAME)
+    if text is not None:
         if not 0 < len(text.strip()) <= MAX_TEXT_LENGTH:
             raise InputError(f"text has {len(text)} characters; send 1 to {MAX_TEXT_LENGTH}")
         if not espeak_is_installed():
@@ -202,9 +224,9 @@ async def _keep_files(
         check_spoken_length(text, longest)
         speak = partial(speak_text, options, speech, stages=_in_time, max_seconds=longest)
         loop = asyncio.get_running_loop()
-        said = await loop.run_in_executor(_jobs(request).speaking, speak)
+        spoken = await loop.run_in_executor(_jobs(request).speaking, speak)
     await asyncio.to_thread(AudioReader, speech, SAMPLE_RATE_HZ, max_seconds=longest)
-    return said
+    return spoken
 
 
 @contextmanager
@@ -222,38 +244,28 @@ def _in_time(stage: str) -> Iterator[Progress]:
     yield progress
 
 
-async def _copy(upload: UploadFile, path: Path, limit: int) -> None:
+async def _copy(upload: UploadFile, path: Path, limit: int, digest: Any) -> None:
+    """Write an upload to a file; its bytes, and how many they are, are added to the digest."""
     count = 0
     with path.open("xb") as file:
         while chunk := await upload.read(COPY_BYTES):
             count += len(chunk)
             if count > limit:
                 raise HTTPException(413, f"the {path.name} is larger than {limit} bytes")
+            digest.update(chunk)
             await asyncio.to_thread(file.write, chunk)
-
-
-def _status(job: Job, jobs: VideoJobs) -> VideoStatus:
-    return VideoStatus(
-        id=job.identifier,
-        state=job.state,
-        progress=round(job.progress, 4),
-        place=jobs.place(job),
-        seconds=job.seconds,
-        error=job.error,
-        created=job.created,
-        result=f"/v1/videos/{job.identifier}/result" if job.state == "done" else None,
-        notes=[
-            f"not understood in the style: {words}"
-            for words in delivery_of(job.request.options).not_understood
-        ],
-    )
+    digest.update(count.to_bytes(8, "little"))
 
 
 def _job(request: Request, identifier: str) -> Job:
-    job = _jobs(request).get(identifier)
+    job = _jobs(request).get(identifier, _caller(request).owner)
     if job is None:
         raise HTTPException(404, "there is no such video")
     return job
+
+
+def _caller(request: Request) -> Caller:
+    return request.state.caller
 
 
 def _jobs(request: Request) -> VideoJobs:

@@ -1,7 +1,7 @@
 """A process that makes one video after the other for :mod:`moda.serving.videos.queue`.
 
 It reads its work from a pipe and tells how far it is. When the pipe ends, whatever it was doing,
-the process ends and takes the folder of all uploads and results with it.
+the process ends, and takes the folder of all uploads and results with it unless they are kept.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ PROGRESS_SECONDS = 0.25
 
 
 def run_video_worker(
-    connection: Connection, model: str, device: str, number: int, folder: Path
+    connection: Connection, model: str, device: str, number: int, folder: Path | None
 ) -> None:
-    """Body of the process; ``number`` is that among all workers, which take different GPUs."""
+    """Body of the process; ``number`` is that among all workers, which take different GPUs.
+
+    ``folder`` is removed in the end.
+    """
     take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -70,14 +73,20 @@ def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
     def stages(name: str) -> AbstractContextManager[Progress | None]:
         return nullcontext(progress if name == "Rendering" else None)
 
-    return make_video(job, head, stages=stages, tell=lambda message: None).seconds
+    def tell(note: str) -> None:
+        connection.send(("note", without_paths(note, job.output.parent)))
+
+    return make_video(job, head, stages=stages, tell=tell).seconds
 
 
-def _read(connection: Connection, requests: queue.SimpleQueue[VideoJob], folder: Path) -> None:
+def _read(
+    connection: Connection, requests: queue.SimpleQueue[VideoJob], folder: Path | None
+) -> None:
     with suppress(EOFError, OSError):
         while (message := connection.recv()) is not None:
             requests.put(message)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

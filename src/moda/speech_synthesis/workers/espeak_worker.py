@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import importlib.util
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 SYNCHRONOUS, PHONEME_EVENTS, PHONEME_IPA, UTF8 = 2, 1, 2, 1
 DO_NOT_EXIT = 0x8000
+TIED_IPA = 0x82 | ord("^") << 8
+"""Phonemes as IPA with ``^`` between the letters of one sound."""
 RATE, PITCH = 1, 3
 WORD, PHONEME, LIST_TERMINATED = 1, 7, 0
 LIBRARIES = (
@@ -27,6 +31,8 @@ LIBRARIES = (
     "libespeak-ng.dll",
     r"C:\Program Files\eSpeak NG\libespeak-ng.dll",
 )
+PACKAGE = "espeakng_loader"
+"""A package of Python that brings the library and its data; it is never imported."""
 
 
 class PhonemeName(ctypes.Union):
@@ -71,15 +77,24 @@ CALLBACK = ctypes.CFUNCTYPE(
 )
 
 
-def load_library() -> Any:
-    """The library; OSError if it is not installed."""
+def load_library() -> tuple[Any, bytes | None]:
+    """The library and the folder of its data (None: its usual one); no library if there is none.
+
+    That of the system counts more than that of the package.
+    """
     named = os.environ.get("MODA_ESPEAK_LIBRARY")
     for name in (named,) if named else (*LIBRARIES, ctypes.util.find_library("espeak-ng")):
         try:
-            return ctypes.CDLL(name) if name else None
+            if name:
+                return ctypes.CDLL(name), None
         except OSError:
             continue
-    return None
+    package = None if named else importlib.util.find_spec(PACKAGE)
+    for place in package.submodule_search_locations or () if package else ():
+        for suffix in ("so", "dylib", "dll"):
+            for path in Path(place).glob(f"*espeak-ng.{suffix}"):
+                return ctypes.CDLL(str(path)), os.fsencode(place)
+    return None, None
 
 
 def languages(library: Any) -> list[str]:
@@ -148,17 +163,35 @@ def speak(library: Any, rate_hz: int, request: dict[str, Any]) -> tuple[dict[str
     return {"rate_hz": rate_hz, "phones": phones, "words": words}, bytes(sound)
 
 
+def phonemes(library: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """What is said for each of some texts, in IPA."""
+    if not choose_voice(library, str(request["voice"])):
+        return {"error": "voice"}
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    said = []
+    for text in request["phonemes"]:
+        left = ctypes.c_char_p(text.encode())
+        parts = []
+        while left.value:
+            part = library.espeak_TextToPhonemes(ctypes.byref(left), UTF8, TIED_IPA)
+            parts.append((part or b"").decode("utf-8", "ignore").strip())
+        said.append(" ".join(parts))
+    return {"phonemes": said}
+
+
 def main() -> None:
     """Answer the request on standard input."""
     request = json.load(sys.stdin.buffer)
-    library = load_library()
+    library, data = load_library()
     header: dict[str, Any] = {"error": "missing"}
     sound = b""
     if library is not None:
         options = PHONEME_EVENTS | PHONEME_IPA | DO_NOT_EXIT
-        rate_hz = library.espeak_Initialize(SYNCHRONOUS, 500, None, options)
+        rate_hz = library.espeak_Initialize(SYNCHRONOUS, 500, data, options)
         if rate_hz <= 0:
             header = {"error": "data"}
+        elif "phonemes" in request:
+            header = phonemes(library, request)
         elif "text" in request:
             header, sound = speak(library, rate_hz, request)
         else:

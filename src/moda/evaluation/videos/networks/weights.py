@@ -20,6 +20,7 @@ from moda.errors import CheckpointError, OutputError
 from moda.evaluation.videos.networks.i3d import InflatedInception
 from moda.evaluation.videos.networks.identity import FaceNetwork
 from moda.evaluation.videos.networks.syncnet import SyncNet
+from moda.files import models_folder
 from moda.weights.catalogue import (
     ARCFACE,
     I3D,
@@ -27,7 +28,6 @@ from moda.weights.catalogue import (
     SFACE,
     SYNCNET,
     MetricNetwork,
-    models_folder,
 )
 from moda.weights.checkpoints import (
     load_weights,
