@@ -19,7 +19,7 @@ from moda.errors import InputError, OutputError
 from moda.live.head import LiveFrame
 from moda.structures import FRAMES_PER_SECOND, Picture
 
-SCHEMES = ("rtmp", "rtmps", "srt", "tcp")
+SCHEMES = ("rtmp", "rtmps")
 KEYFRAME_FRAMES = 50
 """Platforms want a picture that stands alone every 2 s."""
 VIDEO_BITS, AUDIO_BITS = 2_500_000, 128_000
