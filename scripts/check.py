@@ -17,12 +17,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+WITHOUT_TORCH = (
+    "tests/cli/test_start_up.py",
+    "tests/encoders/test_whisper.py",
+    "tests/pipeline/test_product.py",
+    "tests/pipeline/test_first_frame.py",
+)
+"""Tests that are run a second time, where torch is hidden as in a default installation."""
 CHECKS = (
     ("ruff check", ("-m", "ruff", "check", ".")),
     ("ruff format", ("-m", "ruff", "format", "--check", ".")),
     ("mypy", ("-m", "mypy")),
     ("lint-imports", ("-c", LAYERS)),
     ("mkdocs", ("-m", "mkdocs", "build", "--strict", "--quiet")),
+    ("pytest without torch", ("-m", "pytest", "-p", "without_torch", *WITHOUT_TORCH)),
     ("pytest", ("-m", "pytest", "-n", "2", "--dist", "loadscope")),
 )
 
@@ -40,7 +48,8 @@ def main() -> int:
     """Run the checks and print a summary."""
     parser = argparse.ArgumentParser(description="Run all checks of the project.")
     parser.add_argument("--fast", action="store_true", help="leave the tests out")
-    checks = CHECKS[:-1] if parser.parse_args().fast else CHECKS
+    fast = parser.parse_args().fast
+    checks = [check for check in CHECKS if not (fast and check[0].startswith("pytest"))]
     results = [run_check(name, arguments) for name, arguments in checks]
     print("--- summary")
     for _, line in results:

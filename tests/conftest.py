@@ -5,20 +5,43 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from device_double import DeviceDouble, GeneratorDouble
 from moda import cli
+from moda.devices import has_torch
 from moda.encoders.face import FaceModels
 from moda.structures import MotionSpace, Picture
-from moda.weights.official import load_published_space
 from moda.weights.spaces import load_motion_space
-from official_files import write_hubert, write_live_portrait, write_motion_model
 from paths import PORTRAIT
+
+if TYPE_CHECKING:
+    from device_double import DeviceDouble
+
+
+TORCH_PARTS = ("torch", "einops")
+
+
+class ModuleOfTests(pytest.Module):
+    """Skipped as a whole where it needs torch and there is none."""
+
+    def _getobj(self) -> Any:
+        try:
+            return super()._getobj()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if isinstance(cause, ModuleNotFoundError) and cause.name in TORCH_PARTS:
+                pytest.skip(f"needs {cause.name}", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> ModuleOfTests | None:
+    return None if has_torch() else ModuleOfTests.from_parent(parent, path=module_path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +67,10 @@ def photograph() -> Picture:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[DeviceDouble]:
     """Tensors that are moved to ``mps`` lie on a device that has no float64."""
+    import torch
+
+    from device_double import DeviceDouble, GeneratorDouble
+
     with monkeypatch.context() as patch, DeviceDouble() as double:
         patch.setattr(torch, "Generator", GeneratorDouble)
         yield double
@@ -61,6 +88,8 @@ def space() -> MotionSpace:
 
 @pytest.fixture(scope="session")
 def published_space() -> MotionSpace:
+    from moda.weights.official import load_published_space
+
     return load_published_space()
 
 
@@ -70,6 +99,8 @@ def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
     Written in the official layout, then converted by the command.
     """
+    from official_files import write_hubert, write_live_portrait, write_motion_model
+
     folder = tmp_path_factory.mktemp("models")
     official = folder / "official"
     for write in (write_motion_model, write_live_portrait, write_hubert):

@@ -27,7 +27,7 @@ THREADS = "OMP_NUM_THREADS"
 
 def has_torch() -> bool:
     """Whether PyTorch is installed; it is not loaded."""
-    return "torch" in sys.modules or find_spec("torch") is not None
+    return find_spec("torch") is not None
 
 
 def require_torch(what: str, extra: str = "neural") -> None:

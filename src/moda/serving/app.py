@@ -125,8 +125,8 @@ def create_app(settings: ServerSettings) -> FastAPI:
             expose_headers=("location", "retry-after"),
         )
     app.include_router(router)
-    app.include_router(voices_router)
     app.include_router(portraits.router)
+    app.include_router(voices_router)
     describe(app, has_keys=bool(settings.api_keys))
     _add_health(app, metrics)
     _add_live(app, settings, metrics)

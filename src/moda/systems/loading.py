@@ -29,7 +29,10 @@ def load_system(
     :meth:`moda.TalkingHead.from_pretrained`.
     """
     check_device(device)
-    path = find_model(name_or_path) if name_or_path == "moda-base" else name_or_path
+    path = name_or_path
+    if name_or_path == "moda-base":
+        require_torch("the model moda-base, for the neural renderer,")
+        path = find_model("moda-base")
     file = read_motion_file(path)
     is_mesh = file.space.name == "mesh"
     if is_mesh and device == "auto":
