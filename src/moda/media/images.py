@@ -196,6 +196,14 @@ def jpeg_bytes(picture: Picture, quality: int) -> bytes:
     return data.tobytes()
 
 
+def png_bytes(picture: Picture) -> bytes:
+    """A picture (H, W, 3) or (H, W, 4) as a PNG file, written fast rather than small."""
+    order = [2, 1, 0, 3][: picture.shape[2]]
+    done, data = cv2.imencode(".png", picture[:, :, order], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert done
+    return data.tobytes()
+
+
 def write_image(path: str | Path, picture: Picture) -> None:
     """Write a picture (H, W, 3) as PNG, whole or not at all.
 
