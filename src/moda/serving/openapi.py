@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
+from starlette.routing import Match
 
 from moda.doors.answers import HEALTH_PATHS
 
@@ -83,7 +84,28 @@ def describe(app: FastAPI, *, has_keys: bool) -> None:
                     for operation in operations.values():
                         is_open = path in HEALTH_PATHS
                         operation["security"] = [] if is_open else [{name: []} for name in SCHEMES]
+            for part in schema["components"]["schemas"].values():
+                if part.get("additionalProperties") is False:  # a form
+                    _without_null(part)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def allowed_methods(app: FastAPI, scope: Any) -> str:
+    """All that may be done at an address; a router knows them of its first route alone."""
+    found: set[str] = set()
+    for context in app.router.routes:
+        if context.matches(scope)[0] is not Match.NONE:
+            found |= getattr(context, "methods", None) or set()
+    return ", ".join(sorted(found))
+
+
+def _without_null(form: dict[str, Any]) -> None:
+    """A form has no null: what is not said is left out."""
+    for field in form["properties"].values():
+        kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del field["anyOf"]
+            field.update(kinds[0])
