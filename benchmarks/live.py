@@ -54,7 +54,6 @@ from PIL import Image
 from moda.media.waves import write_pcm
 from moda.serving.client import Frame, LiveClient
 
-
 PACKET = RATE // 50
 """Samples of 20 ms."""
 

@@ -95,9 +95,12 @@ def test_a_lost_answer_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> No
             made.request_video(PORTRAIT, text="Hi", idempotency_key="mine")
         assert refusal.value.status == 422
     assert keys == ["mine"]
-    with forgetful(0, 0, 0, 0) as (address, _), VideoClient(address) as made:
-        with pytest.raises(ServerError, match="cannot be reached"):
-            made.request_video(PORTRAIT, text="Hi")
+    with (
+        forgetful(0, 0, 0, 0) as (address, _),
+        VideoClient(address) as made,
+        pytest.raises(ServerError, match="cannot be reached"),
+    ):
+        made.request_video(PORTRAIT, text="Hi")
 
 
 def test_a_folder_that_is_missing_costs_nothing(tmp_path: Path) -> None:

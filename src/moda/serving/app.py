@@ -258,7 +258,7 @@ def _add_error_answers(app: FastAPI) -> None:
         if isinstance(error.__cause__, OSError):  # while the body was read
             return await no_place(request, error.__cause__)
         if error.status_code == 405:
-            error.headers = {"allow": allowed_methods(request.app, request.scope)}
+            error.headers = {"allow": allowed_methods(request.app, request.url.path)}
         return await http_exception_handler(request, error)
 
     async def gone(request: Request, error: Exception) -> Response:

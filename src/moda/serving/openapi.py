@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
-from starlette.routing import Match
 
 from moda.doors.answers import HEALTH_PATHS
 
@@ -84,6 +84,12 @@ def describe(app: FastAPI, *, has_keys: bool) -> None:
                     for operation in operations.values():
                         is_open = path in HEALTH_PATHS
                         operation["security"] = [] if is_open else [{name: []} for name in SCHEMES]
+            for name in ("HTTPValidationError", "ValidationError"):  # ours are refusals
+                schema["components"]["schemas"].pop(name, None)
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]  # a text of an address is never wrong
             for part in schema["components"]["schemas"].values():
                 if part.get("additionalProperties") is False:  # a form
                     _without_null(part)
@@ -93,12 +99,12 @@ def describe(app: FastAPI, *, has_keys: bool) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def allowed_methods(app: FastAPI, scope: Any) -> str:
-    """All that may be done at an address; a router knows them of its first route alone."""
+def allowed_methods(app: FastAPI, path: str) -> str:
+    """All that may be done at an address; a router's own 405 names the first route's alone."""
     found: set[str] = set()
-    for context in app.router.routes:
-        if context.matches(scope)[0] is not Match.NONE:
-            found |= getattr(context, "methods", None) or set()
+    for known, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(known)), path):
+            found |= {method.upper() for method in operations}
     return ", ".join(sorted(found))
 
 
