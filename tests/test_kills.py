@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc"),
 ]
-SECONDS = 300.0
+SECONDS = 600.0
 """For anything to happen, also on a busy machine."""
 LONGER_THAN_NEW = 2.5
 """Seconds after which what a dead process has left may be removed."""

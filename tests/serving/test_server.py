@@ -239,6 +239,22 @@ def test_a_video_is_made_fetched_and_removed(
     assert server.leftovers() == []
 
 
+def test_notes_on_the_files_reach_the_client(server: RunningServer, tmp_path: Path) -> None:
+    """Known at once, and known at the end; without the folders of the server."""
+    speech = tmp_path / "speech.wav"
+    _write_wav(speech, bytes(RATE))
+    speech.write_bytes(speech.read_bytes() * 2)
+    with VideoClient(server.address, api_key=KEY) as client:
+        identifier = client.request_video(EXAMPLES / "portrait.jpg", speech, size=128)
+        client.wait(identifier)
+        notes = client.status(identifier)["notes"]
+        client.delete(identifier)
+    assert notes == [
+        "the speech holds several recordings one after the other; the first is used",
+        "no speech was found in speech; the lips stay closed",
+    ]
+
+
 def test_what_is_found_out_late_is_told_without_paths(server: RunningServer, pcm: bytes) -> None:
     """A picture whose header is right, without a face."""
     grey = BytesIO()

@@ -189,7 +189,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def jpeg_bytes(picture: Picture, quality: int) -> bytes:
     """A picture (H, W, 3) as a JPEG file of a quality of 1 to 100."""
-    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert done
     return data.tobytes()
 
