@@ -1,4 +1,4 @@
-"""Make the moving pictures of README.md and docs/gallery.md from examples/: again for every model.
+"""Make the moving pictures of README.md, docs/gallery.md and the page: again for every model.
 
 python scripts/make_gallery.py             # all of them, some minutes
 python scripts/make_gallery.py emotions    # one of them
@@ -20,6 +20,7 @@ from moda.structures import Picture
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES, IMAGES = ROOT / "examples", ROOT / "docs" / "images"
+PREVIEWS = ROOT / "src" / "moda" / "web" / "previews"
 PAINTING, PHOTOGRAPH, DRAWING, ASTRONAUT = (
     EXAMPLES / name
     for name in (
@@ -28,6 +29,7 @@ PAINTING, PHOTOGRAPH, DRAWING, ASTRONAUT = (
 )  # fmt: skip
 SPEECH = EXAMPLES / "speech.wav"
 TILE_PX, LABEL_PX = 256, 26
+PREVIEW_PX = 112
 FIRST, LAST = 5, 85
 """Frames that are shown: the first sentence, without the silence before it."""
 Video = list[Picture]
@@ -36,7 +38,8 @@ Video = list[Picture]
 def main() -> None:
     """Write those that are asked for."""
     makers = {
-        function.__name__: function for function in (speaking, emotions, amounts, seeds, whole)
+        function.__name__: function
+        for function in (speaking, emotions, amounts, seeds, whole, previews)
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*makers, []], help="all without any")
@@ -78,6 +81,20 @@ def whole(head: TalkingHead) -> None:
     """A face that is small in its picture, whole and as a crop."""
     made = [frames(head, ASTRONAUT, full_frame=flag, seed=0) for flag in (True, False)]
     save("whole", made, ("the whole picture", "--crop"), columns=2, step=2)
+
+
+def previews(head: TalkingHead) -> None:
+    """The examples of the page, each standing and moving."""
+    PREVIEWS.mkdir(exist_ok=True)
+    named = {"painting": PAINTING, "photograph": PHOTOGRAPH, "drawing": DRAWING}
+    for name, portrait in named.items():
+        tiles = frames(head, portrait, full_frame=True)[::2]
+        small = [Image.fromarray(tile).resize((PREVIEW_PX, PREVIEW_PX)) for tile in tiles]
+        small[0].save(PREVIEWS / f"{name}.jpg", quality=80)
+        small[0].save(
+            PREVIEWS / f"{name}.webp", save_all=True, append_images=small[1:], duration=80,
+            loop=0, quality=50, method=5,
+        )  # fmt: skip
 
 
 def frames(head: TalkingHead, portrait: Path, *, full_frame: bool = False, **options: Any) -> Video:

@@ -153,7 +153,7 @@ def by_python(head: TalkingHead, speech: Path, folder: Path, given: dict[str, st
 def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[str, str]) -> None:
     pytest.importorskip("gradio", reason="the extra web is not installed")
     from moda.web.layout import input_names
-    from moda.web.page import WebPage
+    from moda.web.making import VideoMaker
     from moda.web.settings import WebSettings
 
     asked: dict[str, Any] = dict.fromkeys(input_names("mesh"))
@@ -163,8 +163,8 @@ def by_page(head: TalkingHead, speech: Path | None, folder: Path, given: dict[st
     asked |= {name: VALUES.get(name, value) for name, value in given.items()}
     asked |= {"emotion": emotion, "intensity": float(amount or 1.0)}
     assert set(asked) == set(input_names("mesh"))
-    page = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), folder)
-    page._begin(asked, folder, lambda done, total: None).write(folder / "a.mp4")
+    maker = VideoMaker(head, WebSettings(), TextSpeaker(None), None)
+    maker.begin("generate", asked, folder, lambda done, total: None).write(folder / "a.mp4")
 
 
 def job_of_form(
@@ -288,7 +288,7 @@ class TestEveryOptionIsThere:
         assert set(input_names("mesh")) | set(input_names("neural")) == {
             *("portrait", "speech", "intensity"), *for_visitors(),
         }  # fmt: skip
-        blocks = WebPage(head, WebSettings(), TextSpeaker(None, ("en-us",)), tmp_path).build()
+        blocks = WebPage(head, WebSettings(), TextSpeaker(None), tmp_path).build()
         shown = {block.elem_id: block for block in blocks.blocks.values()}
         for name in for_visitors("mesh"):
             assert name.replace("_", "-") in shown, name

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from moda.pipeline import TalkingHead
@@ -148,9 +150,9 @@ def frame_at(tab: Any, seconds: float) -> list[int]:
 
 
 def test_it_plays_while_it_is_made_and_stops_when_asked(visit: Any, page: Served) -> None:
-    visit.get_by_role("button", name="Happy").click()
+    visit.get_by_role("button", name="Painting").click()
     visit.wait_for_selector("#portrait img")
-    visit.get_by_role("button", name="More options").click()
+    visit.get_by_role("button", name="More:").click()
     visit.fill("#size textarea", "2000")
     visit.click("#generate")
     visit.wait_for_function(f"{PLAYER} && {PLAYER}.currentTime > 0.2")
@@ -173,7 +175,7 @@ def test_words_and_a_driving_video_are_taken(
     driving = tmp_path / "driving.mp4"
     head.generate(EXAMPLES / "portrait.jpg", two_seconds, size=128, num_steps=1).write(driving)
     upload(visit, EXAMPLES / "portrait.jpg", two_seconds)
-    visit.get_by_role("button", name="More options").click()
+    visit.get_by_role("button", name="More:").click()
     visit.fill("#size textarea", "128")
     visit.fill("#style textarea", "warm, purple, nods")
     visit.fill("#blink-rate textarea", "30")
@@ -205,6 +207,27 @@ def test_text_is_disabled_with_the_reason(visit: Any) -> None:
     assert "install espeak-ng" in visit.inner_text("#text")
 
 
+def test_all_for_the_first_video_is_seen_at_once(visit: Any) -> None:
+    visit.set_viewport_size({"width": 1280, "height": 800})
+    for name in ("#portrait", "#speech", "#examples", "#generate", "#video", "#status", "#stop"):
+        box = visit.locator(name).bounding_box()
+        assert box["y"] + box["height"] <= 800, name
+
+
+def test_several_faces_have_numbers(visit: Any, tmp_path: Path) -> None:
+    portrait = cv2.imread(str(EXAMPLES / "portraits" / "hopper.jpg"))
+    for name, copies in (("two.png", 2), ("one.png", 1)):
+        cv2.imwrite(str(tmp_path / name), np.concatenate([portrait] * copies, axis=1))
+    assert not visit.locator("#face").is_visible()
+    visit.set_input_files("#portrait input[type=file]", tmp_path / "two.png")
+    visit.wait_for_selector("#face textarea, #face input")
+    visit.locator("#face textarea, #face input").fill("3")
+    visit.set_input_files("#speech input[type=file]", EXAMPLES / "speech.wav")
+    visit.wait_for_selector("#speech [aria-label='Play'], #speech .waveform-container")
+    visit.click("#generate")
+    wait_for_status(visit, "there is no face 3")
+
+
 def test_nothing_is_wider_than_a_phone(browser: Any, page: Served) -> None:
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
@@ -214,8 +237,9 @@ def test_nothing_is_wider_than_a_phone(browser: Any, page: Served) -> None:
     tab.goto(page.url)
     tab.wait_for_selector("#generate")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    for name in ("#portrait", "#speech", "#emotion", "#generate", "#stop"):
+    for name in ("#portrait", "#speech", "#examples", "#generate", "#stop"):
         box = tab.locator(name).bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390
+        assert name == "#stop" or box["y"] + box["height"] <= 844, "without scrolling"
     context.close()

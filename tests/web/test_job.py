@@ -94,7 +94,7 @@ def test_stop_while_a_driving_video_is_followed(
     for view in looks(job):
         if view.state == "preparing" and view.frames_done > 5:
             assert view.frames_expected == 50
-            assert "Following the driving video: " in status(view)
+            assert "Following the face in the video: " in status(view)
             job.stop()
     assert view.state == "stopped"
     assert view.frames_done < 50

@@ -118,6 +118,15 @@ def test_no_file_of_the_machine_is_read(page: Served, secret: Path, name: str) -
                 assert str(secret) not in said
 
 
+def test_other_kinds_of_videos_have_the_same_doors(page: Served, secret: Path) -> None:
+    with visitor(page) as client:
+        for kind in ("dub", "reenact"):
+            for value in shapes(str(secret)):
+                data = [value] + [None] * (len(input_names("mesh", kind)) - 1)
+                answer = client.post(f"gradio_api/run/{kind}", json={"data": data})
+                assert answer.status_code == 403, (kind, value)
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/x.jpg", "https://example.org/x.jpg"])
 def test_no_address_is_fetched(page: Served, address: str) -> None:
     with visitor(page) as client:

@@ -74,6 +74,10 @@ class TestWords:
         assert words.for_readers(f"there is no face in {path}", path).startswith("There is no")
         assert name in words.for_readers(f"there is no face in {path}", path)
 
+    def test_options_are_called_as_on_the_page(self) -> None:
+        said = words.for_readers("use shorter speech, or --loop; choose another with --steps")
+        assert said == "Use shorter speech, or 'Loop'; choose another with 'Number of steps'"
+
     def test_status_says_how_far_and_how_long(self) -> None:
         view = JobView("rendering", 50, 200, 61.2, (), None, None)
         line = words.status(view)

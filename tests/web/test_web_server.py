@@ -15,7 +15,8 @@ from media_files import decode_video
 from moda.encoders.style import encode_style
 from moda.errors import InputError
 from moda.pipeline import TalkingHead
-from moda.web.layout import input_names
+from moda.web.layout import Kind, input_names
+from moda.web.making import VideoMaker
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
 from paths import EXAMPLES, PORTRAIT
@@ -111,6 +112,66 @@ def test_words_lips_and_a_driving_video(
         distances.append(np.abs(made - np.stack(decode_video(path).frames)).mean())
     assert distances[0] < 0.6 * distances[1]
     assert distances[1] > 2.0
+
+
+@pytest.fixture(scope="module")
+def clip(head: TalkingHead, two_seconds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small video of a face that talks."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    head.generate(PORTRAIT, two_seconds, size=192, num_steps=1, full_frame=False).write(path)
+    return path
+
+
+def of_kind(kind: Kind, **files: Path | None) -> list[object]:
+    """Values of another kind of video: files, and options as they are."""
+    usual = {"full_frame": True, "frames_per_second": 25, "loop": False, "language": "en-us"}
+    given = {
+        name: None if path is None else gradio_client.handle_file(str(path))
+        for name, path in files.items()
+    }
+    return [(usual | given).get(name) for name in input_names("mesh", kind)]
+
+
+def test_a_video_is_dubbed(
+    page: Served, client: gradio_client.Client, clip: Path, two_seconds: Path
+) -> None:
+    job = client.submit(*of_kind("dub", footage=clip, speech=two_seconds), api_name="/dub")
+    assert "Done: 2.0 s of video" in job.result(timeout=600)[1]
+    assert any("Following the face in the video" in update[1] for update in job.outputs())
+    assert page.videos_in_the_making() == []
+
+
+def test_a_portrait_follows_a_video(client: gradio_client.Client, clip: Path) -> None:
+    values = of_kind("reenact", portrait=PORTRAIT, footage=clip)
+    assert "Done: 2.0 s of video" in client.predict(*values, api_name="/reenact")[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "says"),
+    [
+        ("dub", "footage", "There is no video yet"),
+        ("dub", "speech", "There is no speech yet"),
+        ("reenact", "portrait", "There is no portrait yet"),
+    ],
+)
+def test_other_kinds_say_what_is_missing(
+    client: gradio_client.Client, two_seconds: Path, kind: Kind, missing: str, says: str
+) -> None:
+    files = {"footage": two_seconds, "speech": two_seconds, "portrait": PORTRAIT, missing: None}
+    values = of_kind(kind, **files)
+    with pytest.raises(Exception, match=says):
+        client.predict(*values, api_name=f"/{kind}")
+
+
+@pytest.mark.parametrize("kind", ["dub", "reenact"])
+def test_videos_have_the_limits_of_speech(
+    head: TalkingHead, clip: Path, two_seconds: Path, tmp_path: Path, kind: Kind
+) -> None:
+    maker = VideoMaker(head, WebSettings(max_seconds=1.0), TextSpeaker(None), None)
+    asked = dict.fromkeys(input_names("mesh", kind)) | {"footage": str(clip)}
+    asked |= {"speech" if kind == "dub" else "portrait": str(two_seconds)}
+    with pytest.raises(InputError, match=r"length of the video in s 2 is outside 0\.\.1"):
+        maker.begin(kind, asked, tmp_path, lambda done, total: None)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from moda.encoders.footage import FilmFaces, Shot, track_shots
 from moda.encoders.portrait import close_mouth, crop_around, map_points
 from moda.errors import FaceError, InputError
 from moda.media import AudioReader, VideoReader, exact_rate
+from moda.media.containers import check_seconds
 from moda.motion.rules.retiming import TimedMotion, retime_motion
 from moda.options import MotionAmounts, SpeakingOptions, require_range
 from moda.phones import PhoneSegment
@@ -67,6 +68,7 @@ def dub(
     sound_track: int | None = None,
     phones: tuple[PhoneSegment, ...] = (),
     progress: Progress | None = None,
+    max_seconds: float = MAX_FOOTAGE_SECONDS,
 ) -> TalkingVideo:
     """Give the face in a video the lips of another speech.
 
@@ -85,6 +87,7 @@ def dub(
         sound_track: Which one of the recording, from 1; None is its default one.
         phones: What is said, where it is known.
         progress: Called while the footage is tracked.
+        max_seconds: Longest footage.
 
     Raises:
         InputError: The model has no mesh, the speech is longer than footage that does not loop,
@@ -100,7 +103,9 @@ def dub(
         words, phones, speech = speech.words, phones or speech.phones, speech.path
     sound = AudioReader(speech, 16_000, number=sound_track)
     video, rate = _footage(footage, sound.duration_seconds, loop=loop)
-    film = track_face(video, system, face, progress)
+    limit = min(max_seconds, MAX_FOOTAGE_SECONDS)
+    require_range("length of the footage in s", video.duration_seconds, 0.0, limit)
+    film = track_face(video, system, face, progress, max_seconds=limit)
     shown = film._replace(shots=tuple(s for s in film.shots if not _is_covered(video, s, system)))
     options = SpeakingOptions(
         seed=seed,
@@ -142,11 +147,10 @@ def _footage(
     """The video at its own rate, and that rate.
 
     Raises:
-        InputError: It is too long, or shorter than the speech and does not loop.
+        InputError: It is shorter than the speech and does not loop.
     """
     rate = float(min(max(VideoReader(footage).native_rate, 10.0), 60.0))
     video = VideoReader(footage, rate)
-    require_range("length of the footage in s", video.duration_seconds, 0.0, MAX_FOOTAGE_SECONDS)
     if not loop and speech_seconds > video.duration_seconds + LONGER_SPEECH_SECONDS:
         raise InputError(
             f"the speech lasts {speech_seconds:.1f} s, the footage only "
@@ -188,6 +192,8 @@ def track_face(
     system: EmbeddedSystem,
     number: int | None = None,
     progress: Progress | None = None,
+    *,
+    max_seconds: float = MAX_FOOTAGE_SECONDS,
 ) -> FilmFaces:
     """Find the shots of a video and follow the face through each.
 
@@ -201,6 +207,7 @@ def track_face(
             yield picture
             if progress is not None:
                 progress(count, max(count, expected))
+            check_seconds(video.path, count / video.frames_per_second, max_seconds)  # headers lie
 
     film = track_shots(counted(), video.frames_per_second, system.models, system.space, number)
     if not film.shots:

@@ -218,12 +218,14 @@ class TalkingHead:
         options: VideoOptions | None = None,
         *,
         progress: Progress | None = None,
+        max_seconds: float = MAX_SECONDS,
         **changes: Any,
     ) -> TalkingVideo:
         """Make a portrait move as the face in a driving video does.
 
         The driving video is tracked at once, which ``progress`` reports; its sound, if it has
-        one, becomes that of the video. Options and changes are as in :meth:`generate`.
+        one, becomes that of the video. Options and changes are as in :meth:`generate`;
+        ``max_seconds`` is the longest driving video.
 
         Raises:
             InputError, MediaError: As :meth:`generate`.
@@ -232,7 +234,7 @@ class TalkingHead:
         options = read_options(changes, start=options, allowed=of_head("reenact"))
         video = VideoReader(driving)
         actor = prepare_portrait(self.system, portrait, options.frame())
-        motion = self._follow(actor, driving, progress, options.amounts)
+        motion = self._follow(actor, driving, progress, options.amounts, max_seconds=max_seconds)
         seconds = len(motion) / Fraction(FRAMES_PER_SECOND)
         return _video(
             actor,

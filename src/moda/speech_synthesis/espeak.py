@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -85,6 +85,11 @@ def espeak_languages() -> tuple[str, ...]:
     Raises:
         MissingExtraError: espeak-ng is not installed.
     """
+    return tuple(_known()[0])
+
+
+def espeak_language_names() -> Mapping[str, str]:
+    """The same with their names, such as ``English (America)``."""
     return _known()[0]
 
 
@@ -98,10 +103,13 @@ def espeak_voices() -> tuple[str, ...]:
 
 
 @cache
-def _known() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Languages, and variants of voices: espeak-ng passes over a variant that it does not know."""
+def _known() -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Languages with their names, and variants of voices.
+
+    espeak-ng passes over a variant that it does not know.
+    """
     header, _ = _ask({})
-    return tuple(header["languages"]), tuple(header["variants"])
+    return header["languages"], tuple(header["variants"])
 
 
 def espeak_is_installed() -> bool:

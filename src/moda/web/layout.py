@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import gradio as gr
 
@@ -14,8 +14,10 @@ from moda.options import (
     OPTIONS,
     VideoOptions,
     for_visitors,
+    of_command,
     read_visitor_options,
 )
+from moda.options.texts import COLOURS
 from moda.structures import EMOTIONS, EmotionAt
 from moda.web import words
 from moda.web.components import playing_video, portrait_picture
@@ -30,14 +32,23 @@ EXAMPLES = {
     "Drawing": (example("portraits/drawing.jpg"), NO_EMOTION),
 }
 """What can be tried without files of one's own, and without a network."""
+Kind = Literal["generate", "dub", "reenact"]
+"""Of videos; also the names by which programs ask for them."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FILES = ("portrait", "footage", "speech", "driving")
 SPOKEN = ("text", "language", "voice")
 FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
-def input_names(renderer: Literal["mesh", "neural"]) -> tuple[str, ...]:
-    """All inputs in the order in which they are on the page."""
-    options = [name for name in for_visitors(renderer) if name not in (*SPOKEN, *FIRST)]
-    return ("portrait", "speech", *SPOKEN, *FIRST, *options)
+def input_names(renderer: Literal["mesh", "neural"], kind: Kind = "generate") -> tuple[str, ...]:
+    """All inputs of a kind of video, in the order in which programs give them."""
+    options = [name for name in for_visitors(renderer) if name in of_command(kind)]
+    if kind == "reenact":
+        return ("portrait", "footage", *options)
+    if kind == "dub":
+        return ("footage", "speech", *options, "loop")
+    others = [name for name in options if name not in (*SPOKEN, *FIRST)]
+    return ("portrait", "speech", *SPOKEN, *FIRST, *others)
 
 
 def read_choices(values: Mapping[str, Any]) -> VideoOptions:
@@ -49,9 +60,9 @@ def read_choices(values: Mapping[str, Any]) -> VideoOptions:
     chosen = {
         name: value.strip() if isinstance(value, str) else value
         for name, value in values.items()
-        if name not in ("portrait", "speech", "intensity")
+        if name not in ("portrait", "footage", "speech", "loop", "intensity")
     }
-    emotion = chosen.pop("emotion")
+    emotion = chosen.pop("emotion", NO_EMOTION)
     if emotion != NO_EMOTION:
         chosen["emotion"] = EmotionAt(0.0, emotion, values["intensity"])
     given = {name: value for name, value in chosen.items() if value not in (None, "", USUAL)}
@@ -61,11 +72,15 @@ def read_choices(values: Mapping[str, Any]) -> VideoOptions:
 class Controls(NamedTuple):
     """The components that the buttons read and write."""
 
-    inputs: list[Any]
+    inputs: dict[Kind, list[Any]]
     """In the order of :func:`input_names`."""
+    buttons: dict[Kind, gr.Button]
+    """What makes a video."""
+    portrait: gr.Image
+    faces: list[Any]
+    """What chooses one of several faces: all of it, the numbered picture, the number."""
     seed: gr.Textbox
     new_seed: gr.Button
-    generate: gr.Button
     stop: gr.Button
     outputs: list[Any]
     """In the order of :func:`moda.web.page.shown`."""
@@ -74,49 +89,100 @@ class Controls(NamedTuple):
 def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Controls:
     """Put the components on the page: what goes in on the left, the video on the right."""
     with gr.Row(equal_height=False):
-        with gr.Column(min_width=320):
-            media = _media(speaker)
-            examples = gr.Column()
-            first = _first_options()
-            new_seed = first.pop("new_seed")
-            names = input_names(renderer)
-            with gr.Accordion("More options", open=False, elem_id="more"):
-                more = {name: component(name) for name in names if name not in {**media, **first}}
-            inputs = {**media, **first, **more}
-            with examples:
-                _examples(inputs)
-            generate = gr.Button("Generate", variant="primary", elem_id="generate")
+        with gr.Column(min_width=320), gr.Tabs(elem_id="kinds"):
+            with gr.Tab("Talk"):
+                media = _media(speaker)
+                faces = _faces(renderer)
+                examples = gr.Column(elem_id="examples")
+                generate = _make_button("generate")
+                with gr.Accordion("More: feeling, movement, picture", open=False, elem_id="more"):
+                    more, new_seed = _more(renderer)
+                talk = {**media, "face": faces[-1], **more}
+                with examples:
+                    _examples(talk)
+            with gr.Tab("Dub a video", visible=renderer == "mesh"):
+                dubbed, dub = _dub(speaker)
+            with gr.Tab("Follow a video"):
+                followed, reenact = _reenact(renderer)
         with gr.Column(min_width=320, elem_id="result"):
-            video = playing_video(
-                label="Video",
-                autoplay=True,
-                height=420,
-                buttons=[],
-                elem_id="video",
-            )
-            status = gr.HTML(words.status(None), padding=False, elem_id="status")
-            with gr.Row():
-                stop = gr.Button(
-                    "Stop", variant="stop", interactive=False, min_width=120, elem_id="stop"
-                )
-                download = gr.DownloadButton(
-                    "Download", interactive=False, min_width=120, elem_id="download"
-                )
-            compared = gr.ImageSlider(
-                label="Before and after",
-                visible=False,
-                interactive=False,
-                max_height=320,
-                elem_id="compared",
-            )
+            stop, outputs = _result()
+    buttons: dict[Kind, gr.Button] = {"generate": generate, "dub": dub, "reenact": reenact}
+    made: dict[Kind, dict[str, Any]] = {"generate": talk, "dub": dubbed, "reenact": followed}
+    inputs = {kind: [made[kind][name] for name in input_names(renderer, kind)] for kind in KINDS}
     return Controls(
-        [inputs[name] for name in names],
-        first["seed"],
+        inputs,
+        buttons,
+        talk["portrait"],
+        faces,
+        talk["seed"],
         new_seed,
-        generate,
         stop,
-        [video, status, generate, stop, download, compared],
+        [*outputs, *buttons.values()],
     )
+
+
+def _make_button(kind: Kind) -> gr.Button:
+    return gr.Button("Make video", variant="primary", elem_id=kind)
+
+
+def _result() -> tuple[gr.Button, list[Any]]:
+    """The video and what is said of it; the button that stops, and all that changes."""
+    video = playing_video(label="Video", autoplay=True, height=440, buttons=[], elem_id="video")
+    status = gr.HTML(words.status(None), padding=False, elem_id="status")
+    with gr.Row():
+        stop = gr.Button("Stop", variant="stop", interactive=False, min_width=120, elem_id="stop")
+        download = gr.DownloadButton(
+            "Download", interactive=False, min_width=120, elem_id="download"
+        )
+    compared = gr.ImageSlider(
+        label="Before and after",
+        visible=False,
+        interactive=False,
+        max_height=320,
+        elem_id="compared",
+    )
+    return stop, [video, status, stop, download, compared]
+
+
+def _footage(kind: Kind, label: str) -> gr.File:
+    return gr.File(
+        file_types=["video"], type="filepath", height=150, label=label, elem_id=f"{kind}-footage"
+    )
+
+
+def _dub(speaker: TextSpeaker) -> tuple[dict[str, Any], gr.Button]:
+    """New lips on a video."""
+    gr.Markdown("A video of a face gets new lips; the head, the eyes and the light stay.")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=180):
+            footage = _footage("dub", "Video of a face")
+            loop = gr.Checkbox(
+                label="Loop",
+                info="A video shorter than the speech plays back and forth.",
+                elem_id="dub-loop",
+            )
+        with gr.Column(min_width=200):
+            spoken = _speech(speaker, "dub-")
+    button = _make_button("dub")
+    others = [name for name in input_names("mesh", "dub") if name not in (*SPOKEN, *FILES, "loop")]
+    with gr.Accordion("More", open=False, elem_id="dub-more"), gr.Row():
+        more = {name: component(name, "dub-") for name in others}
+    return {"footage": footage, "loop": loop, **spoken, **more}, button
+
+
+def _reenact(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Button]:
+    """A portrait that moves as the face in a video."""
+    gr.Markdown("The portrait moves as the face in a video does, and takes its sound.")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=180):
+            portrait = _portrait("reenact-")
+        with gr.Column(min_width=200):
+            footage = _footage("reenact", "Video that it follows")
+    button = _make_button("reenact")
+    others = [name for name in input_names(renderer, "reenact") if name not in FILES]
+    with gr.Accordion("More", open=False, elem_id="reenact-more"), gr.Row():
+        more = {name: component(name, "reenact-") for name in others}
+    return {"portrait": portrait, "footage": footage, **more}, button
 
 
 def _examples(inputs: dict[str, Any]) -> None:
@@ -126,7 +192,7 @@ def _examples(inputs: dict[str, Any]) -> None:
             for portrait, emotion in EXAMPLES.values()
         ],
         [inputs[name] for name in ("portrait", "speech", "emotion", "full_frame")],
-        label="Examples: the Mona Lisa and Grace Hopper, with a synthetic voice",
+        label="Or try one, with a synthetic voice",
         example_labels=list(EXAMPLES),
         cache_examples=False,
         api_visibility="private",
@@ -134,13 +200,44 @@ def _examples(inputs: dict[str, Any]) -> None:
 
 
 def _media(speaker: TextSpeaker) -> dict[str, Any]:
-    reason, languages, voices = speaker
-    portrait = portrait_picture(
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=180):
+            portrait = _portrait()
+        with gr.Column(min_width=200):
+            spoken = _speech(speaker)
+    return {"portrait": portrait, **spoken}
+
+
+def _faces(renderer: Literal["mesh", "neural"]) -> list[Any]:
+    """Which face speaks, for pictures that show several; see :mod:`moda.web.faces`."""
+    with gr.Row(visible=renderer == "neural", elem_id="faces") as row:
+        numbered = gr.Image(label="Faces", interactive=False, height=150, buttons=[], min_width=160)
+        face = _face()
+    return [row, numbered, face]
+
+
+def _face(prefix: str = "") -> gr.Textbox:
+    return gr.Textbox(
+        label="Which face",
+        info="Its number, from left to right; empty: the largest.",
+        max_length=24,
+        min_width=140,
+        elem_id=f"{prefix}face",
+    )
+
+
+def _portrait(prefix: str = "") -> gr.Image:
+    return portrait_picture(
         sources=["upload", "webcam", "clipboard"],
         label="Portrait",
-        height=280,
-        elem_id="portrait",
+        height=214,
+        elem_id=f"{prefix}portrait",
     )
+
+
+def _speech(speaker: TextSpeaker, prefix: str = "") -> dict[str, Any]:
+    """A recording or a text."""
+    reason, languages, voices = speaker
     with gr.Tabs():
         with gr.Tab("Recording"):
             speech = gr.Audio(
@@ -148,7 +245,7 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 type="filepath",
                 label="Speech",
                 buttons=[],
-                elem_id="speech",
+                elem_id=f"{prefix}speech",
             )
         with gr.Tab("Text"):
             text = gr.Textbox(
@@ -156,62 +253,107 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
                 lines=3,
                 max_length=MAX_TEXT_LENGTH,
                 placeholder="[happy] Hello! [sad:0.6] I have to go.",
-                info=reason or OPTIONS["text"].help,
+                info=reason,
                 interactive=reason is None,
-                elem_id="text",
+                elem_id=f"{prefix}text",
             )
-            language = gr.Dropdown(
-                languages,
-                value=languages[0] if languages else None,
-                label="Language",
-                visible=bool(languages),
-                elem_id="language",
-            )
-            voice = gr.Dropdown(
-                [USUAL, *voices],
-                value=USUAL,
-                label="Voice",
-                visible=bool(voices),
-                elem_id="voice",
-            )
-    return {
-        "portrait": portrait, "speech": speech, "text": text, "language": language, "voice": voice,
-    }  # fmt: skip
+            with gr.Row():
+                language = gr.Dropdown(
+                    languages,
+                    value=languages[0][1] if languages else None,
+                    label="Language",
+                    visible=bool(languages),
+                    min_width=110,
+                    elem_id=f"{prefix}language",
+                )
+                voice = gr.Dropdown(
+                    [USUAL, *voices],
+                    value=USUAL,
+                    label="Voice",
+                    visible=bool(voices),
+                    min_width=110,
+                    elem_id=f"{prefix}voice",
+                )
+    return {"speech": speech, "text": text, "language": language, "voice": voice}
 
 
-def _first_options() -> dict[str, Any]:
-    """What people ask for first."""
-    with gr.Row():
-        emotion = gr.Dropdown(
-            [NO_EMOTION, *EMOTIONS],
-            value=NO_EMOTION,
-            label="Emotion",
-            info="Of the whole video",
-            min_width=140,
-            elem_id="emotion",
-        )
-        intensity = gr.Slider(
-            0, 1, 0.8, step=0.05, label="Intensity", info="How much of it shows", min_width=140
-        )
-    with gr.Row():
-        amounts = {name: component(name) for name in ("head_motion", "expression")}
-    with gr.Row():
-        seed = component("seed")
-        with gr.Column(min_width=140):
-            full_frame = component("full_frame")
-            new_seed = gr.Button("Another seed", size="sm")
-    return {
-        "emotion": emotion, "intensity": intensity, **amounts, "seed": seed,
-        "full_frame": full_frame, "new_seed": new_seed,
-    }  # fmt: skip
+def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Button]:
+    """All other options under what they are about, and the button for another seed."""
+    left = [
+        name
+        for name in input_names(renderer)
+        if name not in ("portrait", "speech", "face", *SPOKEN)
+    ]
+    made: dict[str, Any] = {}
+    for heading, wanted in {**GROUPS, "Fine print": left}.items():
+        names = [name for name in wanted if name in left and name not in made]
+        gr.Markdown(f"### {heading}")
+        with gr.Row():
+            for name in names:
+                made[name] = component(name)
+            if "seed" in names:
+                new_seed = gr.Button("Another seed", size="sm", min_width=140)
+    return made, new_seed
 
 
-def component(name: str) -> Any:
+def _emotion(prefix: str) -> gr.Dropdown:
+    return gr.Dropdown(
+        [NO_EMOTION, *EMOTIONS],
+        value=NO_EMOTION,
+        label="Emotion",
+        info="Of the whole video.",
+        min_width=140,
+        elem_id=f"{prefix}emotion",
+    )
+
+
+def _intensity(prefix: str) -> gr.Slider:
+    return gr.Slider(
+        0,
+        1,
+        0.8,
+        step=0.05,
+        label="Intensity",
+        info="How much of it shows.",
+        min_width=140,
+        elem_id=f"{prefix}intensity",
+    )
+
+
+def _background(prefix: str) -> gr.Dropdown:
+    return gr.Dropdown(
+        [
+            ("As in the picture", USUAL),
+            *((name.capitalize(), name) for name in COLOURS if name != "gray"),
+        ],
+        value=USUAL,
+        label="Background",
+        info="Behind the person; a colour may be written as #rrggbb.",
+        allow_custom_value=True,
+        min_width=140,
+        elem_id=f"{prefix}background",
+    )
+
+
+OWN: Mapping[str, Callable[[str], Any]] = {
+    "emotion": _emotion, "intensity": _intensity, "background": _background, "face": _face,
+}  # fmt: skip
+"""Inputs that say more than the description of their option, or something else."""
+GROUPS = {
+    "Feeling": ("emotion", "intensity", "emotion_at", "style", "expression"),
+    "Movement": ("head_motion", "blink", "blink_rate", "gaze", "lips_only", "seed", "driving"),
+    "Picture": ("full_frame", "background", "size", "frames_per_second", "eyes", "lips"),
+}
+
+
+def component(name: str, prefix: str = "") -> Any:
     """The input of an option, made from its description; empty stands for what is usual."""
+    if name in OWN:
+        return OWN[name](prefix)
     known = OPTIONS[name]
     described: dict[str, Any] = {
         "label": known.label[:1].upper() + known.label[1:],
-        "elem_id": name.replace("_", "-"),
+        "elem_id": prefix + name.replace("_", "-"),
     }
     if Path in known.kinds:
         return gr.File(file_types=["video"], type="filepath", height=110, **described)

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from moda.errors import InputError, ModaError
+from moda.errors import ModaError
 from moda.media.segments import Segment
-from moda.pipeline import Progress, TalkingHead, TalkingVideo
-from moda.pipeline.jobs import VideoJob, begin_video
+from moda.pipeline import TalkingHead
 from moda.structures import Picture
+from moda.systems.embedded import EmbeddedSystem
 from moda.web import words
 from moda.web.comparison import before_and_after
 from moda.web.components import refuse_odd_values
+from moda.web.faces import numbered_faces
 from moda.web.job import Job
-from moda.web.layout import MAX_TEXT_LENGTH, input_names, lay_out, read_choices
+from moda.web.layout import FILES, KINDS, Controls, Kind, input_names, lay_out
+from moda.web.making import VideoMaker
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
 from moda.web.uploads import Uploads
 
 LOOK_SECONDS = 0.25
 """How often the page is told how far the video is."""
+LOOK_AT_FACES_SECONDS = 3.0
+"""So long others are waited for; without a look, there is no choice of faces."""
 SEED_LIMIT = 2**31
+SHOW_RESULT = """() => document.querySelector("#result").scrollIntoView(
+    {behavior: "smooth", block: "nearest"})"""
+"""Below the button on a phone, beside it otherwise."""
 
 
 class WebPage:
@@ -53,7 +60,9 @@ class WebPage:
         self._settings = settings
         self._speaker = speaker
         self._folder = folder
-        self._uploads = uploads
+        self._maker = VideoMaker(head, settings, speaker, uploads)
+        self._looking = threading.Lock()
+        """Held by the one who looks for faces."""
         self._jobs: dict[str, Job] = {}
         self._streams: dict[str, Any] = {}
         """Gradio's pieces of videos, by visitor; it keeps them until the visitor leaves."""
@@ -64,41 +73,25 @@ class WebPage:
         with gr.Blocks(
             title=words.TITLE, analytics_enabled=False, delete_cache=(600, 3600)
         ) as blocks:
-            gr.Markdown(words.introduction(self._settings))
+            gr.Markdown(words.introduction(self._settings), elem_id="heading")
             controls = lay_out(self._speaker, self._head.space.name)
             gr.Markdown(words.RESPONSIBLE_USE, elem_classes="moda-small")
-            asked = controls.generate.click(
-                lambda: shown(None, words.status(words.WAITING), busy=True, clear=True),
-                None,
-                controls.outputs,
-                queue=False,
-                api_visibility="private",
-                scroll_to_output=True,
-                show_progress="hidden",
-            )
-            run = asked.then(
-                self.generate,
-                controls.inputs,
-                controls.outputs,
-                api_name="generate",
-                concurrency_limit=1,
-                show_progress="hidden",
-            )
-            run.failure(  # also where the queue is full, when nothing else has run
-                lambda: (gr.update(interactive=True), gr.update(interactive=False)),
-                None,
-                [controls.generate, controls.stop],
-                queue=False,
-                api_visibility="private",
-                show_progress="hidden",
-            )
+            runs = [self._connect(kind, controls) for kind in KINDS]
             controls.stop.click(
                 self.stop,
                 None,
                 controls.outputs,
                 queue=False,
                 api_visibility="private",
-                cancels=[run],
+                cancels=runs,
+                show_progress="hidden",
+            )
+            controls.portrait.change(
+                self.faces,
+                controls.portrait,
+                controls.faces,
+                queue=False,
+                api_visibility="private",
                 show_progress="hidden",
             )
             controls.new_seed.click(
@@ -113,6 +106,50 @@ class WebPage:
         self._streams = blocks.pending_streams
         refuse_odd_values(blocks)
         return blocks.queue(max_size=self._settings.max_waiting)
+
+    def _connect(self, kind: Kind, controls: Controls) -> Any:
+        """Let the button of a kind of video make one; the event that does."""
+        asked = controls.buttons[kind].click(
+            lambda: shown(None, words.status(words.WAITING), busy=True, clear=True),
+            None,
+            controls.outputs,
+            queue=False,
+            api_visibility="private",
+            js=SHOW_RESULT,
+            show_progress="hidden",
+        )
+        run = asked.then(
+            self.making(kind),
+            controls.inputs[kind],
+            controls.outputs,
+            api_name=kind,
+            concurrency_limit=1,
+            concurrency_id="video",
+            show_progress="hidden",
+        )
+        run.failure(  # also where the queue is full, when nothing else has run
+            lambda: (gr.update(interactive=False), *[gr.update(interactive=True)] * len(KINDS)),
+            None,
+            [controls.stop, *controls.buttons.values()],
+            queue=False,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        return run
+
+    def faces(self, portrait: str | None) -> tuple[Any, ...]:
+        """Offer a choice where a portrait shows several faces."""
+        system, numbered = self._head.system, None
+        if not isinstance(system, EmbeddedSystem):
+            return gr.skip(), gr.skip(), gr.skip()
+        if portrait is None or not self._maker.may_use(Path(portrait)):
+            return gr.update(visible=False), None, ""
+        if self._looking.acquire(timeout=LOOK_AT_FACES_SECONDS):
+            try:
+                numbered = numbered_faces(Path(portrait), system.models)
+            finally:
+                self._looking.release()
+        return gr.update(visible=numbered is not None), numbered, ""
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
         """End the visitor's video at the next frame; the values of the outputs."""
@@ -130,14 +167,24 @@ class WebPage:
         for job in list(self._jobs.values()):
             job.close()
 
-    async def generate(self, request: gr.Request, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+    def making(self, kind: Kind) -> Callable[..., AsyncIterator[tuple[Any, ...]]]:
+        """What makes videos of a kind of the values of its inputs."""
+        names = input_names(self._head.space.name, kind)
+
+        async def make(request: gr.Request, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+            async for update in self._make(kind, request, dict(zip(names, values, strict=True))):
+                yield update
+
+        return make
+
+    async def _make(
+        self, kind: Kind, request: gr.Request, asked: dict[str, Any]
+    ) -> AsyncIterator[tuple[Any, ...]]:
         """Make a video, and say how far it is; yields the values of the outputs."""
-        names = input_names(self._head.space.name)
-        asked = dict(zip(names, values, strict=True))
-        files = [Path(asked[name]) for name in ("portrait", "speech", "driving") if asked[name]]
+        files = [Path(asked[name]) for name in FILES if asked.get(name)]
         try:
             job = Job(
-                lambda folder, progress: self._begin(asked, folder, progress),
+                lambda folder, progress: self._maker.begin(kind, asked, folder, progress),
                 parent=self._folder,
                 max_seconds=self._settings.max_seconds,
             )
@@ -166,8 +213,10 @@ class WebPage:
             if view.error is not None:
                 raise view.error
             compared = None
-            if view.summary is not None and asked["full_frame"]:
-                compared = await asyncio.to_thread(before_and_after, files[0], view.summary)
+            if view.summary is not None and asked.get("full_frame"):
+                compared = await asyncio.to_thread(
+                    before_and_after, Path(asked["portrait"]), view.summary
+                )
             file = None if view.summary is None else view.summary.path
             yield shown(None, status, busy=False, file=file, compared=compared)
         except ModaError as error:
@@ -181,46 +230,6 @@ class WebPage:
             if self._jobs.get(session) is job:
                 del self._jobs[session]
             await asyncio.shield(asyncio.to_thread(job.close))
-
-    def _begin(self, asked: Mapping[str, Any], folder: Path, progress: Progress) -> TalkingVideo:
-        """The video that was asked for; nothing of it is made yet.
-
-        Raises:
-            ModaError: Something is missing, outside its limits, or cannot be read.
-        """
-        if not asked["portrait"]:
-            raise InputError("there is no portrait yet; add a picture with a face")
-        for name in ("portrait", "speech", "driving"):
-            if self._uploads and asked[name] and not self._uploads.holds(Path(asked[name])):
-                raise InputError(f"the {name} was not uploaded; add a file")
-        options = read_choices(asked)
-        if options.text is not None:
-            if len(options.text) > MAX_TEXT_LENGTH:
-                raise InputError(
-                    f"the text has {len(options.text)} characters, more than the limit of "
-                    f"{MAX_TEXT_LENGTH}; split it in several videos"
-                )
-            if asked["speech"]:
-                raise InputError("there is a recording and a text; remove one of them")
-            if self._speaker.why_not is not None:
-                raise InputError(self._speaker.why_not)
-        elif not asked["speech"]:
-            raise InputError("there is no speech yet; add a recording")
-        speech = Path(asked["speech"]) if asked["speech"] else None
-        job = VideoJob(
-            Path(asked["portrait"]),
-            folder / "talking-head.mp4",
-            speech,
-            options,
-            max_seconds=self._settings.max_seconds,
-        )
-        job.check()
-
-        def stages(name: str) -> AbstractContextManager[Progress | None]:
-            watched = {"Tracking": progress, "Speaking": lambda done, total: progress(0, 0)}
-            return nullcontext(watched.get(name))
-
-        return begin_video(job, self._head, folder, stages=stages)
 
 
 def shown(
@@ -246,8 +255,8 @@ def shown(
     return (
         nothing_new if segment is None else segment,
         status,
-        gr.update(interactive=not busy),
         gr.update(interactive=busy),
         gr.update(value=None if file is None else str(file), interactive=file is not None),
         gr.update(value=compared, visible=compared is not None),
+        *[gr.update(interactive=not busy)] * len(KINDS),
     )

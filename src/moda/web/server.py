@@ -13,7 +13,6 @@ from moda.doors.names import Names
 from moda.errors import InputError, MissingExtraError
 from moda.files import ScratchFolder
 from moda.pipeline import TalkingHead
-from moda.web import words
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
 
@@ -65,9 +64,9 @@ def serve_page(
     scratch = ScratchFolder("web")
     with scratch as folder, _environment(folder / "gradio"):
         require_gradio()
-        import gradio as gr
 
         from moda.doors.connections import guard
+        from moda.web import look
         from moda.web.gate import Gate
         from moda.web.layout import EXAMPLE_SPEECH, EXAMPLES
         from moda.web.page import WebPage
@@ -97,8 +96,6 @@ def serve_page(
         jobs.mkdir()
         page = WebPage(head, settings, speaker, jobs, uploads)
         blocks = page.build()
-        fonts = ("system-ui", "sans-serif")
-        theme = gr.themes.Soft(primary_hue="indigo", font=fonts, font_mono=("monospace",))
         try:
             _, url, share_url = blocks.launch(
                 server_name=settings.host,
@@ -115,8 +112,10 @@ def serve_page(
                 ssr_mode=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                theme=theme,
-                css=words.STYLE_SHEET,
+                allowed_paths=[str(look.PREVIEWS)],
+                theme=look.theme(),
+                head=look.HEAD,
+                css=look.style_sheet(tuple(EXAMPLES)),
                 app_kwargs={"lifespan": behind_gate},
             )
         except OSError as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from moda.speech_synthesis import (
-    DEFAULT_LANGUAGE,
-    ESPEAK_INSTALL,
-    espeak_is_installed,
-    espeak_languages,
-)
-from moda.speech_synthesis.installed import installed_voices
+from moda.speech_synthesis import DEFAULT_LANGUAGE, ESPEAK_INSTALL, espeak_is_installed
+from moda.speech_synthesis.espeak import espeak_language_names
+from moda.speech_synthesis.installed import Voice, installed_voices
 
 
 class TextSpeaker(NamedTuple):
@@ -18,8 +15,8 @@ class TextSpeaker(NamedTuple):
 
     why_not: str | None
     """Why nothing can be spoken here, in one sentence; None if it can."""
-    languages: tuple[str, ...] = ()
-    """Names of the languages that can be spoken, the usual one first."""
+    languages: tuple[tuple[str, str], ...] = ()
+    """Names and codes of the languages that can be spoken, the usual one first."""
     voices: tuple[tuple[str, str], ...] = ()
     """Labels and names of the voices, natural ones first."""
 
@@ -28,9 +25,16 @@ def installed_speaker() -> TextSpeaker:
     """What speaks on this computer."""
     if not espeak_is_installed():
         return TextSpeaker(ESPEAK_INSTALL)
-    usual_first = sorted(espeak_languages(), key=lambda name: name != DEFAULT_LANGUAGE)
-    voices = tuple(
-        (f"{voice.name} ({voice.language or 'any language'})", voice.name)
-        for voice in installed_voices()
-    )
+    names = espeak_language_names()
+    languages = sorted((name.strip(), code) for code, name in names.items())
+    usual_first = sorted(languages, key=lambda language: language[1] != DEFAULT_LANGUAGE)
+    voices = tuple((label_of(voice, names), voice.name) for voice in installed_voices())
     return TextSpeaker(None, tuple(usual_first), voices)
+
+
+def label_of(voice: Voice, languages: Mapping[str, str]) -> str:
+    """``Heart, English (America)`` for ``af_heart``; a voice that speaks all is only named."""
+    if voice.language is None:
+        return voice.name[:1].upper() + voice.name[1:]
+    person = voice.name.partition("_")[2] or voice.name
+    return f"{person.capitalize()}, {languages.get(voice.language, voice.language)}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from pathlib import Path
 
+from moda.options import OPTIONS, field_name
 from moda.web.job import JobView
 from moda.web.settings import WebSettings
 
@@ -30,7 +32,7 @@ def introduction(settings: WebSettings) -> str:
     )
     return (
         f"# {TITLE}\n"
-        "A portrait and a speech recording become a talking video. "
+        "A portrait and speech become a talking video. "
         f"{where} Speech may last {spoken_seconds(settings.max_seconds)}, "
         f"a file may have {settings.max_upload_mib} MiB."
     )
@@ -48,9 +50,11 @@ def status(view: JobView | None, *, error: str | None = None, stopped: bool = Fa
         return _box(view.state, "Waiting for its turn…", 0.0)
     if view.state == "preparing" and view.frames_expected:
         share = min(1.0, view.frames_done / view.frames_expected)
-        return _box(view.state, f"Following the driving video: {round(100 * share)} %", share)
+        return _box(view.state, f"Following the face in the video: {round(100 * share)} %", share)
     if view.state == "preparing":
         return _box(view.state, "Looking at the portrait and the speech…", 0.0)
+    if view.state == "rendering" and not view.frames_done:
+        return _box(view.state, "Listening to the speech…", 0.0)
     share = view.frames_done / view.frames_expected if view.frames_expected else 0.0
     if view.state == "done" and view.summary is not None:
         seconds, wall = view.summary.seconds, view.summary.wall_seconds
@@ -62,13 +66,23 @@ def status(view: JobView | None, *, error: str | None = None, stopped: bool = Fa
 
 
 def for_readers(message: str, *paths: Path) -> str:
-    """A message as a sentence, without the folders of uploaded files; their names stay."""
+    """A message as a sentence, without the folders of uploaded files; their names stay.
+
+    Options are called as on the page, not as on the command line.
+    """
+    message = re.sub(r"(?<![\w-])--([a-z-]+)", lambda flag: f"'{_label(flag[1])}'", message)
     for path in paths:
         message = message.replace(str(path), path.name)
     line = " ".join(part.strip() for part in message.splitlines())
     if any(path.name and line.startswith(path.name) for path in paths):
         return line
     return line[:1].upper() + line[1:]
+
+
+def _label(flag: str) -> str:
+    known = OPTIONS.get(field_name(flag))
+    label = flag.replace("-", " ") if known is None else known.label
+    return label[:1].upper() + label[1:]
 
 
 def spoken_seconds(seconds: float) -> str:
@@ -89,19 +103,3 @@ def _box(state: str, text: str, share: float | None) -> str:
         f'aria-valuemax="100" aria-valuenow="{percent}"><div style="width: {percent}%"></div></div>'
     )
     return f'<div class="moda-status moda-{state}" role="{role}"><p>{text}</p>{bar}</div>'
-
-
-STYLE_SHEET = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
-  padding: 0.6rem 0.9rem; background: var(--background-fill-secondary); }
-.moda-status p { margin: 0; font-variant-numeric: tabular-nums; }
-.moda-bar { height: 0.5rem; margin-top: 0.5rem; border-radius: 0.25rem; overflow: hidden;
-  background: var(--border-color-primary); }
-.moda-bar div { height: 100%; background: var(--color-accent); transition: width 0.25s linear; }
-.moda-failed { border-color: #b91c1c; background: #fef2f2; }
-.moda-failed p { color: #7f1d1d; }
-.dark .moda-failed { background: #450a0a; }
-.dark .moda-failed p { color: #fecaca; }
-.moda-small { color: var(--body-text-color-subdued); font-size: 0.85rem; }
-"""

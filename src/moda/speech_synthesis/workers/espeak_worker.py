@@ -97,11 +97,14 @@ def load_library() -> tuple[Any, bytes | None]:
     return None, None
 
 
-def languages(library: Any) -> list[str]:
-    """The languages that espeak-ng speaks here, sorted."""
+def languages(library: Any) -> dict[str, str]:
+    """The languages that espeak-ng speaks here, sorted, with their names in English."""
     # A priority of one byte, a name that ends in 0; only the first of each voice is its own.
-    found = {ctypes.string_at(voice.languages + 1).decode() for voice in voices(library, None)}
-    return sorted(name for name in found if name and name != "variant")
+    found = {
+        ctypes.string_at(voice.languages + 1).decode(): voice.name.decode()
+        for voice in voices(library, None)
+    }
+    return {code: found[code] for code in sorted(found) if code and code != "variant"}
 
 
 def variants(library: Any) -> list[str]:
