@@ -220,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     counts[command] = attack_server(server, target, attacks, given.seed, num)
                 finally:
                     end(server, counts.setdefault(command, Count()))
+                print(command, json.dumps(vars(counts[command]), indent=1), flush=True)
         if given.files:
             counts["files"] = Count(*try_files(folder, given.seed, given.files))
     result: dict[str, Any] = {name: vars(count) for name, count in counts.items()}

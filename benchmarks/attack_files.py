@@ -30,6 +30,19 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from moda.config import ModelConfig, preset
+from moda.data.corpora import read_labels
+from moda.data.phone_corpus import read_phone_corpus
+from moda.errors import ModaError
+from moda.media import AudioReader, VideoReader, check_image, read_image
+from moda.media.phone_times import read_phone_times
+from moda.pipeline.batch import _read_journal, read_table
+from moda.pipeline.jobs import read_text
+from moda.serving.live.protocol import read_control
+from moda.speech_synthesis import check_spoken_length
+from moda.strict_json import from_json, to_json
+from moda.training.recipe import read_recipe
+
 READ_SECONDS = 60
 """For one file, also on a busy machine."""
 MEMORY_BYTES = 8 * 2**30
@@ -45,8 +58,8 @@ PICTURES = {
 SOUNDS = {"flac": "flac", "ogg": "libopus", "m4a": "aac", "mp3": "libmp3lame", "mka": "pcm_s16le"}
 VIDEOS = {"mp4": "libx264", "mkv": "libx264", "webm": "libvpx", "avi": "mpeg4", "mov": "prores_ks"}
 TEXTS = {
-    "csv": "portrait,speech,output,size,emotion,face\nP.jpg,S.wav,a.mp4,128,happy:0.5,1\n"
-    'P.jpg,,b.mp4,,,\n"P.jpg","S.wav","c.mp4",64,,"1=S.wav;2=S.wav"\n',
+    "csv": "portrait,speech,text,output,size,emotion,face\nP.jpg,S.wav,,a.mp4,128,happy:0.5,1\n"
+    'P.jpg,,Hello,b.mp4,,,\n"P.jpg",,,"c.mp4",64,,"1=S.wav;2=S.wav"\n',
     "tsv": "Portrait\tText\tOutput\nP.jpg\tHello [pause:1] there\td.mp4\n\t\t\n",
     "txt": "[happy] Hello! [sad:0.6] I have to go. [pause:1.5] [none] \\[x] 1,000 $ \u00e9\u4f60\n",
     "srt": "1\n00:00:00,000 --> 00:00:01,500\n<i>Hello</i> there\n\n2\n0:02.0 --> 0:03.0\nyou\n",
@@ -59,9 +72,9 @@ TEXTS = {
     ' xmin = 0\n xmax = 1\n intervals: size = 2\n intervals [1]:\n xmin = 0\n xmax = 0.5\n'
     ' text = "HH"\n intervals [2]:\n xmin = 0.5\n xmax = 1\n text = "AH0"\n',
     "recipe": json.dumps({"model": "moda-tiny", "clips": ["a"], "speech_embedder_from": "moda-tiny",
-                          "options": {"steps": 10, "learning_rate": 1e-3}, "seed": 3,
-                          "network": {"num_layers": 2}, "reader": {"steps": 5}}),
-    "config": json.dumps({"name": "x", "motion": {"num_layers": 2}, "sampler": {"num_steps": 4}}),
+                          "options": {"speech_steps": 10}, "seed": 3,
+                          "network": {"window": 40}, "reader": {"phone_steps": 5}}),
+    "config": "{}",
     "labels": "file,speaker,emotion,sound\na.mp4,ann,happy,own\nb.mp4,bob,,none\n",
     "control": json.dumps({"type": "start", "sample_rate": 16000, "emotion": "happy",
                            "intensity": 0.5, "seed": 4, "pace": "ahead", "portrait": "p"}),
@@ -72,14 +85,15 @@ TOKENS = (
     "nan", "inf", "-1", "1e999", "9" * 30, "9" * 5000, "\0", "\ufeff", "\u202e", '"', "'", ",", ";",
     "\t", "\n", "\n\n", "\r", "[", "]", "{", "}", "[pause:60]", "[happy:2]", "-->", "<exists>", ":",
     "null", "true", "\u0661", "\ud800", "\u2028", "..", "/", "\\", "=", "x" * 3000, "[[" * 200,
-    "1=", "0x1", "None", "\U0001f600", "-", "1e5", "0.1e-400", "#", "<",
-    "00:00:00,000 --> 00:00:00,000",
+    "1=", "0x1", "None", "\U0001f600", "-", "1e5", "0.1e-400", "#",
+    "<", "00:00:00,000 --> 00:00:00,000",
 )  # fmt: skip
 
 
 def tiny_files(folder: Path) -> dict[str, bytes]:
     """A valid file of every kind, by the kind."""
     found = {kind: text.encode("utf-8", "surrogatepass") for kind, text in TEXTS.items()}
+    found["config"] = to_json(preset("moda-tiny")).encode()
     picture = np.zeros((64, 80, 3), np.uint8) + np.arange(80, dtype=np.uint8)[None, :, None] * 3
     for kind, options in PICTURES.items():
         into = io.BytesIO()
@@ -117,23 +131,24 @@ def tiny_files(folder: Path) -> dict[str, bytes]:
 
 
 def _write_media(path: Path, codec: str, picture: Any, tone: Any) -> None:
+    beside = {".webm": "libopus", ".avi": "mp3"}.get(path.suffix, "aac")
+    sound_codec = codec if picture is None else beside
+    rate = 48_000 if sound_codec == "libopus" else RATE
     with av.open(str(path), "w", format="matroska" if path.suffix == ".mka" else None) as container:
+        pictures = []
         if picture is not None:
             video = container.add_stream(codec, rate=25)
             video.width, video.height = 80, 64
             video.pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
-            for shift in range(4):
-                frame = VideoFrame.from_ndarray(np.roll(picture, 8 * shift, axis=1), "rgb24")
-                container.mux(video.encode(frame))
+            pictures = [np.roll(picture, 8 * shift, axis=1) for shift in range(4)]
+        sound = container.add_stream(sound_codec, rate=rate, layout="mono")
+        for shown in pictures:
+            container.mux(video.encode(VideoFrame.from_ndarray(shown, "rgb24")))
+        if pictures:
             container.mux(video.encode(None))
-            codec = (
-                "libopus" if path.suffix == ".webm" else "mp3" if path.suffix == ".avi" else "aac"
-            )
-        rate = 48_000 if codec == "libopus" else RATE
-        sound = container.add_stream(codec, rate=rate, layout="mono")
-        planar = AudioFrame.from_ndarray(tone[None].astype(np.int16), "s16", "mono")
-        planar.sample_rate = rate
-        container.mux(sound.encode(planar))
+        frame = AudioFrame.from_ndarray(tone[None].astype(np.int16), "s16", "mono")
+        frame.sample_rate = rate
+        container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
 
 
@@ -190,8 +205,7 @@ def bombs() -> dict[str, bytes]:
         np.lib.format.write_array_header_1_0(
             header, {"descr": "|i1", "fortran_order": False, "shape": (400 * 2**20,)}
         )
-        for name in ("samples", "labels", "offsets", "names", "voices", "held_out"):
-            file.writestr(f"{name}.npy", header.getvalue() + bytes(400 * 2**20))
+        file.writestr("samples.npy", header.getvalue() + bytes(400 * 2**20))
     wide = io.BytesIO()
     Image.new("1", (60_000, 900)).save(wide, "PNG")
     frames = io.BytesIO()
@@ -210,17 +224,6 @@ def read(kind: str, path: Path) -> None:
 
     Raises :class:`ModaError`, and nothing else.
     """
-    from moda.config import ModelConfig
-    from moda.data.corpora import read_labels
-    from moda.data.phone_corpus import read_phone_corpus
-    from moda.media import AudioReader, VideoReader, check_image, read_image
-    from moda.media.phone_times import read_phone_times
-    from moda.pipeline.batch import _read_journal, read_table
-    from moda.pipeline.jobs import read_text
-    from moda.serving.live.protocol import read_control
-    from moda.speech_synthesis import check_spoken_length
-    from moda.strict_json import from_json
-    from moda.training.recipe import read_recipe
 
     def sound(place: Path) -> None:
         for _ in AudioReader(place, max_seconds=60.0):
@@ -251,9 +254,7 @@ def read(kind: str, path: Path) -> None:
         "control": (lambda place: read_control(_letters(place)),),
         "journal": (_read_journal,),
     }
-    refusals: list[Exception] = []
-    from moda.errors import ModaError
-
+    refusals: list[ModaError] = []
     for reader in readers[kind]:
         try:
             reader(path)
@@ -313,37 +314,38 @@ def try_files(
     context = multiprocessing.get_context("spawn")
     while waiting:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_read_all, args=(theirs, place, waiting[:AT_A_TIME]))
+        process = context.Process(target=_read_all, args=(theirs, place))
         process.start()
         theirs.close()
         done = 0
         try:
             while done < len(waiting[:AT_A_TIME]):
-                trial, (result, said) = waiting[done], ours.recv()
+                trial = waiting[done]
+                ours.send(trial)
+                result, said = ours.recv()
                 kinds[trial.kind] += 1
                 results[result] += 1
                 if result == "crash":
                     crashes.append(f"{trial.name}: {said}")
                 done += 1
-        except EOFError:
+        except (EOFError, OSError):
             process.join()
             trial = waiting[done]
             into = hangs if process.exitcode == -signal.SIGALRM else crashes
             into.append(f"{trial.name}: the process ended with {process.exitcode}")
             done += 1
+        ours.close()
         process.join()
         waiting = waiting[done:]
     return kinds, results, crashes, hangs, [], [str(path) for path in place.iterdir()]
 
 
-def _read_all(connection: Connection, place: Path, waiting: list[Trial]) -> None:
+def _read_all(connection: Connection, place: Path) -> None:
     """Body of a process; one that takes too long is ended by the system."""
-    from moda.errors import ModaError
-
     os.environ["TMPDIR"] = str(place)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     (place / "P.jpg").touch()
-    for trial in waiting:
+    while (trial := _received(connection)) is not None:
         path = place / f"file.{trial.kind}"
         path.write_bytes(trial.content)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -365,3 +367,10 @@ def _read_all(connection: Connection, place: Path, waiting: list[Trial]) -> None
         path.unlink()
         connection.send(result)
     (place / "P.jpg").unlink()
+
+
+def _received(connection: Connection) -> Trial | None:
+    try:
+        return connection.recv()
+    except EOFError:
+        return None

@@ -303,8 +303,8 @@ def golden_motion(device: torch.device) -> dict[str, float]:
     sampled = sample_window(
         model,
         conditions,
-        0.5 * noise("input/subclip/prev_motion", 1, 1, 70),
-        noise("input/subclip/init_latents", 1, 80, 70),
+        (0.5 * noise("input/subclip/prev_motion", 1, 1, 70)).to(device),
+        noise("input/subclip/init_latents", 1, 80, 70).to(device),
         schedule=published_schedule(),
         guidance_scale=GUIDANCE,
     )

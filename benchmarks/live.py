@@ -52,8 +52,7 @@ from live_measures import (
 from PIL import Image
 
 from moda.media.waves import write_pcm
-from moda.serving.client import LiveClient
-from moda.serving.live.protocol import PackedFrame, Start
+from moda.serving.client import Frame, LiveClient
 
 PACKET = RATE // 50
 """Samples of 20 ms."""
@@ -83,7 +82,7 @@ class Recording:
 async def talk(address: str, samples: np.ndarray, *, barge_in: bool) -> Recording:
     """One session over the WebSocket, in real time."""
     record = Recording()
-    async with LiveClient(address, Start(sample_rate=RATE)) as session:
+    async with LiveClient(address, {"sample_rate": RATE}) as session:
         begun = time.monotonic()
 
         async def speak() -> None:
@@ -101,7 +100,7 @@ async def talk(address: str, samples: np.ndarray, *, barge_in: bool) -> Recordin
 
         speaking = asyncio.create_task(speak())
         async for message in session.messages():
-            if isinstance(message, PackedFrame):
+            if isinstance(message, Frame):
                 now = time.monotonic()
                 record.arrivals.append(Arrival(now, message.number, message.jpeg, message.sound))
                 forget_pictures(record, now)

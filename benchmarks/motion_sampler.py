@@ -27,6 +27,7 @@ from moda.config import MotionModelConfig, preset
 from moda.motion.flow import published_schedule, uniform_schedule
 from moda.motion.model import MotionTransformer
 from moda.motion.sampler import sample_window
+from moda.structures import Floats
 from moda.weights.official_keys import official_keys
 
 PUBLISHED = preset("moda-base").motion
@@ -78,7 +79,7 @@ def compare(rounds: int) -> dict[str, dict[str, float]]:
     speech, noise = torch.randn(1, 80, 1, 12, 768), torch.randn(1, 80, 70)
     keypoints, previous = 0.3 * torch.randn(1, 63), 0.5 * torch.randn(1, 1, 70)
 
-    def sample(schedule: Tensor) -> Tensor:
+    def sample(schedule: Floats) -> Tensor:
         conditions = model.encode_conditions(speech, torch.tensor([EMOTION]), keypoints)
         return sample_window(
             model, conditions, previous, noise, schedule=schedule, guidance_scale=GUIDANCE

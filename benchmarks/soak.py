@@ -33,8 +33,8 @@ from attack_target import Target
 from live_measures import RATE, long_speech
 
 from moda.media.waves import wave_file
-from moda.serving.client import LiveClient, ServerError, VideoClient
-from moda.serving.live.protocol import PackedFrame, Start, write_sound
+from moda.serving.client import Frame, LiveClient, ServerError, VideoClient
+from moda.serving.live.protocol import write_sound
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PACKET = RATE // 50
@@ -76,7 +76,7 @@ async def talk(address: str, number: int, samples: np.ndarray, observed: Observe
 
 
 async def _talk_once(address: str, number: int, samples: np.ndarray, observed: Observed) -> None:
-    async with LiveClient(f"http://{address}", Start(sample_rate=RATE), api_key=KEY) as session:
+    async with LiveClient(f"http://{address}", {"sample_rate": RATE}, api_key=KEY) as session:
         begun = time.monotonic()
 
         async def speak() -> None:
@@ -88,7 +88,7 @@ async def _talk_once(address: str, number: int, samples: np.ndarray, observed: O
         speaking = asyncio.create_task(speak())
         try:
             async for message in session.messages():
-                if isinstance(message, PackedFrame) and message.jpeg:
+                if isinstance(message, Frame) and message.jpeg:
                     observed.pictures[number] += 1
         finally:
             speaking.cancel()

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc"),
 ]
-SECONDS = 300.0
+SECONDS = 600.0
 """For anything to happen, also on a busy machine."""
 LONGER_THAN_NEW = 2.5
 """Seconds after which what a dead process has left may be removed."""
@@ -153,7 +153,7 @@ def test_a_server(tmp_path: Path) -> None:
         program.kill()
     with serving(tmp_path, *SERVE) as (program, address):
         (folder,) = program.left()
-        assert list(folder.iterdir()) == [], "nothing of the killed one"
+        assert not any(path.is_dir() for path in folder.iterdir()), "no video of the killed one"
         video = ask_for_video(address, size=64)
         wait_until(lambda: state_of(video)["state"] == "done")
     assert program.left() == []
@@ -178,7 +178,7 @@ def test_workers_of_a_server(tmp_path: Path) -> None:
         for one in (video, again):
             assert httpx.delete(one, timeout=60).status_code == 204
         (folder,) = program.left()
-        assert list(folder.iterdir()) == []
+        assert not any(path.is_dir() for path in folder.iterdir())
     assert program.left() == []
 
 

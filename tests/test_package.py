@@ -97,6 +97,17 @@ class TestFiles:
         assert not missing
         assert {Path(name).name for name in names if "/licenses/" in name} == {"LICENSE", "NOTICE"}
 
+    def test_an_index_would_take_both(self, built: Path) -> None:
+        files = sorted(built.iterdir())
+        checks = (
+            ["twine", "check", "--strict", *files],
+            ["check_wheel_contents", *built.glob("*.whl")],
+        )
+        for name, *arguments in checks:
+            command = [sys.executable, "-m", str(name), *map(str, arguments)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
     def test_wheel_alone_makes_the_demo(self, built: Path, tmp_path: Path) -> None:
         """Where nothing of the repository is in reach."""
         (wheel,) = built.glob("*.whl")

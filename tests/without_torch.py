@@ -1,6 +1,20 @@
 """Plugin that hides torch, as in an environment without it: ``pytest -p without_torch``."""
 
-import sys
+from __future__ import annotations
 
-for name in ("torch", "einops"):
-    sys.modules[name] = None  # type: ignore[assignment]
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+HIDDEN = ("torch", "einops")
+_find_spec = PathFinder.find_spec
+
+
+def find_spec(
+    name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+) -> ModuleSpec | None:
+    """As the finder that stands in ``sys.meta_path``, but for what is hidden."""
+    return None if name in HIDDEN else _find_spec(name, path, target)
+
+
+PathFinder.find_spec = staticmethod(find_spec)  # type: ignore[method-assign, assignment]

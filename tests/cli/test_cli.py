@@ -493,3 +493,18 @@ class TestInstalledCommand:
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""
+
+
+def test_what_is_known_only_afterwards_ends_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = write_wav(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    assert run("generate", PORTRAIT, silent, "-o", tmp_path / "a.mp4", "--size", 64) == 0
+    said = capsys.readouterr().out.strip()
+    assert said.endswith("; no speech was found in silent.wav; the lips stay closed")
+
+
+def test_help_shows_the_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("generate", "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(tag in said for tag in ("[happy]", "[sad:0.6]", "[pause:1]"))

@@ -195,6 +195,33 @@ def test_faces_may_lie_on_their_sides(
     assert not places.any()
 
 
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_films_of_turned_phones_are_upright(
+    head: TalkingHead, footage: Path, tmp_path: Path, quarter_turns: int, suffix: str
+) -> None:
+    """Stored on its side, with a matrix that says so: dubbed and copied like any other."""
+    upright = [picture[:, 32:-32] for picture in decode_video(footage).frames[:6]]
+    one = 1 << 16
+    right, down = (((0, one), (-one, 0)), ((-one, 0), (0, -one)), ((0, -one), (one, 0)))[
+        quarter_turns - 1
+    ]
+    films = [tmp_path / f"plain.{suffix}", tmp_path / f"turned.{suffix}"]
+    times = [40 * number for number in range(len(upright))]
+    write_video(films[0], upright, times, rate=25)
+    lying = [np.ascontiguousarray(np.rot90(picture, quarter_turns)) for picture in upright]
+    matrix = (*right, 0, *down, 0, 0, 0, 1 << 30)
+    write_video(films[1], lying, times, rate=25, display_matrix=matrix)
+    silence = write_wav(tmp_path / "silence.wav", np.zeros(4_000), 16_000)
+    plain, turned = (dub(head, film, silence) for film in films)
+    assert turned.frame_size == plain.frame_size == (448, 512)
+    for expected, frame in zip(plain.frames(), turned.frames(), strict=True):
+        assert np.abs(frame.astype(int) - expected).mean() < 2.0
+    copies = [head.reenact(EXAMPLES / "portrait.jpg", film, size=64) for film in films]
+    expected, found = (np.vstack([part.values for part in copy.motion()]) for copy in copies)
+    assert np.abs((found - expected) / head.space.scale).mean() < 0.25
+
+
 def test_what_cannot_be_dubbed(head: TalkingHead, footage: Path, tmp_path: Path) -> None:
     long = write_wav(tmp_path / "long.wav", tone(4.0, 16_000), 16_000)
     with pytest.raises(InputError, match=r"speech lasts 4\.0 s, the footage only 1\.6 s.*--loop"):

@@ -98,3 +98,19 @@ def test_mistakes(head: TalkingHead, pair: Path, speech: tuple[Path, Path], tmp_
         animate_group(head, pair, [Speaker(1, speech[0]), Speaker(1, speech[1])], tmp_path)
     with pytest.raises(FaceError, match="there is no face 3"):
         animate_group(head, pair, [Speaker(3, speech[0])], tmp_path)
+
+
+def test_notes_on_all_recordings_are_handed_on(
+    head: TalkingHead, pair: Path, speech: tuple[Path, Path], tmp_path: Path
+) -> None:
+    silent, twice = tmp_path / "silent.wav", tmp_path / "twice.wav"
+    write_wav(silent, np.zeros(16_000), 16_000)
+    twice.write_bytes(speech[0].read_bytes() * 2)
+    speakers = [Speaker(1, twice), Speaker(2, silent)]
+    video = animate_group(head, pair, speakers, tmp_path, size=64, num_steps=1)
+    assert [note for note in video.notes if "several recordings" in note] == [
+        f"{twice} holds several recordings one after the other; the first is used"
+    ]
+    assert len(set(video.notes)) == len(video.notes)
+    assert len(list(video.frames())) == 25
+    assert video.notes_afterwards() == ("no speech was found in silent.wav; the lips stay closed",)

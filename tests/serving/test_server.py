@@ -24,11 +24,10 @@ from PIL import Image
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
-from moda.errors import ModaError
 from moda.media import AudioReader
 from moda.media.waves import write_pcm
 from moda.serving.client import LiveClient, ServerError, VideoClient
-from moda.serving.live.protocol import PackedFrame, Start
+from moda.serving.live.protocol import Frame
 from moda.speech_synthesis import espeak_is_installed
 from paths import EXAMPLES
 
@@ -46,14 +45,14 @@ def pcm() -> bytes:
 
 def live(server: RunningServer, **start: Any) -> LiveClient:
     start = {"sample_rate": RATE, "pace": "ahead", **start}
-    return LiveClient(server.address, Start(**start), api_key=KEY)
+    return LiveClient(server.address, start, api_key=KEY)
 
 
-async def everything(session: LiveClient) -> tuple[list[PackedFrame], list[dict[str, Any]]]:
+async def everything(session: LiveClient) -> tuple[list[Frame], list[dict[str, Any]]]:
     """All that a session says until it ends."""
     frames, events = [], []
     async for message in session.messages():
-        (frames if isinstance(message, PackedFrame) else events).append(message)
+        (frames if isinstance(message, Frame) else events).append(message)
     return frames, events
 
 
@@ -86,7 +85,7 @@ def free_again(server: RunningServer) -> bool:
 
 
 def test_a_websocket_speaks_what_it_is_sent_and_ends(server: RunningServer, pcm: bytes) -> None:
-    async def talk() -> tuple[list[PackedFrame], list[dict[str, Any]]]:
+    async def talk() -> tuple[list[Frame], list[dict[str, Any]]]:
         async with live(server, portrait="portrait", emotion="happy") as session:
             assert (session.started["width"], session.started["height"]) == (128, 128)
             await session.send_sound(pcm)  # at once: a slow machine must not let it run out
@@ -111,7 +110,7 @@ def test_a_websocket_speaks_what_it_is_sent_and_ends(server: RunningServer, pcm:
 def test_an_interruption_is_answered_with_the_first_silent_frame(
     server: RunningServer, pcm: bytes
 ) -> None:
-    async def talk() -> tuple[int, list[PackedFrame]]:
+    async def talk() -> tuple[int, list[Frame]]:
         async with live(server) as session:
             await session.send_sound(pcm)
             await until(session, is_event("speaking"))
@@ -119,7 +118,7 @@ def test_an_interruption_is_answered_with_the_first_silent_frame(
             silent = (await until(session, is_event("interrupted")))["frame"]
             frames = []
             async for message in session.messages():
-                if isinstance(message, PackedFrame):
+                if isinstance(message, Frame):
                     frames.append(message)
                     if message.number >= silent + 5:
                         break
@@ -240,6 +239,22 @@ def test_a_video_is_made_fetched_and_removed(
     assert server.leftovers() == []
 
 
+def test_notes_on_the_files_reach_the_client(server: RunningServer, tmp_path: Path) -> None:
+    """Known at once, and known at the end; without the folders of the server."""
+    speech = tmp_path / "speech.wav"
+    _write_wav(speech, bytes(4 * RATE))
+    speech.write_bytes(speech.read_bytes() * 2)
+    with VideoClient(server.address, api_key=KEY) as client:
+        identifier = client.request_video(EXAMPLES / "portrait.jpg", speech, size=128)
+        client.wait(identifier)
+        notes = client.status(identifier)["notes"]
+        client.delete(identifier)
+    assert notes == [
+        "the speech holds several recordings one after the other; the first is used",
+        "no speech was found in speech; the lips stay closed",
+    ]
+
+
 def test_what_is_found_out_late_is_told_without_paths(server: RunningServer, pcm: bytes) -> None:
     """A picture whose header is right, without a face."""
     grey = BytesIO()
@@ -298,7 +313,6 @@ def test_clients_say_what_the_server_said(server: RunningServer) -> None:
     assert refusal.value.status == 401
     with pytest.raises(ServerError, match="cannot be reached"):
         VideoClient("http://127.0.0.1:1").status("x")
-    assert issubclass(ServerError, ModaError)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -408,7 +422,7 @@ def test_sigterm_ends_sessions_with_a_word(tmp_path: Path) -> None:
 
     async def talk() -> ServerError:
         async with live(ending) as session:
-            await until(session, lambda message: isinstance(message, PackedFrame))
+            await until(session, lambda message: isinstance(message, Frame))
             ending.process.terminate()
             with pytest.raises(ServerError) as closed:
                 await everything(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,4 +147,17 @@ def test_errors_are_kept_for_whoever_looks(head: TalkingHead, tmp_path: Path) ->
     *_, view = looks(job)
     assert view.state == "failed"
     assert isinstance(view.error, MediaError)
+    job.close()
+
+
+def test_what_the_visitor_should_know_is_there_at_the_end(
+    head: TalkingHead, tmp_path: Path
+) -> None:
+    with wave.open(str(tmp_path / "silent.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(32_000))
+    job = job_for(head, tmp_path / "silent.wav", tmp_path / "jobs")
+    job.start()
+    last = list(looks(job))[-1]
+    assert last.notes == ("no speech was found in silent.wav; the lips stay closed",)
     job.close()

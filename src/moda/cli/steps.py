@@ -14,12 +14,13 @@ from moda.pipeline import VideoSummary
 
 
 def tell(summary: VideoSummary, started: float) -> None:
-    """Say in one line what came of a video."""
+    """Say in one line what came of a video, and what is known only now."""
     took = time.perf_counter() - started
-    typer.echo(
+    made = (
         f"{summary.num_frames} frames, {summary.seconds:.2f} s of video in {took:.1f} s "
         f"(real-time factor {took / summary.seconds:.2f}): {summary.path}"
     )
+    typer.echo("; ".join((made, *summary.notes)))
 
 
 def warn(message: str) -> None:

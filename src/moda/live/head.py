@@ -26,8 +26,9 @@ from moda.errors import InputError
 from moda.media.waves import write_pcm
 from moda.motion.live.speaking import LiveSpeaker
 from moda.options import FrameOptions, SpeakingOptions, require_range
+from moda.phones import Phone
 from moda.pipeline import TalkingHead
-from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Picture, Style
+from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Motion, Picture, Style
 from moda.systems.embedded import EmbeddedSystem
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
@@ -84,7 +85,7 @@ class LiveFrame(NamedTuple):
     number: int
     """Counted from 0; it is shown ``number / 25`` seconds after the first."""
     picture: Picture | None
-    """(H, W, 3), or None where none was wanted"""
+    """(H, W, 3), or (H, W, 4) before a transparent background; None where none was wanted"""
     sound: Floats
     """(N,) at the rate of the options"""
     is_speaking: bool
@@ -95,6 +96,10 @@ class LiveFrame(NamedTuple):
     has been heard"""
     marks: tuple[object, ...]
     """Those before which all sound has been heard now, see :meth:`LiveHead.mark`"""
+    motion: Motion
+    """(1, D) what is drawn"""
+    phone: Phone
+    """The most probable one"""
     heard_seconds: float
     """Of the sound that was pushed, how much has come out or has been dropped; at most a frame
     less than it was"""
@@ -255,6 +260,8 @@ class LiveHead:
             is_resting=rests,
             is_sounding=self._is_sounding,
             marks=self._take_marks(self._num_pulled[0]),
+            motion=motion,
+            phone=self._speaker.phone,
             heard_seconds=self._num_pulled[0] / self.options.sample_rate,
         )
 
@@ -371,6 +378,7 @@ class LiveSession:
     Args:
         head: nobody else may use it from now on.
         emit: called in the thread with each frame; must not block for long.
+        draw: whether frames have pictures.
         now, sleep: the clock, in seconds.
     """
 
@@ -384,10 +392,12 @@ class LiveSession:
         head: LiveHead,
         emit: Callable[[LiveFrame], None],
         *,
+        draw: bool = True,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._head, self._emit, self._now, self._sleep = head, emit, now, sleep
+        self._draws = draw
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_stopped = threading.Event()
         self._thread = BackgroundThread(self._run, "moda-live", self._is_stopped.set)
@@ -454,9 +464,10 @@ class LiveSession:
             if late > self.STOOD_STILL_SECONDS:
                 start, due, late = self._now(), 0, 0.0
             self._answer_calls()
-            frame = self._head.next_frame(draw=late <= self.UNDRAWN_AFTER_SECONDS)
+            in_time = late <= self.UNDRAWN_AFTER_SECONDS
+            frame = self._head.next_frame(draw=self._draws and in_time)
             due += 1
-            undrawn += frame.picture is None
+            undrawn += not in_time
             latest = max(latest, late)
             self.statistics = LiveStatistics(
                 frame.number + 1,

@@ -272,7 +272,8 @@ class MotionTransformer(nn.Module):
     @torch.inference_mode()
     def mean_of(self, features: Floats) -> Floats:
         sound = self.array(features[None])
-        return self.floats(self._mean(sound, self.speech_embedder(sound))[0])
+        tokens = sound if self.reads else self.speech_embedder(sound)  # a reader needs none
+        return self.floats(self._mean(sound, tokens)[0])
 
     @contextmanager
     def inference(self, precision: Precision = "float32") -> Iterator[None]:

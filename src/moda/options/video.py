@@ -217,7 +217,8 @@ class VideoOptions:
         "moda-tiny, moda-base, or a .safetensors file.", keyword=False,
         usual="moda-tiny; moda-base with the neural renderer", also=ALL, private=True)] = None
     device: Annotated[str, Option(
-        "auto, cpu, cuda or mps.", keyword=False, also=ALL, private=True)] = "auto"
+        "auto, cpu, cuda or mps; auto is a GPU for moda-base alone.", keyword=False, also=ALL,
+        private=True)] = "auto"
     precision: Annotated[str, Option(
         "Of moda-base: float32; tf32, float16 or bfloat16 are for GPUs.", keyword=False,
         also=REENACT, private=True)] = "float32"

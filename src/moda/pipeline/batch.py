@@ -259,7 +259,7 @@ def make_row(row: Row) -> Outcome:
         summary.num_frames,
         round(summary.seconds, 3),
         round(wall, 3),
-        "; ".join(said),
+        "; ".join((*said, *summary.notes)),
         row.fingerprint,
     )
 

@@ -190,9 +190,9 @@ def write_video(
     stages: Stages = no_stages,
     tell: Report,
 ) -> VideoSummary:
-    """Write a video as its options say, and hand on all that the user should know of it.
+    """Write a video as its options say, and hand on what the user should know of it before.
 
-    Raises as :meth:`moda.pipeline.TalkingVideo.write`.
+    The summary has what is known only then. Raises as :meth:`moda.pipeline.TalkingVideo.write`.
     """
     for note in video.notes:
         tell(note)
@@ -200,16 +200,13 @@ def write_video(
     if options.sign_cert is not None and options.sign_key is not None:
         identity = SigningIdentity(options.sign_cert, options.sign_key)
     with stages("Rendering") as progress:
-        summary = video.write(
+        return video.write(
             path,
             progress=progress,
             synthetic_metadata=options.synthetic_metadata,
             identity=identity,
             subtitles=options.subtitles,
         )
-    for note in summary.notes:
-        tell(note)
-    return summary
 
 
 def spoken(

@@ -36,6 +36,7 @@ from moda.serving.openapi import (
     Health,
     Readiness,
     Responses,
+    allowed_methods,
     describe,
     refusals,
 )
@@ -191,12 +192,16 @@ def _add_live(app: FastAPI, settings: ServerSettings, metrics: Metrics) -> None:
     async def live(socket: WebSocket) -> None:
         await SocketSession(socket, socket.app.state.pool, settings, metrics).run()
 
-    no_webrtc = refusals(_501="This server has no WebRTC")
+    no_webrtc = refusals(
+        _404="This server shows no live sessions", _501="This server has no WebRTC"
+    )
 
     @app.post("/v1/live/offer", tags=["live"], status_code=201, responses=COMMON | BODY | no_webrtc)
     async def begin_peer_session(request: Request, offer: Offer) -> Answer:
         """Begin a session over WebRTC: sound in, picture and sound out."""
         peers: PeerSessions = request.app.state.peers
+        if not settings.max_sessions:
+            raise HTTPException(404, "this server shows no live sessions: it has no portrait")
         start, caller = read_start(dict(offer.start)), request.state.caller
         identifier, sdp = await peers.begin(start, offer.sdp, caller)
         return Answer(id=identifier, sdp=sdp)
@@ -252,6 +257,8 @@ def _add_error_answers(app: FastAPI) -> None:
         assert isinstance(error, AnyHTTPException)
         if isinstance(error.__cause__, OSError):  # while the body was read
             return await no_place(request, error.__cause__)
+        if error.status_code == 405:
+            error.headers = {"allow": allowed_methods(request.app, request.url.path)}
         return await http_exception_handler(request, error)
 
     async def gone(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -83,7 +84,34 @@ def describe(app: FastAPI, *, has_keys: bool) -> None:
                     for operation in operations.values():
                         is_open = path in HEALTH_PATHS
                         operation["security"] = [] if is_open else [{name: []} for name in SCHEMES]
+            for name in ("HTTPValidationError", "ValidationError"):  # ours are refusals
+                schema["components"]["schemas"].pop(name, None)
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]  # a text of an address is never wrong
+            for part in schema["components"]["schemas"].values():
+                if part.get("additionalProperties") is False:  # a form
+                    _without_null(part)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def allowed_methods(app: FastAPI, path: str) -> str:
+    """All that may be done at an address; a router's own 405 names the first route's alone."""
+    found: set[str] = set()
+    for known, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(known)), path):
+            found |= {method.upper() for method in operations}
+    return ", ".join(sorted(found))
+
+
+def _without_null(form: dict[str, Any]) -> None:
+    """A form has no null: what is not said is left out."""
+    for field in form["properties"].values():
+        kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del field["anyOf"]
+            field.update(kinds[0])

@@ -70,9 +70,14 @@ def neighbours(frames: Array) -> Array:
     return np.concatenate([frames[:-2], frames[1:-1], frames[2:]], axis=1)
 
 
+def in_silence(reader: SpeechReader, features: Floats) -> torch.Tensor:
+    """A recording (T, F) as a batch of one with silence around it."""
+    return torch.from_numpy(with_context(features, reader.config))[None]
+
+
 def read_mouth(reader: SpeechReader, features: Floats) -> Array:
     with torch.inference_mode():
-        return reader.mouth(with_context(features, reader.config))[0].double().numpy()
+        return reader.mouth(in_silence(reader, features))[0].double().numpy()
 
 
 def planted_mouth(features: Floats, weights: Array, bias: Array) -> Array:
@@ -333,7 +338,7 @@ def humming(seed: int, num_frames: int = 100) -> PhoneItem:
 
 
 def heard_voice(reader: SpeechReader, heard: PhoneItem) -> np.ndarray:
-    features = with_context(heard.features.astype(np.float32), reader.config)
+    features = in_silence(reader, heard.features.astype(np.float32))
     with torch.inference_mode():
         return (reader.voice_logits(features)[0] > 0.0).numpy()
 
@@ -343,7 +348,7 @@ def phone_accuracy(reader: SpeechReader, items: list[PhoneItem]) -> tuple[float,
     """Share of right 50 Hz labels; recall and precision of the bilabials."""
     right = total = hits = actual = claimed = 0
     for item in items:
-        features = with_context(item.features.astype(np.float32), reader.config)
+        features = in_silence(reader, item.features.astype(np.float32))
         guess = reader.phone_logits(features)[0].argmax(0).numpy()
         right += int((guess == item.phones).sum())
         total += len(item.phones)

@@ -18,6 +18,7 @@ from moda.motion.hearing.listening import (
     closures,
 )
 from moda.motion.network import Network
+from moda.phones import Phone
 from moda.structures import Floats, RecentSpeech, Speech
 
 ONSET_PAST_FRAMES = 2
@@ -31,6 +32,8 @@ class JudgedFrame(NamedTuple):
     speech: Speech  # of one frame
     mouth: Floats
     """(D,) mean of the normalised motion given the sound"""
+    phone: Phone
+    """The most probable one"""
 
 
 class LiveListener:
@@ -56,7 +59,7 @@ class LiveListener:
     def judge(self, recent: RecentSpeech) -> JudgedFrame:
         """Judge a frame by the last frames that were heard."""
         now = len(recent.features) - 1 - self._ahead
-        closure, voice = self._listen(recent, now)
+        closure, voice, phone = self._listen(recent, now)
         activity = recent.activity[now:].copy()
         activity[: len(voice)] *= voice
         speech = Speech(
@@ -65,7 +68,7 @@ class LiveListener:
             closure=closure,
             loudness=recent.loudness[now : now + 1],
         )
-        return JudgedFrame(speech, self._mouth(recent.features, now))
+        return JudgedFrame(speech, self._mouth(recent.features, now), phone)
 
     def forget(self) -> None:
         """Nobody has spoken yet."""
@@ -75,8 +78,8 @@ class LiveListener:
         """(D,) of the frame ``now``."""
         return self._model.mean_of(self._around(features, now, now))[0]
 
-    def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_]]:
-        """Closure (1,) of the frame ``now``, and voices (n,) of it and those after it."""
+    def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_], Phone]:
+        """Closure (1,) and phone of the frame ``now``, voices (n,) of it and those after it."""
         features, reach = recent.features, self._embedder.voice_reach
         phones = self._model.hear(self._around(features, now - 1, now + 1)).phones
         known = features[: len(features) - recent.num_pending]
@@ -85,8 +88,9 @@ class LiveListener:
             self._model.hear(self._around(known, now - past, last)).voice[past:]
             for past in (reach, ONSET_PAST_FRAMES)
         ]
-        closure = closures(phones.reshape(3, 2, -1))[1:2]
-        return closure, np.maximum(*judged) > VOICE_THRESHOLD
+        heard = phones.reshape(3, 2, -1)
+        phone = Phone(int(heard[1].mean(0).argmax()))
+        return closures(heard)[1:2], np.maximum(*judged) > VOICE_THRESHOLD, phone
 
     def _around(self, features: Floats, first: int, last: int) -> Floats:
         """Frames ``first`` to ``last`` with their context."""

@@ -16,6 +16,7 @@ from moda.motion.rules.controls import shape_motion
 from moda.motion.rules.emotion import EmotionOffsets
 from moda.motion.sampler import sampling_options
 from moda.options import SpeakingOptions
+from moda.phones import Phone
 from moda.structures import EmotionAt, Floats, Motion, MotionSpace, RecentSpeech, Speech, Style
 
 
@@ -71,6 +72,8 @@ class LiveSpeaker:
         )
         self.activity = 0.0
         """Of the last frame of motion: 1 speaks, 0 rests."""
+        self.phone = Phone.SILENCE
+        """The most probable one in the last frame of motion."""
 
     def hear(self, recent: RecentSpeech) -> Motion:
         """Take the last frames of speech; the motion (1, D) of the one ``look_ahead`` before."""
@@ -78,6 +81,7 @@ class LiveSpeaker:
         values = (judged.mouth + self._planner.next(judged.mouth, recent.features))[None]
         motion = Motion(self._space.denormalize(values) * self._gain, self._space)
         self.activity = float(judged.speech.activity[0])
+        self.phone = judged.phone if self.activity >= 0.5 else Phone.SILENCE
         self._pair = motion, judged.speech
         return next(self._shaped)
 

@@ -50,7 +50,7 @@ class NoiseDiffusion(Objective):
         Source: DDIM, J. Song, C. Meng and S. Ermon, arXiv 2010.02502, eq. 12 with their sigma 0.
         """
         noisy_motion = noise
-        for step, (sigma, next_sigma) in enumerate(torch.from_numpy(schedule).to(noise.device)):
+        for step, (sigma, next_sigma) in enumerate(torch.from_numpy(schedule).to(noise)):
             both = self.split(noisy_motion, predict(noisy_motion, step), sigma)
             noisy_motion = diffusion.diffuse(*both, next_sigma)
         return noisy_motion

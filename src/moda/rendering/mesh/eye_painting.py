@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.rendering.compiled import compiled, part_of_kernel
-from moda.rendering.mesh.warp import AffineMap, Bounds, ease
+from moda.rendering.mesh.warp import AffineMap, Bounds
+from moda.rendering.mesh.warp import compiled_ease as ease
 from moda.structures import Picture
 from moda.structures.landmarks import Array
 

@@ -146,6 +146,8 @@ class _Eye:
     plate_corner: Array  # (2,) of the box
     unit: float
     rest_rotation: Array
+    still: Array
+    """(3, 2) where the points of the frame are at rest, pixels of the region"""
 
     @classmethod
     def from_plate(cls, plate: Plate, rig: Rig, side: int) -> _Eye | None:
@@ -168,15 +170,17 @@ class _Eye:
             return None
         layers = _cut_layers(plate, roi, upper, lower, iris)
         opening = rig.photographed[[upper[4], lower[4]]].mean(0)
+        points = opening + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]])
         return cls(
             side=side,
             lids=np.array([*upper, *lower]),
             layers=layers,
-            frame_points=opening + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]]),
+            frame_points=points,
             roi=roi,
             plate_corner=np.array([box.left, box.top], np.float64),
             unit=plate.rest.scale,
             rest_rotation=plate.rest.rotation,
+            still=plate.rest.apply(points)[:, :2] - (roi.left, roi.top),
         )
 
     def frame(self, screen: F32, head: Head, closing: float, gaze: Array) -> EyeFrame:
@@ -208,7 +212,7 @@ class _Eye:
 
     def _ball_from_box(self, head: Head) -> AffineMap:
         """Map of the rigid eyeball: pixels of the box -> texels of the layers."""
-        still = head.rest.apply(self.frame_points)[:, :2] - (self.roi.left, self.roi.top)
+        still = self.still
         moved = head.project(self.frame_points)[:, :2] - self.plate_corner
         linear = (still[1:] - still[0]).T @ np.linalg.inv((moved[1:] - moved[0]).T)
         shift = still[0] - linear @ moved[0]

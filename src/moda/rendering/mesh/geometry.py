@@ -37,6 +37,12 @@ class FrameGeometry(NamedTuple):
     head: Head
 
 
+def ease(low: float, high: float, value: float) -> float:
+    """:func:`smoothstep` of one number, without numpy's ceremony."""
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
 def smoothstep(low: float, high: float, value: NDArray[np.floating[Any]] | float) -> Array:
     """0 below ``low``, 1 above ``high``, smooth in between."""
     t = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)

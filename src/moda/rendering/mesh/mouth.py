@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from moda.rendering.mesh.complexion import blur_of, grain_of, measure_palette
-from moda.rendering.mesh.geometry import FrameGeometry, Head, smoothstep
+from moda.rendering.mesh.geometry import FrameGeometry, Head, ease
 from moda.rendering.mesh.lips import mouth_axes, open_share, paint_over_mouth
 from moda.rendering.mesh.mouth_painting import (
     ArchView,
@@ -172,7 +172,7 @@ class MouthInterior:
         shape = geometry.shape
         gap = float((shape[LOWER, 1] - shape[UPPER, 1]).max())
         seam = self._open_share if painted_over is None else painted_over
-        seam *= 1.0 - float(smoothstep(*SEAM_SEEN, gap))
+        seam *= 1.0 - ease(*SEAM_SEEN, gap)
         if gap < SMALLEST_PAINTED_GAP and seam == 0.0:
             return
         unit = self._rest.scale * geometry.head.scale
@@ -211,7 +211,7 @@ class MouthInterior:
         upper, lower = (axes.along_across(screen[points]) for points in (UPPER, LOWER))
         start, step, edges = lip_curves(upper, lower)
         (cosine, _), (sine, _) = axes.turn
-        light = 0.68 + 0.38 * float(smoothstep(0.03, 0.14, gap)) + 0.16 * _depth_light(gap)
+        light = 0.68 + 0.38 * ease(0.03, 0.14, gap) + 0.16 * _depth_light(gap)
         healing = 0.8 * float(np.clip((gap - 0.02) / 0.06, 0.0, 1.0))
         opening = Opening(
             float(axes.origin[0]), float(axes.origin[1]), float(cosine), float(sine), start, step,
@@ -273,7 +273,7 @@ class MouthInterior:
 
 def _depth_light(gap: float) -> float:
     """How much light reaches the back of an opening, 0..1."""
-    return float(smoothstep(*LIT_GAPS, gap))
+    return ease(*LIT_GAPS, gap)
 
 
 def _soft_minimum(first: float, second: float, width: float) -> float:

@@ -120,7 +120,8 @@ class Rig:
         outer_screen[:, 2] += BEHIND_FACE * head.rest.scale
         screen = np.concatenate([face, outer_screen])
         keep_edge_lengths(screen, self.pixels, self.outer_edges, self.outer_mobility, 0.30, 4, 0.8)
-        keep_triangle_areas(screen, self.pixels, self.solid, self.mobility, 0.05, 40)
+        untouched = np.zeros(len(screen), np.int64)
+        keep_triangle_areas(screen, self.pixels, self.solid, self.mobility, 0.05, 40, untouched)
         return screen.astype(np.float32)
 
 
@@ -173,7 +174,8 @@ def _unfold(plate: Plate, canonical_face: Array, triangles: NDArray[np.int32]) -
     mobility = np.ones(NUM_SURFACE)
     mobility[[*OPENINGS]] = 0.0
     frontal = canonical_face[:NUM_SURFACE] * plate.rest.scale
-    keep_triangle_areas(face, frontal, triangles, mobility, LEAST_AREA, 300)
+    untouched = np.zeros(len(face), np.int64)
+    keep_triangle_areas(face, frontal, triangles, mobility, LEAST_AREA, 300, untouched)
     return face
 
 

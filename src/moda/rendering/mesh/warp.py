@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moda.rendering.compiled import compiled, part_of_kernel
+from moda.rendering.mesh.geometry import ease
 from moda.structures import Picture
 
 F32 = NDArray[np.float32]
@@ -160,11 +161,7 @@ def last_warp(texture: Picture, buffers: WarpBuffers) -> Picture:
     ).astype(np.uint8, copy=False)
 
 
-@part_of_kernel
-def ease(low: float, high: float, value: float) -> float:
-    """0 below ``low``, 1 above ``high``, smooth in between."""
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
+compiled_ease = part_of_kernel(ease)
 
 
 @part_of_kernel
@@ -412,16 +409,25 @@ def keep_triangle_areas(
     mobility: NDArray[np.float64],
     minimum: float,
     sweeps: int,
+    moved: NDArray[np.int64],
 ) -> None:
     """Move points (V, >=2), in place, until no triangle is turned over.
+
+    ``moved`` (V,) is scratch that begins with zeros: when a point was last moved, counted in
+    triangles looked at. A triangle that needed nothing is passed over until a point of it moves.
 
     Each triangle keeps at least ``minimum`` of its signed rest area: a constraint projection along
     the gradient of the area, as in position-based dynamics (Mueller et al., 2007, equation 9).
     """
-    for _ in range(sweeps):
+    now = 0
+    for sweep in range(sweeps):
         worked = False
         for index in range(triangles.shape[0]):
+            now += 1
             a, b, c = triangles[index, 0], triangles[index, 1], triangles[index, 2]
+            last_look = now - triangles.shape[0]
+            if sweep > 0 and max(moved[a], moved[b], moved[c]) < last_look:
+                continue
             wanted = (rest[b, 0] - rest[a, 0]) * (rest[c, 1] - rest[a, 1])
             wanted -= (rest[c, 0] - rest[a, 0]) * (rest[b, 1] - rest[a, 1])
             bx, by = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1]
@@ -438,6 +444,7 @@ def keep_triangle_areas(
             if reach_of_all < 1e-12:
                 continue
             worked = True
+            moved[a] = moved[b] = moved[c] = now
             step = 1.05 * lacking / reach_of_all
             points[a, 0] += step * mobility[a] * (by - cy)
             points[a, 1] += step * mobility[a] * (cx - bx)

@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from moda.live import LiveFrame
-from moda.media import jpeg_bytes
+from moda.live.outputs import LiveMouth
+from moda.media import jpeg_bytes, png_bytes
 from moda.serving.live.protocol import Control, PackedFrame, pack_frame
 from moda.structures import Floats
 
@@ -27,16 +28,31 @@ class Parent:
 
 
 class PipeOutput:
-    """Frames as messages, through the server, to a WebSocket."""
+    """Frames as messages, through the server, to a WebSocket.
 
-    def __init__(self, parent: Parent, quality: int) -> None:
-        self._parent, self._quality = parent, quality
+    Args:
+        parent: Takes the messages.
+        quality: Of JPEG files.
+        mouth: Tells in events what the face does.
+    """
+
+    def __init__(self, parent: Parent, quality: int, mouth: LiveMouth | None = None) -> None:
+        self._parent, self._quality, self._mouth = parent, quality, mouth
 
     def show(self, frame: LiveFrame) -> None:
-        """Pack and send a frame."""
-        jpeg = b"" if frame.picture is None else jpeg_bytes(frame.picture, self._quality)
-        packed = PackedFrame(frame.number, frame.is_speaking, jpeg, frame.pcm())
+        """Pack and send a frame, behind what the face does in it."""
+        if self._mouth is not None:
+            self.tell(self._mouth.event(frame))
+        packed = PackedFrame(frame.number, frame.is_speaking, self._file(frame), frame.pcm())
         self._parent.send("frame", pack_frame(packed))
+
+    def _file(self, frame: LiveFrame) -> bytes:
+        if frame.picture is None:
+            return b""
+        is_transparent = frame.picture.shape[2] == 4
+        if is_transparent:
+            return png_bytes(frame.picture)
+        return jpeg_bytes(frame.picture, self._quality)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import InputError
@@ -17,6 +17,10 @@ from moda.media.waves import read_pcm
 from moda.strict_json import parse_json
 from moda.structures import EMOTIONS, Floats
 
+PictureKind = Literal["jpeg", "png", "mouth"]
+"""What frames show: a picture, one before a transparent background, or in its place an event with
+the amounts of blend shapes."""
+PICTURES = get_args(PictureKind)
 SUBPROTOCOL = "moda.v1"
 KEY_SUBPROTOCOL = "moda.key."
 """Beginning of a subprotocol by which a browser, which can set no header, says its API key."""
@@ -53,6 +57,7 @@ class Start:
     emotion: str | None = None
     intensity: float = 1.0
     seed: int = 0
+    picture: PictureKind = "jpeg"
 
 
 START_SCHEMA: dict[str, Any] = {
@@ -63,6 +68,7 @@ START_SCHEMA: dict[str, Any] = {
         "emotion": {"enum": [*EMOTIONS, None]},
         "intensity": {"type": "number", "minimum": 0, "maximum": 1},
         "seed": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+        "picture": {"enum": list(PICTURES)},
     },
     "additionalProperties": False,
 }
@@ -141,8 +147,11 @@ def read_start(message: dict[str, Any]) -> Start:
     seed = message.get("seed", 0)
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
         raise ProtocolError(f"seed is no whole number of 0..{MAX_SEED}")
+    picture = message.get("picture", "jpeg")
+    if picture not in PICTURES:
+        raise ProtocolError(f"picture is none of {', '.join(PICTURES)}")
     emotion, intensity = _emotion(message)
-    return Start(portrait, rate, pace, emotion, intensity, seed)
+    return Start(portrait, rate, pace, emotion, intensity, seed, picture)
 
 
 def read_sound(data: bytes) -> Floats:
@@ -160,7 +169,7 @@ class PackedFrame(NamedTuple):
     number: int
     is_speaking: bool
     jpeg: bytes
-    """Empty where the picture stays as it is."""
+    """Or a PNG, if the client asked for that; empty where the picture stays as it is."""
     sound: bytes
     """16-bit PCM of 40 ms"""
 

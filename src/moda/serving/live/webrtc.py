@@ -10,7 +10,6 @@ import json
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,48 +35,15 @@ except ImportError as error:
 
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.video.frame import VideoFrame
+
+from moda.live.outputs.tracks import SAMPLE_RATE_HZ, OutgoingTrack, audio_frames, video_frame
 
 if TYPE_CHECKING:
     from moda.live import LiveFrame
     from moda.serving.settings import IceServer
-    from moda.structures import Floats
 
-SAMPLE_RATE_HZ = 48_000
-VIDEO_CLOCK_HZ = 90_000
-PACKET_SAMPLES = 960
-"""20 ms, what Opus takes at a time."""
 ANSWER_SECONDS = 10.0
 CONNECT_SECONDS = 20.0
-MAX_PENDING = {"video": 3, "audio": 50}
-"""Frames and packets that may wait to be sent; older ones are dropped."""
-
-
-class OutgoingTrack(MediaStreamTrack):
-    """Frames put in by :meth:`offer`, in the loop's thread, in the order of time."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        super().__init__()
-        self._pending: asyncio.Queue[AudioFrame | VideoFrame | None] = asyncio.Queue()
-
-    def offer(self, frame: AudioFrame | VideoFrame) -> None:
-        """Take the next frame; the oldest that waits is dropped if there are too many."""
-        if self._pending.qsize() >= MAX_PENDING[self.kind]:
-            self._pending.get_nowait()
-        self._pending.put_nowait(frame)
-
-    async def recv(self) -> AudioFrame | VideoFrame:
-        """The next frame, as aiortc asks for it."""
-        frame = await self._pending.get() if self.readyState == "live" else None
-        if frame is None:
-            raise MediaStreamError
-        return frame
-
-    def stop(self) -> None:
-        """No more frames."""
-        super().stop()
-        self._pending.put_nowait(None)
 
 
 class PeerOutput:
@@ -199,14 +165,10 @@ class PeerOutput:
     def _send(self, frame: LiveFrame) -> None:
         if not self._is_connected:
             return
-        sound = _audio_frames(frame.sound, frame.number * len(frame.sound))
-        for packet in sound:
+        for packet in audio_frames(frame.sound, frame.number * len(frame.sound)):
             self._audio.offer(packet)
         if frame.picture is not None:
-            picture = VideoFrame.from_ndarray(frame.picture, "rgb24").reformat(format="yuv420p")
-            picture.pts = frame.number * VIDEO_CLOCK_HZ // 25
-            picture.time_base = Fraction(1, VIDEO_CLOCK_HZ)
-            self._video.offer(picture)
+            self._video.offer(video_frame(frame.picture, frame.number))
 
     def close(self) -> None:
         """Hang up and end the loop."""
@@ -227,15 +189,3 @@ class PeerOutput:
         if peer is not None:
             peer.remove_all_listeners()
             await peer.close()
-
-
-def _audio_frames(sound: Floats, start: int) -> list[AudioFrame]:
-    """Sound (N,) in packets of 20 ms whose time counts from ``start``."""
-    values = np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16)
-    frames = []
-    for begin in range(0, len(values), PACKET_SAMPLES):
-        frame = AudioFrame.from_ndarray(values[None, begin : begin + PACKET_SAMPLES], "s16", "mono")
-        frame.sample_rate = SAMPLE_RATE_HZ
-        frame.pts, frame.time_base = start + begin, Fraction(1, SAMPLE_RATE_HZ)
-        frames.append(frame)
-    return frames

@@ -30,6 +30,7 @@ import numpy as np
 
 from moda.errors import InputError, ModaError
 from moda.live import LiveFrame, LiveHead, LiveOptions, LiveSession, LiveStatistics
+from moda.live.outputs import LiveMouth
 from moda.options import FrameOptions, SpeakingOptions
 from moda.pipeline import TalkingHead
 from moda.serving.live.output import Output, Parent, PipeOutput
@@ -44,7 +45,7 @@ from moda.serving.live.protocol import (
 )
 from moda.serving.live.texts import TextReader
 from moda.serving.settings import IceServer, ServerSettings, portrait_names
-from moda.structures import EmotionAt, Floats, Motion, Style
+from moda.structures import Background, EmotionAt, Floats, Motion, Style
 from moda.systems.embedded import EmbeddedSystem
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
@@ -95,8 +96,10 @@ class Worker:
         self.session: LiveSession | None = None
         self.output: Output | None = None
         self.reader: TextReader | None = None
-        self._guest: tuple[Path, Actor] | None = None
-        """The last portrait that a client has brought."""
+        self._portraits = portrait_names(settings.portraits)
+        self._guest: tuple[Path, bool, Actor] | None = None
+        """The last portrait that a client has brought, or wanted before a transparent background,
+        which is the second value."""
         self._is_ending = False
         self._spoke = False
 
@@ -104,7 +107,9 @@ class Worker:
         """Do what the server says."""
         if word == "open":
             start, portrait = values
-            self.open(start, portrait, PipeOutput(self.parent, self.settings.jpeg_quality))
+            mouth = LiveMouth(self.system.space) if start.picture == "mouth" else None
+            output = PipeOutput(self.parent, self.settings.jpeg_quality, mouth)
+            self.open(start, portrait, output)
         elif word == "offer":
             self.offer(*values)
         elif word == "close":
@@ -132,7 +137,7 @@ class Worker:
             self.settings.queued_seconds,
             lambda reason: output.tell({"type": "error", "message": reason}),
         )
-        self.session = LiveSession(head, self._show)
+        self.session = LiveSession(head, self._show, draw=start.picture != "mouth")
         self.tell(
             {
                 "type": "started",
@@ -150,14 +155,15 @@ class Worker:
         self, start: Start, portrait: Path | None, sdp: str, ice_servers: tuple[IceServer, ...]
     ) -> None:
         """Begin a session over WebRTC; its answer goes to the server."""
-        from moda.serving.live.webrtc import SAMPLE_RATE_HZ, PeerOutput
+        from moda.live.outputs.tracks import SAMPLE_RATE_HZ
+        from moda.serving.live.webrtc import PeerOutput
 
         try:
             output = PeerOutput(sdp, ice_servers, self)
         except ModaError as error:
             self.parent.send("rejected", str(error))
             return
-        start = replace(start, sample_rate=SAMPLE_RATE_HZ, pace="realtime")
+        start = replace(start, sample_rate=SAMPLE_RATE_HZ, pace="realtime", picture="jpeg")
         if self.open(start, portrait, output):
             self.parent.send("answer", output.answer)
 
@@ -210,8 +216,11 @@ class Worker:
     def make_head(self, start: Start, portrait: Path | None) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
         name = next(iter(self.actors)) if start.portrait is None else start.portrait
+        transparent = start.picture == "png"
         if portrait is not None:
-            actor = self._prepare_guest(portrait)
+            actor = self._prepare_guest(portrait, transparent)
+        elif name in self.actors and transparent:
+            actor = self._prepare_guest(self._portraits[name], transparent)
         elif name in self.actors:
             actor = self.actors[name]
         else:
@@ -225,14 +234,18 @@ class Worker:
         )
         return LiveHead(self.system, actor, options)
 
-    def _prepare_guest(self, portrait: Path) -> Actor:
-        if self._guest is None or self._guest[0] != portrait:
+    def _prepare_guest(self, portrait: Path, transparent: bool) -> Actor:
+        if self._guest is None or self._guest[:2] != (portrait, transparent):
             self._guest = None  # its memory is needed
-            frame = FrameOptions(size=self.settings.size, full_frame=self.settings.full_frame)
+            frame = FrameOptions(
+                size=self.settings.size,
+                full_frame=self.settings.full_frame,
+                background=Background(None) if transparent else None,
+            )
             actor = prepare_portrait(self.system, portrait, frame)
             _warm_up(self.system, actor)
-            self._guest = portrait, actor
-        return self._guest[1]
+            self._guest = portrait, transparent, actor
+        return self._guest[2]
 
     def _show(self, frame: LiveFrame) -> None:
         """In the session's thread: a frame is there."""

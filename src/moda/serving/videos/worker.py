@@ -76,7 +76,10 @@ def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
     def tell(note: str) -> None:
         connection.send(("note", without_paths(note, job.output.parent)))
 
-    return make_video(job, head, stages=stages, tell=tell).seconds
+    summary = make_video(job, head, stages=stages, tell=tell)
+    for note in summary.notes:
+        tell(note)
+    return summary.seconds
 
 
 def _read(

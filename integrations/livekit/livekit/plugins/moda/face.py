@@ -65,4 +65,8 @@ def make_runner(room: rtc.Room, receiver: AudioReceiver, stream: LiveStream) -> 
     width, height = stream.frame_size
     options = AvatarOptions(width, height, FRAMES_PER_SECOND, stream.sample_rate, 1)
     generator = VideoGenerator(stream)
-    return AvatarRunner(room, audio_recv=receiver, video_gen=generator, options=options)
+    runner = AvatarRunner(room, audio_recv=receiver, video_gen=generator, options=options)
+    # The stream keeps the time already. A second clock would hold pictures, but not their sound,
+    # back for as long as the first of them was late.
+    generator.before_picture = runner.av_sync.reset
+    return runner

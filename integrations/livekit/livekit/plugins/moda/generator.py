@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from livekit import rtc
 from livekit.agents.voice.avatar import AudioSegmentEnd
@@ -22,6 +22,8 @@ class VideoGenerator(BaseVideoGenerator):
     def __init__(self, stream: LiveStream) -> None:
         self._stream = stream
         self._num_interruptions = 0
+        self.before_picture: Callable[[], None] = lambda: None
+        """Called before each picture is given out."""
 
     async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
         """Take sound of any rate; the end of a segment comes out when it has been heard."""
@@ -52,6 +54,7 @@ class VideoGenerator(BaseVideoGenerator):
             num_interruptions = self._num_interruptions
             if frame.picture is not None:
                 picture = frame.picture.tobytes()
+            self.before_picture()
             yield rtc.VideoFrame(width, height, rtc.VideoBufferType.RGB24, picture)
             if frame.is_sounding and num_interruptions == self._num_interruptions:
                 yield rtc.AudioFrame(frame.pcm(), self._stream.sample_rate, 1, len(frame.sound))
