@@ -124,7 +124,7 @@ def clip(head: TalkingHead, two_seconds: Path, tmp_path_factory: pytest.TempPath
 
 def of_kind(kind: Kind, **files: Path | None) -> list[object]:
     """Values of another kind of video: files, and options as they are."""
-    usual = {"full_frame": True, "frames_per_second": 25, "loop": False, "language": "en-us"}
+    usual = {"full_frame": True, "frames_per_second": 25, "loop": False}
     given = {
         name: None if path is None else gradio_client.handle_file(str(path))
         for name, path in files.items()

@@ -32,8 +32,10 @@ LOOK_SECONDS = 0.25
 LOOK_AT_FACES_SECONDS = 3.0
 """So long others are waited for; without a look, there is no choice of faces."""
 SEED_LIMIT = 2**31
-SHOW_RESULT = """() => document.querySelector("#result").scrollIntoView(
-    {behavior: "smooth", block: "nearest"})"""
+SHOW_RESULT = """() => {
+    document.querySelector("#result").scrollIntoView({behavior: "smooth", block: "nearest"});
+    return [];
+}"""
 """Below the button on a phone, beside it otherwise."""
 
 
