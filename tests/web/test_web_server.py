@@ -155,9 +155,14 @@ def test_a_portrait_follows_a_video(client: gradio_client.Client, clip: Path) ->
     ],
 )
 def test_other_kinds_say_what_is_missing(
-    client: gradio_client.Client, two_seconds: Path, kind: Kind, missing: str, says: str
+    client: gradio_client.Client,
+    clip: Path,
+    two_seconds: Path,
+    kind: Kind,
+    missing: str,
+    says: str,
 ) -> None:
-    files = {"footage": two_seconds, "speech": two_seconds, "portrait": PORTRAIT, missing: None}
+    files = {"footage": clip, "speech": two_seconds, "portrait": PORTRAIT, missing: None}
     values = of_kind(kind, **files)
     with pytest.raises(Exception, match=says):
         client.predict(*values, api_name=f"/{kind}")

@@ -126,7 +126,7 @@ def address(name: str, kind: str) -> str:
 STYLE_SHEET = """
 .dark { --color-accent: #ef8d67; }
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.gradio-container > main, .gradio-container .main { padding-top: 0.75rem !important; }
+.gradio-container > main, .gradio-container .main { padding-top: 0.75rem !important; width: 100%; }
 #heading h1 { font-family: "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif;
   font-size: 2rem; font-weight: 600; margin: 0; letter-spacing: -0.01em; }
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
@@ -159,6 +159,7 @@ STYLE_SHEET = """
 .moda-small, .moda-small p { color: var(--body-text-color-subdued); font-size: 0.85rem; }
 @media (max-width: 640px) {
   #heading h1 { font-size: 1.5rem; }
+  #portrait { height: 170px !important; }
   #heading p { font-size: 0.85rem; }
   #examples .gallery-item { flex-direction: column; gap: 0.2rem; font-size: 0.8rem; }
   #result { position: static; }
