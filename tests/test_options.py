@@ -46,7 +46,7 @@ from moda.serving.app import create_app
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
 from moda.serving.videos import worker
-from moda.serving.videos.api import FORM_OPTIONS, VideoForm
+from moda.serving.videos.forms import FORM_OPTIONS, VideoForm
 from moda.serving.videos.queue import VideoJobs
 from moda.speech_synthesis import SpokenText, espeak_is_installed
 from moda.structures import EmotionAt, Style

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from moda.pipeline import TalkingHead
-from moda.web.layout import EXAMPLES, input_names
+from moda.web.layout import input_names
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
-from paths import PORTRAIT
+from paths import EXAMPLES, PORTRAIT
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
 
