@@ -273,7 +273,7 @@ class TestEveryOptionIsThere:
 
     def test_in_the_form(self) -> None:
         fields = VideoForm.model_json_schema()["properties"]
-        assert {"portrait", "speech", "intensity"} == fields.keys() - OPTIONS.keys()
+        assert {"portrait", "speech", "intensity", "webhook"} == fields.keys() - OPTIONS.keys()
         assert set(FORM_OPTIONS) == fields.keys() & OPTIONS.keys()
         assert set(for_visitors()) - set(FORM_OPTIONS) == {"driving"}, "a file of its own"
         assert fields["size"]["maximum"] == VISITOR_SIZE_PX
@@ -342,7 +342,7 @@ class TestWhatWasDifferent:
         asked = VideoJob(PORTRAIT, tmp_path / "a.mp4", options=read_options({
             "text": "Nobody knows why.", "style": "hurried", "size": "64"
         }))  # fmt: skip
-        video = begin_video(asked, head, tmp_path, tell=print)
+        video = begin_video(asked, head, tmp_path)
         assert video.num_frames == pytest.approx(25 * hurried, abs=1)
 
     def test_an_amount_of_one_can_be_chosen(self) -> None:

@@ -26,8 +26,7 @@ from websockets.uri import parse_uri
 
 from moda.media import AudioReader
 from moda.media.waves import write_pcm
-from moda.serving.client import LiveClient, ServerError, VideoClient
-from moda.serving.live.protocol import Frame
+from moda.serving.client import Frame, LiveClient, ServerError, VideoClient
 from moda.speech_synthesis import espeak_is_installed
 from paths import EXAMPLES
 

@@ -54,11 +54,7 @@ def converse(server: RunningServer, *said: dict[str, Any], **start: Any) -> tupl
 @pytest.mark.parametrize("pace", ["realtime", "ahead"])
 def test_a_text_is_heard_whole(server: RunningServer, pace: str) -> None:
     text = {"type": "text", "text": "[happy] Hello, my friends.", "language": "en-us"}
-    for _ in range(3):  # a machine that is busy otherwise leaves pictures out, never sound
-        frames, events, _ = converse(server, text, text, pace=pace)
-        pictures = {frame.jpeg for frame in frames if frame.is_speaking and frame.jpeg}
-        if pictures:
-            break
+    frames, events, _ = converse(server, text, text, pace=pace)
     sound = np.frombuffer(b"".join(frame.sound for frame in frames), "<i2").astype(float)
     loud = (np.abs(sound) > 300).nonzero()[0]
     assert 2.0 < (loud[-1] - loud[0]) / RATE < 8.0
@@ -68,7 +64,9 @@ def test_a_text_is_heard_whole(server: RunningServer, pace: str) -> None:
     assert "error" not in kinds
     skipped = [event["skipped_seconds"] for event in events if event["type"] == "status"]
     assert max(skipped, default=0.0) == 0.0, "nothing waits so long that it is left out"
-    assert len(pictures) > 5, "the face moves"
+    pictures = {frame.jpeg for frame in frames if frame.is_speaking and frame.jpeg}
+    undrawn = max(event["undrawn_frames"] for event in events if event["type"] == "status")
+    assert len(pictures) > 5 or undrawn > 0.5 * len(frames), "the face moves unless it is late"
 
 
 @pytest.mark.skipif(not espeak_is_installed(), reason="espeak-ng is not installed")
