@@ -36,6 +36,7 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False
         names = _lists()[name]
         self._weights = [_array(weights, weight) for weight in names]
         """The session looks into their memory."""
