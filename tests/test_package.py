@@ -14,6 +14,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
 from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
@@ -299,6 +300,17 @@ class TestReadme:
                 for option in (*parameter.opts, *parameter.secondary_opts)
             }
             assert {word for word in words if re.match("--?[a-z]", word)} <= known, line
+
+    def test_its_figures_are_those_of_the_results(self, readme: str) -> None:
+        results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+        for row in ("moda-tiny", "real motion, rendered and tracked again: the ceiling"):
+            (found,) = re.findall(rf"^\| {row} \| ([\d.]+) \| ([\d.]+) \|$", results, re.MULTILINE)
+            gap, width = (
+                Decimal(figure).quantize(Decimal("0.01"), ROUND_HALF_UP) for figure in found
+            )
+            assert re.search(rf"{gap}\s(for the gap,|and)\s{width}", readme), row
+        (minute,) = re.findall(r"^\| 1 minute \| (.+?) \| .+? \| (.+?) \|$", results, re.MULTILINE)
+        assert f"| {minute[0]} | {minute[1]} |" in readme
 
     def test_it_is_short(self, readme: str) -> None:
         assert len(readme.splitlines()) <= 170
