@@ -117,7 +117,7 @@ def test_barge_in_ends_the_answer_and_the_server_learns_how_much_was_heard(
     assert truncation["item_id"] == "item_0"
     assert 550 < truncation["audio_end_ms"] < 3_000
     heard = sum(len(frame.sound) for frame in after if frame.is_sounding) / RATE
-    assert heard == pytest.approx(0.5, abs=0.1), "nothing of the first answer"
+    assert 0.4 < heard < 1.0, "nothing of the rest of the first answer, which is many seconds"
     assert not any("item_0" in frame.marks for frame in before + after)
 
 

@@ -195,7 +195,7 @@ def test_errors_are_said_where_they_are_seen(visit: Any, tmp_path: Path) -> None
     damaged.write_bytes((EXAMPLES / "portrait.jpg").read_bytes()[:9_000])
     upload(visit, damaged, EXAMPLES / "speech.wav")
     visit.click("#generate")
-    wait_for_status(visit, "Me.jpg is damaged")
+    wait_for_status(visit, "me.jpg is damaged")
     assert "/tmp" not in visit.inner_text("#status")
     assert not visit.is_disabled("#generate")
 

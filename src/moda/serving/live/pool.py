@@ -38,10 +38,17 @@ Message = tuple[Any, ...]
 
 
 class LiveWorker:
-    """The server's end of one worker process."""
+    """The server's end of one worker process; ``gone`` is told when it has ended, however."""
 
-    def __init__(self, settings: ServerSettings, number: int, uploads: Path) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        number: int,
+        uploads: Path,
+        gone: Callable[[LiveWorker], None],
+    ) -> None:
         self.number = number
+        self._gone = gone
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         told = replace(settings, api_keys=(), allowed_webhooks=(), host="127.0.0.1")
@@ -144,6 +151,7 @@ class LiveWorker:
     def _arrived(self, message: Message) -> None:
         if message[0] == "gone":
             self.is_alive = False
+            self._gone(self)
         if message[0] == "frame":
             if self.num_frames_waiting >= TOO_SLOW_FRAMES:
                 message = ("too_slow",)
@@ -276,6 +284,13 @@ class SessionPool:
             worker = await self._replace(worker.number)
         self._hand_on(worker)
 
+    def _lost(self, worker: LiveWorker) -> None:
+        """A worker has died: one that nobody has is replaced at once."""
+        with suppress(ValueError):
+            self._free.remove(worker)
+            self._report()
+            self._keep(self._give_back(worker))
+
     def _hand_on(self, worker: LiveWorker) -> None:
         """A worker is free: for the first in the line, or for whoever comes."""
         while self._line:
@@ -299,7 +314,7 @@ class SessionPool:
             return worker
 
     def _make_worker(self, number: int) -> LiveWorker:
-        return LiveWorker(self._settings, number, self.uploads.folder)
+        return LiveWorker(self._settings, number, self.uploads.folder, self._lost)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
