@@ -32,9 +32,8 @@ from attack_running import KEY, Running, start
 from attack_target import Target
 from live_measures import RATE, long_speech
 
-from moda.media.waves import wave_file
+from moda.media.waves import wave_file, write_pcm
 from moda.serving.client import Frame, LiveClient, ServerError, VideoClient
-from moda.serving.live.protocol import write_sound
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PACKET = RATE // 50
@@ -82,7 +81,7 @@ async def _talk_once(address: str, number: int, samples: np.ndarray, observed: O
         async def speak() -> None:
             for start_at in range(0, len(samples), PACKET):
                 await asyncio.sleep(max(0.0, begun + start_at / RATE - time.monotonic()))
-                await session.send_sound(write_sound(samples[start_at : start_at + PACKET]))
+                await session.send_sound(write_pcm(samples[start_at : start_at + PACKET]))
             await session.end()
 
         speaking = asyncio.create_task(speak())
@@ -157,7 +156,7 @@ async def measure(arguments: argparse.Namespace, server: Running, folder: Path) 
     samples = long_speech(EXAMPLES / "speech.wav", arguments.minutes * 60)
     speech, canary = folder / "speech.wav", folder / "private.txt"
     with wave_file(speech, RATE) as file:
-        file.writeframes(write_sound(samples[4 * RATE : 4 * RATE + round(JOB_SECONDS * RATE)]))
+        file.writeframes(write_pcm(samples[4 * RATE : 4 * RATE + round(JOB_SECONDS * RATE)]))
     canary.write_text(f"canary {random.SystemRandom().randbytes(16).hex()}")
     target = Target(
         server.address, canary, (EXAMPLES / "portrait.jpg").read_bytes(), speech.read_bytes(),
