@@ -19,7 +19,6 @@ from scipy.stats import rankdata
 
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.evaluation.videos.networks.face_embedding import (
-    SAME_PERSON_DISTANCE,
     FaceEmbedder,
     embed_chips,
     face_chip,
@@ -27,6 +26,8 @@ from moda.evaluation.videos.networks.face_embedding import (
 )
 from moda.media import VideoReader
 
+SAME_PERSON_DISTANCE = 0.6
+"""Below this Euclidean distance dlib takes two faces for one person."""
 KINDS = ("the same clip", "one speaker, two clips", "different speakers")
 
 Array = NDArray[np.floating]
