@@ -107,12 +107,9 @@ def dub(
     require_range("length of the footage in s", video.duration_seconds, 0.0, limit)
     film = track_face(video, system, face, progress, max_seconds=limit)
     shown = film._replace(shots=tuple(s for s in film.shots if not _is_covered(video, s, system)))
+    amounts = MotionAmounts(1.0, expression)
     options = SpeakingOptions(
-        seed=seed,
-        blink=False,
-        lips_only=True,
-        amounts=MotionAmounts(1.0, expression),
-        phones=phones,
+        seed=seed, blink=False, lips_only=True, amounts=amounts, phones=phones
     )
     main = max(film.shots, key=lambda shot: len(shot.share))
     actor = Actor(_renderer(video, main, system), identity_vector(main.neutral), system.space.rest)
