@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
 from moda.errors import MissingExtraError
+from moda.live.head import LiveFrame
 from moda.structures import Floats, Picture
+from moda.threads import BackgroundThread
 
 try:
     from aiortc import MediaStreamTrack
@@ -51,6 +56,44 @@ class OutgoingTrack(MediaStreamTrack):
         """No more frames."""
         super().stop()
         self._pending.put_nowait(None)
+
+
+class LoopThread:
+    """An event loop that runs in a thread of its own.
+
+    Args:
+        name: of the thread.
+        close: calls :meth:`end`; called when the program ends.
+    """
+
+    def __init__(self, name: str, close: Callable[[], None]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = BackgroundThread(self._run, name, close)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def end(self, hang_up: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Hang up in the loop, then end it; nothing where it has ended."""
+        if self.loop.is_closed():
+            return
+        closed = asyncio.run_coroutine_threadsafe(hang_up(), self.loop)
+        with suppress(Exception):
+            closed.result(5.0)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5.0)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+
+def offer_frame(frame: LiveFrame, video: OutgoingTrack, audio: OutgoingTrack) -> None:
+    """Hand a frame of a live head to its two tracks, in the loop's thread."""
+    for packet in audio_frames(frame.sound, frame.number * len(frame.sound)):
+        audio.offer(packet)
+    if frame.picture is not None:
+        video.offer(video_frame(frame.picture, frame.number))
 
 
 def video_frame(picture: Picture, number: int) -> VideoFrame:

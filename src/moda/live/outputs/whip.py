@@ -11,9 +11,8 @@ from urllib.request import Request, urlopen
 
 from moda.errors import InputError, OutputError
 from moda.live.head import LiveFrame
-from moda.live.outputs.tracks import SAMPLE_RATE_HZ, OutgoingTrack, audio_frames, video_frame
+from moda.live.outputs.tracks import SAMPLE_RATE_HZ, LoopThread, OutgoingTrack, offer_frame
 from moda.structures import FRAMES_PER_SECOND
-from moda.threads import BackgroundThread
 
 ANSWER_SECONDS = 10.0
 MAX_ANSWER_BYTES = 1 << 20
@@ -38,12 +37,11 @@ class WhipOutput:
             raise InputError(f"{address!r} is no web address; give that of a WHIP endpoint")
         self._address, self._token = address, token
         self._resource: str | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = BackgroundThread(self._run, "moda-whip", self.close)
         self._video, self._audio = OutgoingTrack("video"), OutgoingTrack("audio")
         self.is_connected = threading.Event()
         """Set as soon as the server gets what is shown."""
-        self._thread.start()
+        self._thread = LoopThread("moda-whip", self.close)
+        self._loop = self._thread.loop
         future = asyncio.run_coroutine_threadsafe(self._connect(), self._loop)
         try:
             future.result(2 * ANSWER_SECONDS)
@@ -56,10 +54,6 @@ class WhipOutput:
     @property
     def _host(self) -> str:
         return urlsplit(self._address).hostname or ""
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
 
     async def _connect(self) -> None:
         from aiortc import RTCPeerConnection, RTCSessionDescription
@@ -119,10 +113,7 @@ class WhipOutput:
     def _send(self, frame: LiveFrame) -> None:
         if not self.is_connected.is_set():
             return
-        for packet in audio_frames(frame.sound, frame.number * len(frame.sound)):
-            self._audio.offer(packet)
-        if frame.picture is not None:
-            self._video.offer(video_frame(frame.picture, frame.number))
+        offer_frame(frame, self._video, self._audio)
 
     def close(self) -> None:
         """Tell the server, hang up and end the loop."""
@@ -132,13 +123,7 @@ class WhipOutput:
             with suppress(OSError, ValueError):
                 request = self._request(self._resource, "DELETE")
                 urlopen(request, timeout=ANSWER_SECONDS).close()  # noqa: S310
-        closed = asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop)
-        with suppress(Exception):
-            closed.result(5.0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._thread.end(self._hang_up)
 
     async def _hang_up(self) -> None:
         peer = getattr(self, "_peer", None)

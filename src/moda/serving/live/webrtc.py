@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ import numpy as np
 from moda.errors import InputError, MissingExtraError
 from moda.serving.live.output import Session
 from moda.serving.live.protocol import End, ProtocolError, Start, read_control
-from moda.threads import BackgroundThread
 
 try:
     from aiortc import (
@@ -36,7 +34,7 @@ except ImportError as error:
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
-from moda.live.outputs.tracks import SAMPLE_RATE_HZ, OutgoingTrack, audio_frames, video_frame
+from moda.live.outputs.tracks import SAMPLE_RATE_HZ, LoopThread, OutgoingTrack, offer_frame
 
 if TYPE_CHECKING:
     from moda.live import LiveFrame
@@ -61,13 +59,12 @@ class PeerOutput:
 
     def __init__(self, sdp: str, ice_servers: tuple[IceServer, ...], session: Session) -> None:
         self._session = session
-        self._loop = asyncio.new_event_loop()
-        self._thread = BackgroundThread(self._run, "moda-webrtc", self.close)
         self._is_connected = False
         self._channel: object | None = None
         self._video, self._audio = OutgoingTrack("video"), OutgoingTrack("audio")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._thread.start()
+        self._thread = LoopThread("moda-webrtc", self.close)
+        self._loop = self._thread.loop
         future = asyncio.run_coroutine_threadsafe(self._connect(sdp, ice_servers), self._loop)
         try:
             self.answer = future.result(ANSWER_SECONDS)
@@ -77,10 +74,6 @@ class PeerOutput:
         except Exception as error:  # aiortc raises many kinds for what others send
             self.close()
             raise InputError(f"the WebRTC offer cannot be used: {error}") from None
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
 
     async def _connect(self, sdp: str, ice_servers: tuple[IceServer, ...]) -> str:
         configuration = RTCConfiguration([RTCIceServer(*server) for server in ice_servers])
@@ -165,22 +158,11 @@ class PeerOutput:
     def _send(self, frame: LiveFrame) -> None:
         if not self._is_connected:
             return
-        for packet in audio_frames(frame.sound, frame.number * len(frame.sound)):
-            self._audio.offer(packet)
-        if frame.picture is not None:
-            self._video.offer(video_frame(frame.picture, frame.number))
+        offer_frame(frame, self._video, self._audio)
 
     def close(self) -> None:
         """Hang up and end the loop."""
-        if self._loop.is_closed():
-            return
-        closed: Future[None] = asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop)
-        with suppress(Exception):
-            closed.result(5.0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._thread.end(self._hang_up)
 
     async def _hang_up(self) -> None:
         for task in self._tasks:
