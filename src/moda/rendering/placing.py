@@ -12,7 +12,6 @@ from moda.options import MAX_SIZE_PX, MIN_SIZE_PX
 from moda.structures import Picture
 from moda.structures.landmarks import Array
 
-
 SMALLEST_STEP = 0.75
 """A picture that becomes smaller by less is sampled as it is: averaging would blur it."""
 
