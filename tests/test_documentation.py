@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -68,28 +66,3 @@ def test_links_to_files_of_the_repository(site: ModuleType) -> None:
     assert shown("[numbers](../../benchmarks)") == "numbers (`benchmarks`)"
     kept = "[card](../model-card-moda-tiny.md) [paper](https://arxiv.org/abs/2507.03256)"
     assert shown(kept) == kept
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
-def test_python_in_pages_is_python(page: Path) -> None:
-    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        ast.parse(code)
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
-def test_commands_in_pages_exist(page: Path) -> None:
-    from moda.cli import app
-
-    top = typer.main.get_command(app)
-    text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
-    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
-    for line in "\n".join(blocks).splitlines():
-        call = re.match(r"(?:\.venv/bin/)?moda ([a-z-]+)(.*)", line)
-        if call is None:
-            continue
-        assert call[1] in top.commands, line  # type: ignore[attr-defined]
-        command = top.load(call[1])  # type: ignore[attr-defined]
-        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
-        used = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", call[2].split("#")[0]))
-        if not hasattr(command, "commands"):
-            assert used <= known, line
