@@ -66,3 +66,23 @@ def test_links_to_files_of_the_repository(site: ModuleType) -> None:
     assert shown("[numbers](../../benchmarks)") == "numbers (`benchmarks`)"
     kept = "[card](../model-card-moda-tiny.md) [paper](https://arxiv.org/abs/2507.03256)"
     assert shown(kept) == kept
+
+
+class TestListForLanguageModels:
+    def test_it_is_what_the_command_makes(self) -> None:
+        made = load_file(ROOT / "scripts" / "make_llms.py")
+        assert made.text() == made.PAGE.read_text(encoding="utf-8"), (
+            "docs/llms.txt is stale: python scripts/make_llms.py"
+        )
+
+    def test_every_page_is_in_it(self) -> None:
+        listed = set(re.findall(r"\]\(([^)]+\.md)\)", (DOCS / "llms.txt").read_text("utf-8")))
+        assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+    def test_its_links_lead_somewhere_on_the_site(self, site: ModuleType, tmp_path: Path) -> None:
+        class Config:
+            docs_dir, site_dir = str(DOCS), str(tmp_path)
+
+        site.on_post_build(Config())
+        for name in re.findall(r"\]\(([^)]+)\)", (DOCS / "llms.txt").read_text("utf-8")):
+            assert (tmp_path / name).is_file(), name
