@@ -196,7 +196,7 @@ def served(command: str, *arguments: str) -> Iterator[str]:
                 time.sleep(0.5)
         yield url
     finally:
-        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGTERM)
         server.wait(60)
 
 
