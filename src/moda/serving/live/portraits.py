@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, HTTPException, Request, UploadFile
+from fastapi import APIRouter, File, HTTPException, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from moda.errors import ModaError
@@ -123,6 +123,20 @@ async def delete_portrait(request: Request, name: str) -> None:
     """Remove a portrait that was brought."""
     if not uploads_of(request.app).remove(request.state.caller.owner, name):
         raise HTTPException(404, "there is no such portrait")
+
+
+@router.get(
+    "/{name}/preview",
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {}}}}
+    | refusals(_404="This server has no such portrait"),
+)
+async def read_preview(request: Request, name: str) -> Response:
+    """A portrait of the server, waiting alive: an animated WebP."""
+    preview = request.app.state.pool.previews.get(name)
+    if preview is None:
+        raise HTTPException(404, "there is no such portrait")
+    return Response(preview, media_type="image/webp")
 
 
 def uploads_of(app: Any) -> PortraitUploads:

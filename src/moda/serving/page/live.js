@@ -49,6 +49,18 @@ async function readInfo() {
   if (!info.portraits.length) throw new Error("This server has no portrait to speak live.");
 }
 
+// The portrait waits alive before a session begins.
+async function showPreview() {
+  const name = at("portrait").value;
+  if (session || !name) return;
+  const path = `/v1/live/portraits/${encodeURIComponent(name)}/preview`;
+  const answer = await fetch(path, { headers: headers() });
+  if (!answer.ok || session) return;
+  URL.revokeObjectURL(at("preview").src);
+  at("preview").src = URL.createObjectURL(await answer.blob());
+  at("preview").hidden = false;
+}
+
 function fill(id, names, keepFirst = false) {
   const select = at(id);
   const chosen = select.value;
@@ -283,6 +295,7 @@ async function start() {
     session = at("transport").value === "peer" ? new PeerSession() : new SocketSession();
     await session.open();
     at("start").textContent = "Stop";
+    at("preview").hidden = true;
   } catch (error) {
     stop(error.message);
   }
@@ -297,6 +310,7 @@ function stop(problem = "") {
   at("interrupt").disabled = true;
   tell("idle", "Not connected");
   if (problem) complain(problem);
+  showPreview().catch(() => {});
 }
 
 at("start").onclick = () => (session ? stop() : start());
@@ -311,5 +325,7 @@ for (const id of ["emotion", "intensity"]) {
   at(id).onchange = () =>
     session && session.express(at("emotion").value || null, Number(at("intensity").value));
 }
+at("portrait").onchange = () => showPreview().catch(() => {});
+at("key").onchange = () => readInfo().then(showPreview).catch((error) => complain(error.message));
 window.addEventListener("pagehide", () => stop());
-readInfo().catch((error) => complain(error.message));
+readInfo().then(showPreview).catch((error) => complain(error.message));
