@@ -34,6 +34,8 @@ class TestSettings:
         path = tmp_path / "login"
         path.write_text("ada:a:b c\n", encoding="utf-8")
         assert read_login(path) == ("ada", "a:b c")
+        path.write_text("ada:a:b c\n", encoding="utf-8-sig")
+        assert read_login(path) == ("ada", "a:b c")
 
     @pytest.mark.parametrize("text", ["", "ada", "ada:", ":secret"])
     def test_incomplete_logins_are_not_repeated(self, text: str) -> None:
