@@ -125,7 +125,7 @@ def dubbing(head: TalkingHead) -> None:
         speech = spoken(job, head, Path(name))
         dubbed = squares(dub(head, footage, speech, seed=0).frames())
         filmed = squares(head.generate(PHOTOGRAPH, SPEECH, full_frame=False, **options).frames())
-    length = min(len(dubbed), len(filmed))
+    length = min(len(dubbed), len(filmed), LAST)
     videos = [filmed[:length], dubbed[:length]]
     save("dubbing", videos, ("footage, in English", "dubbed, in German"), columns=2, step=2)
 

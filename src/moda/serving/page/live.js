@@ -49,6 +49,20 @@ async function readInfo() {
   if (!info.portraits.length) throw new Error("This server has no portrait to speak live.");
 }
 
+// Browsers do not say why a connection was refused; the server does.
+async function whyClosed() {
+  try {
+    const answer = await fetch("/v1/info", { headers: headers() });
+    if (answer.status === 401) return "This server wants another API key.";
+    if (answer.ok && !(await answer.json()).free_sessions) {
+      return "All sessions are taken; try again in a moment.";
+    }
+    return "The connection broke; press Start to try again.";
+  } catch {
+    return "The server cannot be reached.";
+  }
+}
+
 // The portrait waits alive before a session begins.
 async function showPreview() {
   const name = at("portrait").value;
@@ -125,9 +139,9 @@ class SocketSession {
     for (const type of ["waiting", "started", "speaking", "silent", "interrupted", "status", "error"]) {
       this.session.addEventListener(type, ({ detail }) => showEvent(detail));
     }
-    this.session.addEventListener("close", ({ detail }) => {
+    this.session.addEventListener("close", async ({ detail }) => {
       const normal = detail.code === 1000 || this.isClosed;
-      stop(normal ? "" : detail.reason || "The connection broke, or all sessions are taken.");
+      stop(normal ? "" : detail.reason || (await whyClosed()));
     });
   }
 
