@@ -21,7 +21,7 @@ from moda.errors import ModaError
 from moda.files import ScratchFolder
 from moda.media import check_image
 from moda.serving.access import BusyError
-from moda.serving.openapi import BODY, COMMON, refusals
+from moda.serving.openapi import BODY, COMMON, Responses, refusals
 from moda.serving.settings import ServerSettings
 
 PATH = "/v1/live/portraits"
@@ -30,6 +30,7 @@ MAX_PORTRAITS = 256
 """Of all owners."""
 MAX_ARRIVING, RETRY_SECONDS = 8, 5
 """At once; half of them of one client."""
+PICTURE: Responses = {200: {"content": {"image/webp": {}}}}
 router = APIRouter(prefix=PATH, tags=["live"], responses=COMMON)
 
 
@@ -146,8 +147,7 @@ async def delete_portrait(request: Request, name: str) -> None:
 @router.get(
     "/{name}/preview",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {}}}}
-    | refusals(_404="This server has no such portrait"),
+    responses=PICTURE | refusals(_404="This server has no such portrait"),
 )
 async def read_preview(request: Request, name: str) -> Response:
     """A portrait of the server, waiting alive: an animated WebP."""
