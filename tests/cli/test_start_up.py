@@ -19,7 +19,7 @@ cli.main(sys.argv[1:])
 """
 UNUSED = (
     "accelerate", "einops", "fastapi", "gradio", "matplotlib", "moda.data", "moda.evaluation",
-    "moda.serving", "moda.training", "moda.web", "peft", "scipy.linalg",
+    "moda.serving", "moda.training", "moda.web", "peft",
     "scipy.ndimage", "scipy.sparse", "scipy.spatial", "sympy", "torch",
     "transformers",
 )  # fmt: skip
