@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import scipy.ndimage
 from numpy.typing import NDArray
 
 from moda.rendering.mesh.lips import LUMA, SEAM_LIGHT
+from moda.rendering.mesh.plate import long_blur
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import (
     INNER_LIP_LOWER,
@@ -142,7 +142,8 @@ def grain_of(plate: Picture, landmarks: Array) -> Floats:
         rough = region - cv2.GaussianBlur(region, (0, 0), 1.0)
         strength = min(4.0, 1.4826 * float(np.median(np.abs(rough))))
     tile = np.random.default_rng(7).normal(0.0, 1.0, (GRAIN_SIZE, GRAIN_SIZE))
-    tile = scipy.ndimage.gaussian_filter(tile, 0.6, mode="wrap")
+    margin = 8
+    tile = long_blur(np.pad(tile, margin, "wrap"), 0.6)[margin:-margin, margin:-margin]
     return (0.8 * strength / tile.std() * tile).astype(np.float32)
 
 
