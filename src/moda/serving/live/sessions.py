@@ -172,6 +172,8 @@ class SocketSession:
             self._heard = time.monotonic()
             data, text = message.get("bytes"), message.get("text")
             try:
+                if self._worker is not None and self._worker.is_behind:
+                    raise ProtocolError("more comes than can be taken")
                 if data is not None:
                     if len(data) > MAX_SOUND_BYTES or len(data) % 2:
                         raise ProtocolError(
@@ -179,8 +181,6 @@ class SocketSession:
                             f"{MAX_SOUND_BYTES}"
                         )
                     if self._worker is not None:
-                        if self._worker.is_behind:
-                            raise ProtocolError("sound comes faster than it can be taken")
                         self._worker.send("sound", data)
                     continue
                 control = read_control(text or "")
