@@ -1,10 +1,10 @@
 """What the flow makes, while somebody speaks: head, brows and cheeks a little ahead of time.
 
-A window slides over the frames, shorter than that of a recording. Its beginning is known motion: at every step
-the flow is given that motion at the noise level of the step (the replacement method of arXiv
-2011.13456, appendix I.2, for a straight flow). Its end lies in the future, where the speech is as
-after the end of a recording. Every frame keeps its own noise, so that windows agree on the frames
-they share. One step of the sampler is taken per frame, which spreads the work evenly.
+A window slides over the frames, shorter than that of a recording. Its beginning is known motion:
+at every step the flow is given that motion at the noise level of the step (the replacement method
+of arXiv 2011.13456, appendix I.2, for a straight flow). Its end lies in the future, where the
+speech is as after the end of a recording. Every frame keeps its own noise, so that windows agree on
+the frames they share. One step of the sampler is taken per frame, which spreads the work evenly.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ STRIDE_FRAMES = 8
 """A new plan is made this often, 0.32 s."""
 OVERLAP_FRAMES = 8
 """Frames over which one plan becomes the next."""
-WINDOW_FRAMES = 40
+WINDOW_FRAMES = 56
 """Of which all but the stride and the overlap are known. A window as long as that of a recording
-takes three times as long and moves the head no better."""
+takes half as much again and moves the head no better."""
 
 
 class HeadPlanner:
