@@ -33,9 +33,10 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from attack_files import try_files
+from attack_keys import KEY_LINES, receiving
 from attack_requests import PAGE, SERVE, Attack, ask_page, draw, file_name, path, server_file
 from attack_running import KEY, Running, is_ready, start
-from attack_target import Answer, Target
+from attack_target import Answer, Hooks, Target
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 AT_ONCE = 6
@@ -73,6 +74,8 @@ def run_attack(attack: Attack, target: Target, seed: str, count: Count) -> None:
         count.answers[str(answer.status)] += 1
         if answer.status == 500:
             count.crashes.append(f"{name}: {answer.content[-300:]!r}")
+        if answer.wrong:
+            count.leaks.append(f"{name}: {answer.wrong}")
         if answer.hangs:
             count.hangs.append(name)
         if target.canary.read_bytes() in answer.content:
@@ -110,7 +113,7 @@ def attack_server(
     for number, attack in enumerate(attacks):  # what is opened once and kept
         run_attack(attack, target, f"{seed}-first-{number}", count)
     _settle(server)
-    files, processes = server.num_open_files(), set(server.processes())
+    files, processes = server.open_files(), set(server.processes())
     kept = set(server.files())
     waiting: SimpleQueue[tuple[int, Attack]] = SimpleQueue()
     for number, attack in enumerate(draw(attacks, random.Random(seed), num)):
@@ -135,9 +138,10 @@ def attack_server(
         return count
     if not is_ready(server.address):
         count.crashes.append("the server is not ready any more")
-    more = server.num_open_files() - files
-    if more > 0:
-        count.left.append(f"{more} open files")
+    after = server.open_files()
+    if len(after) > len(files):
+        more = [what for what in after.values() if what not in files.values()]
+        count.left.append(f"{len(after) - len(files)} open files of {more}")
     gone = processes - set(server.processes())
     count.crashes += [f"process {pid} has died" for pid in gone]
     count.crashes += server.faults()
@@ -154,7 +158,7 @@ def _settle(server: Running) -> None:
     """Wait until no connection is left and the last video is made."""
     deadline, before = time.monotonic() + SETTLE_SECONDS, -1
     while time.monotonic() < deadline and server.process.poll() is None:
-        now = server.num_open_files()
+        now = len(server.open_files())
         if now == before and not any(map(_is_ours, server.files())):
             return
         before = now
@@ -171,7 +175,7 @@ def end(server: Running, count: Count) -> None:
     count.left += [f"{path} after the end" for path in server.files()]
 
 
-def make_target(folder: Path, server: Running, key: str | None) -> Target:
+def make_target(folder: Path, server: Running, key: str | None, hooks: Hooks) -> Target:
     """The server with a private file beside it."""
     canary = folder / "private" / f"canary-{random.SystemRandom().randbytes(6).hex()}.jpg"
     canary.parent.mkdir(exist_ok=True)
@@ -180,7 +184,9 @@ def make_target(folder: Path, server: Running, key: str | None) -> Target:
     canary.write_bytes(picture[:2] + secret + picture[2:])
     speech = (EXAMPLES / "speech.wav").read_bytes()[:SPEECH_BYTES]
     fields, function = (0, 0) if key else _functions(server)
-    return Target(server.address, canary, picture, speech, key, ("127.0.0.1",), fields, function)
+    return Target(
+        server.address, canary, picture, speech, key, ("127.0.0.1",), fields, function, hooks
+    )  # fmt: skip
 
 
 def _functions(server: Running) -> tuple[int, int]:
@@ -203,23 +209,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args(arguments)
     counts: dict[str, Count] = {}
-    with tempfile.TemporaryDirectory(prefix="attack-") as name:
+    with tempfile.TemporaryDirectory(prefix="attack-") as name, receiving() as hooks:
         folder = Path(name)
+        keys = folder / "keys"
+        keys.write_text(KEY_LINES)
         portrait = str(EXAMPLES / "portrait.jpg")
         commands: list[tuple[str, tuple[str, ...], str | None, dict[Attack, int], int]] = [
             ("serve", (portrait, "--sessions", "1", "--size", "128", "--jobs", "16",
-                       "--requests-per-minute", "1000000", "--max-speech", "5"), KEY, SERVE,
-             given.serve),
+                       "--requests-per-minute", "1000000", "--max-speech", "5", "--api-keys",
+                       str(keys), "--allow-webhook", hooks.allowed), KEY, SERVE, given.serve),
             ("web", ("--max-upload", "4", "--max-seconds", "5"), None, PAGE, given.page),
         ]  # fmt: skip
         for command, options, key, attacks, num in commands:
             if num:
                 server = start(folder, command, *options, key=key)
-                target = make_target(folder, server, key)
+                called = Hooks(hooks.allowed, hooks.trap)
+                target = make_target(folder, server, key, called)
                 try:
                     counts[command] = attack_server(server, target, attacks, given.seed, num)
                 finally:
                     end(server, counts.setdefault(command, Count()))
+                counts[command].leaks += hooks.wrong
+                hooks.wrong.clear()
                 print(command, json.dumps(vars(counts[command]), indent=1), flush=True)
         if given.files:
             counts["files"] = Count(*try_files(folder, given.seed, given.files))

@@ -8,10 +8,14 @@ import random
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from attack_target import Answer, Bytes, Target, request, status_of
+
+Message = dict[str, Any] | bytes | float
+"""A text message, a binary one, or a pause in seconds."""
 
 
 def odd_json(rng: random.Random) -> bytes:
@@ -64,14 +68,8 @@ def socket_frames(target: Target, rng: random.Random) -> list[Answer]:
     names = b"moda.v1, moda.key." + (target.key or "").encode()
     if rng.random() < 0.2:
         names = rng.choice((b"moda.v1", b"moda.key.x", b"", b"," * 500, b"\xff"))
-    key = base64.b64encode(rng.randbytes(16))
-    head = (
-        b"GET /v1/live HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        b"sec-websocket-version: 13\r\nsec-websocket-key: " + key + b"\r\n"
-        b"sec-websocket-protocol: " + names + b"\r\n\r\n"
-    )
     with target.connect(rng) as connection:
-        connection.sendall(head)
+        connection.sendall(_handshake(rng, names))
         with suppress(OSError):
             for piece in rng.choice(odd):
                 if isinstance(piece, bytes):
@@ -81,6 +79,90 @@ def socket_frames(target: Target, rng: random.Random) -> list[Answer]:
         if rng.random() < 0.3:
             return [Answer(0, b"")]
         return [_until_closed(connection)]
+
+
+def _handshake(rng: random.Random, names: bytes) -> bytes:
+    key = base64.b64encode(rng.randbytes(16))
+    return (
+        b"GET /v1/live HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: " + key + b"\r\n"
+        b"sec-websocket-protocol: " + names + b"\r\n\r\n"
+    )
+
+
+def converse(target: Target, rng: random.Random, messages: Iterable[Message]) -> Answer:
+    """A session that is told something, well-formed as WebSockets go."""
+    with target.connect(rng) as connection:
+        names = b"moda.v1, moda.key." + (target.key or "").encode()
+        connection.sendall(_handshake(rng, names))
+        with suppress(OSError):
+            for message in messages:
+                if isinstance(message, float):
+                    time.sleep(message)
+                elif isinstance(message, bytes):
+                    connection.sendall(frame(2, message))
+                else:
+                    connection.sendall(frame(1, json.dumps(message).encode()))
+        return _until_closed(connection)
+
+
+def socket_texts(target: Target, rng: random.Random) -> list[Answer]:
+    """Texts that nobody means, too many of them, or in the voice of a file."""
+    odd = (
+        "",
+        " ",
+        "\0",
+        "a" * 3900,
+        "[pause:60]" * 300,
+        "[pause:1e9]",
+        "[happy:nan] a",
+        "[" * 3000,
+        "\u0301" * 900,
+        "\u4f60\u597d" * 300,
+        "\U0001f600" * 300,
+        "1" * 3000,
+        "-f /etc/passwd",
+        "$(touch /tmp/moda-touched)",
+        "<speak><audio src='file:///etc/passwd'/></speak>",
+        None,
+        5,
+        [],
+        {},
+        True,
+        str(target.canary),
+        "Hello. " * 400,
+        "\ud800",
+    )
+    names = (str(target.canary), "../" * 9 + "etc/passwd", "en-us", "-w/tmp/x", "x" * 3000, "", 7)
+    start: Message = {
+        "type": "start",
+        "sample_rate": 16_000,
+        "pace": rng.choice(("ahead", "realtime")),
+    }
+
+    def text() -> Message:
+        said: dict[str, Any] = {"type": "text", "text": rng.choice(odd)}
+        for field in ("language", "voice"):
+            if rng.random() < 0.4:
+                said[field] = rng.choice(names)
+        if rng.random() < 0.4:
+            said["rate"] = rng.choice((0, -1, 1e308, 1e-9, 0.5, 2, "1", None, 10**400))
+        return said
+
+    stop: Message = {"type": "interrupt"}
+    happy: Message = {"type": "emotion", "emotion": "happy", "intensity": rng.random()}
+    plain: Message = {"type": "text", "text": "Hello there, and good day."}
+    floods: tuple[list[Message], ...] = (
+        [text()],
+        [text(), plain, stop, {"type": "end"}],
+        [plain] * 60,
+        [plain, stop] * 300,
+        [stop] * 3000,
+        [happy] * 3000,
+        [plain, bytes(2000)] * 50,
+        [plain, 0.5, stop, text()],
+    )
+    return [converse(target, rng, [start, 0.2, *rng.choice(floods)])]
 
 
 def _until_closed(connection: socket.socket) -> Answer:

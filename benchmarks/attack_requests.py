@@ -18,7 +18,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from attack_live import odd_json, offer, socket_frames
+from attack_keys import events, other_owner, portraits, quota, repeated, webhook
+from attack_live import odd_json, offer, socket_frames, socket_texts
 from attack_target import (
     HANGS_SECONDS,
     Answer,
@@ -368,6 +369,7 @@ def cancelled_video(target: Target, rng: random.Random) -> list[Answer]:
 SERVE: dict[Attack, int] = {
     option: 5, server_file: 4, file_name: 2, path: 6, name: 4, malformed: 6, slow: 2, gone: 3,
     bomb: 3, oversized: 2, json_body: 3, socket_frames: 6, offer: 3, cancelled_video: 2,
+    socket_texts: 4, portraits: 4, events: 3, webhook: 4, repeated: 4, other_owner: 3, quota: 1,
 }  # fmt: skip
 """Attacks on ``moda serve``, with how often each is drawn."""
 PAGE: dict[Attack, int] = {

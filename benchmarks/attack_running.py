@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,13 @@ class Running:
             found += [child for child, parent in known.items() if parent == pid]
         return found
 
-    def num_open_files(self) -> int:
-        """Of the server's own process."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+    def open_files(self) -> dict[str, str]:
+        """What the server's own process has open, by its number."""
+        found = {}
+        for path in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(OSError):
+                found[path.name] = str(path.readlink())
+        return found
 
     def files(self) -> list[Path]:
         """Everything in its temporary folder."""

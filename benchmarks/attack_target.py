@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,15 @@ class Answer(NamedTuple):
     content: bytes
     """All of it, headers too."""
     hangs: bool = False
+    wrong: str = ""
+    """What an attack has seen that must not be."""
+
+
+class Hooks(NamedTuple):
+    """Where webhooks may go, and a private service beside it."""
+
+    allowed: str
+    trap: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Target:
     """How many inputs the page has."""
     page_function: int = 1
     """Number of the page's function that makes videos."""
+    hooks: Hooks | None = None
+
+    def with_key(self, key: str) -> Target:
+        """The same for somebody else."""
+        return replace(self, key=key)
 
     @property
     def port(self) -> int:

@@ -207,7 +207,7 @@ def report(observed: Observed, server: Running) -> dict[str, Any]:
         "leaks": observed.leaks,
         "hangs": observed.hangs,
         "faults_in_the_log": server.faults(),
-        "open_files": server.num_open_files(),
+        "open_files": len(server.open_files()),
         "files_at_the_end": [str(path) for path in server.files()],
     }
 

@@ -303,6 +303,9 @@ class TestFolder:
             ("name\nx.mp4\n", "line 2: columns file and speaker"),
             ("file,speaker,emotion\nx.mp4,anna,hungry\n", "unknown emotion 'hungry'"),
             ("file,speaker,sound\nx.mp4,anna,music\n", "line 2: unknown sound 'music'"),
+            ("file,speaker\nx.mp4,anna\nx.mp4,ben\n", "line 3: x.mp4 has labels already"),
+            ("file,speaker\nx.mp4,Smith, Anna\n", "line 2: there are more values than columns"),
+            ("file,speaker\n", "has no rows"),
         ],
     )
     def test_wrong_labels(self, tmp_path: Path, text: str, message: str) -> None:
@@ -312,6 +315,22 @@ class TestFolder:
             read_labels(path)
         with pytest.raises(InputError, match="cannot be read"):
             read_labels(tmp_path / "none.csv")
+
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    def test_labels_of_spreadsheets(self, tmp_path: Path, separator: str, encoding: str) -> None:
+        rows = [
+            ["File", " SPEAKER", "Emotion", "Sound", ""],
+            ["a.mp4", "Ann ", "Happy", "", ""],
+            ["", "", "", "", ""],
+            ["more\\b.mp4", "Ben", "", "None", ""],
+        ]
+        path = tmp_path / "labels.csv"
+        path.write_bytes("\r\n".join(map(separator.join, rows)).encode(encoding))
+        assert read_labels(path) == {
+            "a.mp4": ClipLabels("Ann", "happy"),
+            "more/b.mp4": ClipLabels("Ben", sound=False),
+        }
 
     @pytest.mark.parametrize(
         ("word", "own"),

@@ -42,6 +42,21 @@ def test_arpabet_times_are_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("heading", [True, False])
+def test_tables_of_spreadsheets_are_read(
+    tmp_path: Path, separator: str, encoding: str, heading: bool
+) -> None:
+    rows = [["0.0", "0.25", "HH"], ["0.25", "0.5", "AH0"]]
+    if heading:
+        of_words = ["0.0", "0.5", "hello", "Words"]
+        rows = [["BEGIN", "End", "label", "Type"], of_words, [""] * 4, *rows]
+    path = tmp_path / "phones.csv"
+    path.write_bytes("\r\n".join(map(separator.join, rows)).encode(encoding))
+    assert [segment.symbol for segment in read_phone_times(path)] == ["HH", "AH0"]
+
+
 def test_ipa_times_are_read(tmp_path: Path) -> None:
     text = "0 0.1 sp\n0.1 0.2 tʃ\n0.2 0.3 aɪ\n0.3 0.4 y\n0.4 0.5 ch\n"
     segments = read_phone_times(str(phone_file(tmp_path, text)))
@@ -77,6 +92,8 @@ def test_silence_fits_both_alphabets(tmp_path: Path, symbol: str, other: str) ->
         ("0 0.1 ʌ\n0.1 0.2 ʘ\n", "line 2: 'ʘ' is .*IPA"),
         ("0 0.1 AH0\n0.1 0.2 B\n0.2 0.3 QQ\n", "line 3: 'QQ' is .*ARPAbet"),
         ("0 0.1 ʌ\n0.1 0.2 B\n0.2 0.3 ʃ\n", "line 2: 'B' is .*IPA"),
+        ("Begin,End,Label\n0,1,p\n0,1," + "p" * 140_000, "field larger than"),
+        ("Begin,End,Label\n0,1,p\n0,,p\n", "line 3: expected start, end"),
         ("", "holds no phones"),
         ("# only a comment\n\n", "holds no phones"),
     ],
@@ -209,7 +226,7 @@ def test_the_same_phones_in_every_form(tmp_path: Path, text: str, encoding: str)
         (SHORT_GRID.replace("0.75\n1.5", "0.6\n1.5"), "interval 3: 0.6 to 1.5 s"),
         (SHORT_GRID.replace("AA1", "QQ"), "interval 3: 'QQ' is no symbol of ARPAbet"),
         (MFA_TABLE.replace("0.75,1.5", "soon,1.5"), "line 5: expected start.* got 'soon 1.5 AA1'"),
-        ("Begin,End,Label\n", "holds no phones"),
+        ("Begin,End,Label\n", "has no rows"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_grid_or_a_table(tmp_path: Path, text: str, says: str) -> None:

@@ -65,6 +65,7 @@ def test_silence_closes_the_lips_and_leaves_the_rest(
     frames, filmed = list(video.frames()), list(VideoReader(footage))
     assert len(frames) == len(filmed) == video.num_frames == 40
     assert counts[-1] == (40, 40)
+    assert video.notes_afterwards() == ("no speech was found in silence.wav; the lips stay closed",)
     before, after = landmarks(filmed, head), landmarks(frames, head)
     assert lip_gap(before).max() > 0.05, "the footage speaks"
     assert np.percentile(lip_gap(after)[6:], 90) < 0.030, "the dubbed one does not"
@@ -93,6 +94,7 @@ def test_the_same_speech_gives_nearly_the_same_lips(
     ]
     assert steps[1] < 1.4 * steps[0], "no flicker"
     summary = video.write(tmp_path / "dubbed.mp4")
+    assert summary.notes == ()
     written = decode_video(summary.path)
     assert len(written.frames) == 40
     assert written.sound_seconds == pytest.approx(1.6, abs=0.05)

@@ -47,7 +47,7 @@ def frames(head: TalkingHead, speech: Path) -> list[MouthFrame]:
         PhoneSegment("a", 0.36, 0.6, (Phone.A,)),
     )
     said = SpokenText(speech, 0.6, "apa", Style(), (), phones, "en-us")
-    return list(mouth_frames(head, PORTRAIT, said, OPTIONS))
+    return list(mouth_frames(head, head.generate(PORTRAIT, said, OPTIONS), said))
 
 
 def test_lips_close_in_the_frames_of_a_p(frames: list[MouthFrame]) -> None:
@@ -75,7 +75,7 @@ def test_both_formats_say_the_same(frames: list[MouthFrame], tmp_path: Path) -> 
 
 
 def test_the_phones_that_are_heard(head: TalkingHead, speech: Path) -> None:
-    heard = list(mouth_frames(head, PORTRAIT, speech, OPTIONS))
+    heard = list(mouth_frames(head, head.generate(PORTRAIT, speech, OPTIONS), speech))
     assert len(heard) == 15
     assert all(frame.shapes.min() >= 0.0 and frame.shapes.max() <= 1.0 for frame in heard)
 
@@ -95,6 +95,14 @@ def test_the_command(
     assert capsys.readouterr().out.startswith("15 frames in ")
     assert run(speech, "-o", tmp_path / "a.mp4") == 2
     assert "neither .json nor .csv" in capsys.readouterr().err
+    silent = write_wav(tmp_path / "silent.wav", np.zeros(8000), 16_000)
+    glued = tmp_path / "glued.wav"
+    glued.write_bytes(silent.read_bytes() * 2)
+    assert run(glued, "-o", tmp_path / "a.json", "--steps", "1", "--style", "purple") == 0
+    said = capsys.readouterr()
+    assert said.out.endswith("; no speech was found in glued.wav; the lips stay closed\n")
+    assert "not understood in the style: 'purple'" in said.err
+    assert "several recordings" in said.err
     assert run("-o", tmp_path / "a.json") == 2
     assert "what is said must be given once" in capsys.readouterr().err
 

@@ -100,6 +100,9 @@ def test_keys_come_from_a_file_and_portraits_have_names(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\n{KEY}\n")
     assert read_api_keys(file) == (KEY,)
+    for encoding in ("utf-8-sig", "utf-16"):
+        file.write_text(f"{KEY}\n", encoding=encoding)
+        assert read_api_keys(file) == (KEY,)
     file.write_text("# nothing\n")
     with pytest.raises(InputError, match="no API key"):
         read_api_keys(file)

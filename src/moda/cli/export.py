@@ -12,7 +12,7 @@ from moda.cli import options, steps
 from moda.files import ScratchFolder, check_outputs
 from moda.options import read_options
 from moda.pipeline import exporting, loading
-from moda.pipeline.jobs import VideoJob, spoken
+from moda.pipeline.jobs import VideoJob, notes_on_style, spoken
 
 app = typer.Typer()
 
@@ -42,7 +42,9 @@ def export(
     head = loading.load_head(*job.options.model_choice)
     with ScratchFolder("work") as folder:
         said = spoken(job, head, folder, stages=steps.progress_bar)
-        frames = exporting.mouth_frames(head, portrait, said, job.options)
-        count = exporting.write_mouth(frames, output)
+        video = head.generate(portrait, said, job.options)
+        for note in (*notes_on_style(job.options), *video.notes):
+            steps.warn(note)
+        count = exporting.write_mouth(exporting.mouth_frames(head, video, said), output)
     took = time.perf_counter() - started
-    typer.echo(f"{count} frames in {took:.1f} s: {output}")
+    typer.echo("; ".join((f"{count} frames in {took:.1f} s: {output}", *video.notes_afterwards())))

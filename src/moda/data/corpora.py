@@ -7,7 +7,6 @@ by a hash of their names, so that more data never moves a speaker from one split
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections import Counter
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from moda.errors import InputError
+from moda.media.tables import MAX_TABLE_BYTES, table_rows
+from moda.media.texts import read_text_file
 from moda.strict_json import parse_json
 from moda.structures import EMOTIONS
 
@@ -43,6 +44,7 @@ VOXCELEB2_PARTS: tuple[tuple[str, Split], ...] = (("dev", "train"), ("test", "te
 OWN_SOUND, NO_SOUND = ("", "own", "yes", "true", "1"), ("none", "no", "false", "0")
 """What the column ``sound`` of labels may say."""
 HDTF_NAME = re.compile(r"(?:(RD|WDA|WRA)_)?(.+?)_(\d+)")
+MAX_LABELS, MAX_TRANSCRIPT_BYTES, MAX_LIST_BYTES = 1_000_000, 2**20, 2**30
 HDTF_RAW = "_videos_raw"
 """Where the authors' script keeps whole videos before it cuts them."""
 
@@ -176,7 +178,7 @@ def read_lrs3(root: Path) -> Found:
                 continue
             try:
                 text, words = read_lrs3_text(stem.with_suffix(".txt"))
-            except (OSError, ValueError) as error:
+            except (InputError, ValueError) as error:
                 yield Problem(name, f"text unreadable: {error}")
                 continue
             yield CorpusClip(video, name, stem.parent.name, split, transcript=text, words=words)
@@ -186,10 +188,11 @@ def read_lrs3_text(path: Path) -> tuple[str, tuple[Word, ...]]:
     """The transcript and, where there is a table of them, the words.
 
     Raises:
+        InputError: The file cannot be read.
         ValueError: There is no line ``Text:``, or a time is no number.
     """
     text, words, inside = None, [], False
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text_file(path, path.name, MAX_TRANSCRIPT_BYTES).splitlines():
         parts = line.split()
         if line.startswith("Text:"):
             text = " ".join(parts[1:])
@@ -272,8 +275,9 @@ def read_celebv_hq(root: Path) -> Found:
     """
     listing = root / "celebvhq_info.json"
     try:
-        clips: Mapping[str, Any] = parse_json(listing.read_text(encoding="utf-8"))["clips"]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        content = read_text_file(listing, str(listing), MAX_LIST_BYTES)
+        clips: Mapping[str, Any] = parse_json(content)["clips"]
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{listing} cannot be read: {error}; it comes with the corpus") from error
     videos = {video.stem: video for video in _videos(root)}
     for name, entry in clips.items():
@@ -317,36 +321,38 @@ class ClipLabels:
 
 
 def read_labels(path: Path) -> dict[str, ClipLabels]:
-    """Labels by file (its path in the folder) from a CSV file.
+    """Labels by file (its path in the folder) from a table, see :mod:`moda.media.tables`.
 
     Columns: ``file``, ``speaker``, ``emotion`` (may be empty), ``sound``: one of :data:`OWN_SOUND`,
     or of :data:`NO_SOUND` where the sound is not the speaker's own. Capitals do not matter.
 
     Raises:
-        InputError: no such file, a column is missing, or an emotion or a sound is unknown.
+        InputError: no such file, a column is missing, an emotion or a sound is unknown, or a file
+            has two rows.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"labels {path} cannot be read: {error}") from error
-    labels = {}
-    for number, row in enumerate(rows, start=2):
-        if not row.get("file") or not row.get("speaker"):
-            raise InputError(f"labels {path}, line {number}: columns file and speaker are needed")
-        emotion = (row.get("emotion") or "").strip().lower() or None
+    name = f"labels {path}"
+    labels: dict[str, ClipLabels] = {}
+    text = read_text_file(path, name, MAX_TABLE_BYTES)
+    for line, cells in table_rows(text, name, max_rows=MAX_LABELS):
+        row = {column.lower(): value for column, value in cells.items()}
+        place = f"{name}, line {line}"
+        file, speaker = row.get("file", "").replace("\\", "/"), row.get("speaker")
+        if not file or not speaker:
+            raise InputError(f"{place}: columns file and speaker are needed")
+        if file in labels:
+            raise InputError(f"{place}: {file} has labels already; keep one line for each file")
+        emotion = row.get("emotion", "").lower() or None
         if emotion is not None and emotion not in EMOTIONS:
             raise InputError(
-                f"labels {path}, line {number}: unknown emotion {emotion!r}; "
-                f"choose one of {', '.join(EMOTIONS)}"
+                f"{place}: unknown emotion {emotion!r}; choose one of {', '.join(EMOTIONS)}"
             )
-        sound = (row.get("sound") or "").strip().lower()
+        sound = row.get("sound", "").lower()
         if sound not in OWN_SOUND + NO_SOUND:
             raise InputError(
-                f"labels {path}, line {number}: unknown sound {sound!r}; choose own (or yes, true, "
-                "nothing) where it is the speaker's own, none (or no, false) where it is not"
+                f"{place}: unknown sound {sound!r}; choose own (or yes, true, nothing) where it is "
+                "the speaker's own, none (or no, false) where it is not"
             )
-        labels[row["file"]] = ClipLabels(row["speaker"], emotion, sound in OWN_SOUND)
+        labels[file] = ClipLabels(speaker, emotion, sound in OWN_SOUND)
     return labels
 
 

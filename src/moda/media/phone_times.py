@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator
@@ -11,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moda.errors import InputError
-from moda.files import read_limited
-from moda.media.texts import decode_text
+from moda.media.tables import columns_of, table_rows
+from moda.media.texts import read_text_file
 from moda.phones import (
     OVERLAP_SECONDS,
     SILENCE_SYMBOLS,
@@ -23,7 +21,8 @@ from moda.phones import (
     ipa_phones,
 )
 
-MAX_FILE_BYTES = 16 * 2**20
+MAX_FILE_BYTES, MAX_ROWS = 16 * 2**20, 1_000_000
+_BETWEEN = re.compile(r"\s*[\s,;]\s*")
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments", "mau")
 """Names, in small letters, of the tier of a TextGrid that holds phones."""
 _VALUE = re.compile(
@@ -46,23 +45,19 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
 
     It is a Praat TextGrid with a tier of phones (as the Montreal Forced Aligner writes), a table of
     that aligner (``Begin,End,Label,Type,Speaker``), or lines of start and end in seconds and a
-    symbol, separated by tabs or spaces; empty lines and lines that begin with ``#`` are passed
-    over. Symbols are ARPAbet (``AH0``, ``p``) or IPA; none, ``sil``, ``sp``, ``spn`` and ``-`` mean
-    silence. The alphabet is the one that knows more of the symbols.
+    symbol, separated by tabs, spaces, commas or semicolons; empty lines and lines that begin with
+    ``#`` are passed over. Symbols are ARPAbet (``AH0``, ``p``) or IPA; none, ``sil``, ``sp``,
+    ``spn`` and ``-`` mean silence. The alphabet is the one that knows more of the symbols.
 
     Raises:
         InputError: The file cannot be read, is of another form, times run backwards, or a symbol is
             not of the file's alphabet.
     """
     name = f"phone times {path}"
-    try:
-        data = read_limited(Path(path), MAX_FILE_BYTES)
-    except OSError as error:
-        raise InputError(f"{name} cannot be read: {error}") from error
-    text = decode_text(data, name)
+    text = read_text_file(Path(path), name, MAX_FILE_BYTES)
     if text.lstrip().startswith('File type = "oo') or text.lstrip().startswith('"ooTextFile'):
         symbols = list(_of_text_grid(text, name))
-    elif _heading(text):
+    elif {"begin", "end", "label"} <= set(columns_of(text)):
         symbols = list(_of_table(text, name))
     else:
         symbols = list(_of_lines(text, name))
@@ -71,8 +66,8 @@ def read_phone_times(path: str | Path) -> tuple[PhoneSegment, ...]:
 
 def _of_lines(text: str, name: str) -> Iterator[TimedSymbol]:
     for number, line in enumerate(text.splitlines(), start=1):
-        parts = line.split()
-        if not parts or parts[0].startswith("#"):
+        parts = _BETWEEN.split(line.strip())
+        if parts[0].startswith("#") or parts == [""]:
             continue
         place = f"{name}, line {number}"
         if len(parts) != 3:
@@ -82,23 +77,13 @@ def _of_lines(text: str, name: str) -> Iterator[TimedSymbol]:
         yield TimedSymbol(place, *parts)
 
 
-def _heading(text: str) -> list[str]:
-    """Names of the columns of a table of phones; none where it is no such table."""
-    names = [name.strip().lower() for name in text.split("\n", 1)[0].split(",")]
-    return names if {"begin", "end", "label"} <= set(names) else []
-
-
 def _of_table(text: str, name: str) -> Iterator[TimedSymbol]:
     """Rows of the Montreal Forced Aligner's CSV; those of words are left out."""
-    columns = _heading(text)
-    rows = csv.reader(io.StringIO(text))
-    next(rows)
-    for number, values in enumerate(rows, start=2):
-        row = dict(zip(columns, values, strict=False))
-        if not any(values) or row.get("type", "phones") not in ("phones", "phone"):
-            continue
-        place = f"{name}, line {number}"
-        yield TimedSymbol(place, *(row.get(column, "") for column in ("begin", "end", "label")))
+    for line, cells in table_rows(text, name, max_rows=MAX_ROWS):
+        row = {column.lower(): value for column, value in cells.items()}
+        if row.get("type", "phones").lower() in ("phones", "phone"):
+            values = (row.get(column, "") for column in ("begin", "end", "label"))
+            yield TimedSymbol(f"{name}, line {line}", *values)
 
 
 def _of_text_grid(text: str, name: str) -> Iterator[TimedSymbol]:

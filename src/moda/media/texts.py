@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import re
+from pathlib import Path
 
 from moda.errors import InputError
+from moda.files import read_limited
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -41,6 +43,20 @@ def decode_text(data: bytes, name: str) -> str:
     if "\0" in text:
         raise InputError(f"{name} holds zero bytes, so it is no UTF-8 text; save it as UTF-8 text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_text_file(path: Path, name: str, max_bytes: int) -> str:
+    """The letters of a small file, as :func:`decode_text` reads them; ``name`` is for errors.
+
+    Raises:
+        InputError: It cannot be read, is too large, or is no text.
+    """
+    try:
+        data = read_limited(path, max_bytes)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{name} cannot be read: {reason}; give a text file") from None
+    return decode_text(data, name)
 
 
 def spoken_part(text: str) -> str:

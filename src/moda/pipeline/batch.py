@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
-import io
 import json
 import os
 import time
@@ -21,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from moda.errors import InputError, ModaError, OutputError, describe_fault
-from moda.files import check_outputs, read_limited, whole_file, write_text
-from moda.media.texts import decode_text
+from moda.files import check_outputs, whole_file, write_text
+from moda.media.tables import MAX_TABLE_BYTES, table_rows
+from moda.media.texts import read_text_file
 from moda.options import ModelChoice, field_name
 from moda.pipeline.jobs import VideoJob, job_from_row, make_video
 from moda.pipeline.loading import load_head
@@ -31,9 +31,7 @@ from moda.strict_json import parse_json
 from moda.version import __version__
 from moda.workers import LocalProcesses, LostJob, RayCluster, RunJobs, one_thread, run_here
 
-MAX_ROWS, MAX_TABLE_BYTES = 100_000, 64 * 2**20
-SEPARATORS = (",", ";", "\t")
-"""What parts columns: the one that the heading has most of. Spreadsheets write all three."""
+MAX_ROWS = 100_000
 
 
 class Row(NamedTuple):
@@ -72,15 +70,14 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
     Raises:
         InputError: The table cannot be read, or some of its rows are wrong; it says which.
     """
-    records = _records(path)
+    name = f"table {path}"
+    records = table_rows(read_text_file(path, name, MAX_TABLE_BYTES), name, max_rows=MAX_ROWS)
     rows: list[Row] = []
     problems: list[str] = []
     places: dict[Path, int] = {}
     """Lines by their outputs."""
     for number, record in records:
         try:
-            if None in record:
-                raise InputError("there are more values than columns; put texts in quotes")
             job = job_from_row(_with_defaults(record, defaults), path.parent)
             job.check()
             for output in job.outputs:
@@ -98,51 +95,8 @@ def read_table(path: Path, defaults: Mapping[str, Any]) -> list[Row]:
     ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise InputError(f"table {path}, {'; '.join(problems[:3])}{more}")
+        raise InputError(f"{name}, {'; '.join(problems[:3])}{more}")
     return rows
-
-
-def _records(path: Path) -> list[tuple[int, dict[Any, Any]]]:
-    """Rows of a table that hold anything, by column, each with the line on which it ends."""
-    try:
-        data = read_limited(path, MAX_TABLE_BYTES)
-    except OSError as error:
-        raise InputError(f"table {path} cannot be read: {error}; give a CSV file") from None
-    text = decode_text(data, f"table {path}")
-    heading = text.lstrip("\n").partition("\n")[0]
-    separator = max(SEPARATORS, key=heading.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=separator, strict=True)
-    found = []
-    try:
-        for cells in reader:
-            record = _cells_with_something(cells)
-            if record:
-                found.append((reader.line_num, record))
-            if len(found) > MAX_ROWS:
-                raise InputError(
-                    f"table {path} has more rows than the limit of {MAX_ROWS}; split it"
-                )
-    except csv.Error as error:
-        raise InputError(
-            f"table {path}, after line {reader.line_num}: {error}; put texts with quotes, "
-            f"line breaks or {separator!r} in double quotes"
-        ) from None
-    if not found:
-        raise InputError(f"table {path} has no rows; its first line names the columns")
-    return found
-
-
-def _cells_with_something(cells: Mapping[str | None, str | list[str] | None]) -> dict[Any, Any]:
-    """Values by column without the empty ones; beyond the last column they stand under None."""
-    return {
-        column: value.strip() if isinstance(value, str) else value
-        for column, value in cells.items()
-        if (
-            any(text.strip() for text in value)
-            if isinstance(value, list)
-            else (value or "").strip()
-        )
-    }
 
 
 def _with_defaults(record: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,14 @@ from moda.encoders.covering import is_mouth_covered
 from moda.encoders.face import FaceLandmarks
 from moda.encoders.footage import FilmFaces, Shot, track_shots
 from moda.encoders.portrait import close_mouth, crop_around, map_points
+from moda.encoders.speech import SAMPLE_RATE_HZ
 from moda.errors import FaceError, InputError
 from moda.media import AudioReader, VideoReader, exact_rate
 from moda.media.containers import check_seconds
 from moda.motion.rules.retiming import TimedMotion, retime_motion
 from moda.options import MotionAmounts, SpeakingOptions, require_range
 from moda.phones import PhoneSegment
-from moda.pipeline.talking_head import TalkingHead
+from moda.pipeline.talking_head import HeardRecording, TalkingHead
 from moda.pipeline.talking_video import Progress, TalkingVideo
 from moda.rendering.mesh.complexion import measure_palette
 from moda.rendering.mesh.footage import FootageRenderer
@@ -101,7 +102,7 @@ def dub(
     words: tuple[TimedWord, ...] = ()
     if isinstance(speech, SpokenText):
         words, phones, speech = speech.words, phones or speech.phones, speech.path
-    sound = AudioReader(speech, 16_000, number=sound_track)
+    sound = AudioReader(speech, SAMPLE_RATE_HZ, number=sound_track)
     video, rate = _footage(footage, sound.duration_seconds, loop=loop)
     limit = min(max_seconds, MAX_FOOTAGE_SECONDS)
     require_range("length of the footage in s", video.duration_seconds, 0.0, limit)
@@ -117,9 +118,11 @@ def dub(
     if loop:
         num_frames = max(num_frames, math.ceil(round(sound.duration_seconds * rate, 3)))
     length = Fraction(num_frames) / exact_rate(rate)
+    heard = HeardRecording(sound, expression)
 
     def motion() -> Iterator[Motion]:
-        spoken = system.speak(actor, _padded(sound, length), options)
+        samples = _padded(heard.samples(), math.ceil(length * SAMPLE_RATE_HZ))
+        spoken = heard.watch(system.speak(actor, samples, options))
         yield from retime_motion(TimedMotion(spoken, lambda: length), exact_rate(rate))
 
     width, height = video.size
@@ -132,7 +135,8 @@ def dub(
         motion,
         lambda: _dubbed(video, shown, system, motion(), num_frames),
         words,
-        (*_notes(film, shown, rate, face), *sound.notes),
+        (*_notes(film, shown, rate, face), *heard.notes_at_once),
+        heard.notes,
         sound_track=sound_track,
         made_from="a video whose lips were changed",
     )
@@ -341,15 +345,15 @@ def _even(video: VideoReader, first: int = 0) -> Iterator[Picture]:
         yield np.ascontiguousarray(picture[: height // 2 * 2, : width // 2 * 2])
 
 
-def _padded(sound: AudioReader, length: Fraction) -> Iterator[Floats]:
-    """The samples of a recording, cut or filled with silence to a length."""
-    missing = math.ceil(length * sound.sample_rate)
-    for chunk in sound:
+def _padded(chunks: Iterable[Floats], num_samples: int) -> Iterator[Floats]:
+    """Samples, cut or filled with silence so that there are so many."""
+    missing = num_samples
+    for chunk in chunks:
         yield chunk[:missing]
         missing -= len(chunk[:missing])
         if missing <= 0:
             return
     while missing > 0:
-        silence = min(missing, sound.sample_rate)
+        silence = min(missing, SAMPLE_RATE_HZ)
         yield np.zeros(silence, np.float32)
         missing -= silence

@@ -16,9 +16,9 @@ from moda.files import whole_file
 from moda.media import AudioReader
 from moda.motion.blend_shapes import ARKIT_SHAPES, BlendShapes
 from moda.motion.visemes import frame_visemes
-from moda.options import VideoOptions
 from moda.phones import LABELS_PER_SECOND, PhoneSegment, label_segments
 from moda.pipeline.talking_head import TalkingHead
+from moda.pipeline.talking_video import TalkingVideo
 from moda.speech_synthesis import SpokenText
 from moda.structures import FRAMES_PER_SECOND, Floats
 
@@ -49,23 +49,21 @@ def check_export_path(path: Path) -> None:
 
 def mouth_frames(
     head: TalkingHead,
-    portrait: Path,
+    video: TalkingVideo,
     speech: Path | SpokenText,
-    options: VideoOptions | None = None,
 ) -> Iterator[MouthFrame]:
-    """The frames of a video, at 25 a second, without drawing them.
+    """The frames of a video of the head that says ``speech``, at 25 a second, without drawing them.
 
     Visemes are those of the phones where they are known, otherwise those that the model hears.
 
     Raises:
-        InputError, MediaError, FaceError: As :meth:`moda.pipeline.TalkingHead.generate`; the model
-            does not move a mesh; or nobody knows the phones of a recording of over half an hour.
+        InputError, MediaError: The speech cannot be read; the model does not move a mesh; or nobody
+            knows the phones of a recording of over half an hour.
     """
     shapes = BlendShapes(head.space)
-    video = head.generate(portrait, speech, options)
     known = speech.phones if isinstance(speech, SpokenText) else ()
     sound = speech.path if isinstance(speech, SpokenText) else speech
-    heard = AudioReader(sound, SAMPLE_RATE_HZ, number=options.sound_track if options else None)
+    heard = AudioReader(sound, SAMPLE_RATE_HZ, number=video.sound_track)
     visemes = _visemes(head, heard, known, video.num_frames)
     pose = [head.space.slice(name).start for name in ("pitch", "yaw", "roll")]
     number = 0

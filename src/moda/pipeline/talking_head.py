@@ -55,8 +55,8 @@ from moda.systems.loading import load_system
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor, FaceSystem
 
-SETTLED_FRAMES, SILENT_GAP = 15, 0.01
-"""A photographed mouth closes within so many frames; lips that never part further say nothing."""
+SILENT_GAP, SILENT_LEVEL = 0.005, 1e-3
+"""Lips that never part further say nothing; nor does sound below this share of full scale."""
 LEAST_LOSS_SECONDS, LEAST_LOSS_SHARE = 0.5, 0.02
 """Headers guess a little."""
 MAX_DRIVING_SECONDS = 1200.0
@@ -136,7 +136,7 @@ class TalkingHead:
             guide = self._follow(actor, options.driving, progress, max_seconds=max_seconds)
             speaking = replace(speaking, guide=guide)
 
-        heard = HeardRecording(sound)
+        heard = HeardRecording(sound, speaking.amounts.expression)
 
         def speak() -> TimedMotion:
             chunks = heard.samples()
@@ -265,10 +265,13 @@ TalkingHead.generate.__doc__ = f"{TalkingHead.generate.__doc__}{document(of_head
 
 
 class HeardRecording:
-    """What is known of a recording once motion has been made of all of it."""
+    """What is known of a recording once motion has been made of it.
 
-    def __init__(self, sound: AudioReader) -> None:
-        self._sound = sound
+    ``expression`` is the amount of the mouth's motion.
+    """
+
+    def __init__(self, sound: AudioReader, expression: float) -> None:
+        self._sound, self._least_gap = sound, SILENT_GAP * expression
         self._count = CountedSamples(sound)
         self._gaps = list[Array]()
         self.notes_at_once = sound.notes
@@ -289,14 +292,18 @@ class HeardRecording:
     def notes(self) -> tuple[str, ...]:
         """That nothing was said in it, or that it ends before its header says."""
         notes = []
-        gaps = np.concatenate(self._gaps)[SETTLED_FRAMES:] if self._gaps else np.zeros(0)
-        if len(gaps) and gaps.max() < SILENT_GAP:
-            notes.append(f"no speech was found in {self._sound.path.name}; the lips stay closed")
+        name = self._sound.path.name
+        gaps = np.concatenate(self._gaps) if self._gaps else np.zeros(0)
+        if len(gaps) and (gaps - np.minimum.accumulate(gaps)).max() < self._least_gap:
+            notes.append(f"no speech was found in {name}; the lips stay closed")
+        elif not len(gaps) and self._count.loudest < SILENT_LEVEL:
+            notes.append(f"no speech was found in {name}: it is silent")
         claimed, heard = self._sound.duration_seconds, float(self._count.seconds())
-        if heard < claimed - max(LEAST_LOSS_SECONDS, LEAST_LOSS_SHARE * claimed):
+        loss = max(LEAST_LOSS_SECONDS, LEAST_LOSS_SHARE * claimed)
+        if self._count.is_over and heard < claimed - loss:
             notes.append(
-                f"{self._sound.path.name} ends after {heard:.1f} s, though it says that it lasts "
-                f"{claimed:.1f} s; it may be cut off"
+                f"{name} ends after {heard:.1f} s, though it says that it lasts {claimed:.1f} s; "
+                "it may be cut off"
             )
         return tuple(notes)
 
@@ -307,11 +314,16 @@ class CountedSamples:
     def __init__(self, reader: AudioReader) -> None:
         self._reader = reader
         self._count = 0
+        self.loudest = 0.0
+        """Of all samples so far, in shares of full scale."""
+        self.is_over = False
 
     def __iter__(self) -> Iterator[Floats]:
         for chunk in self._reader:
             self._count += len(chunk)
+            self.loudest = max(self.loudest, float(np.abs(chunk).max(initial=0.0)))
             yield chunk
+        self.is_over = True
 
     def seconds(self) -> Fraction:
         """Length of what has been passed on; the last sample is due to rounding up."""

@@ -12,6 +12,9 @@ from moda.options import MAX_SIZE_PX, MIN_SIZE_PX
 from moda.structures import Picture
 from moda.structures.landmarks import Array
 
+SMALLEST_STEP = 0.75
+"""A picture that becomes smaller by less is sampled as it is: averaging would blur it."""
+
 
 class Box(NamedTuple):
     """Whole pixels ``left <= x < right``, ``top <= y < bottom``."""
@@ -54,7 +57,8 @@ def scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
     new_width, new_height = even_size(width, height, size)
     if (new_height, new_width) == (height, width):
         return np.ascontiguousarray(image), resize_map(1.0, 1.0)
-    method = cv2.INTER_AREA if new_width * new_height < width * height else cv2.INTER_CUBIC
+    is_small_step = new_width >= SMALLEST_STEP * width and new_height >= SMALLEST_STEP * height
+    method = cv2.INTER_CUBIC if is_small_step else cv2.INTER_AREA
     scaled = cv2.resize(image, (new_width, new_height), interpolation=method)
     return scaled.astype(np.uint8, copy=False), resize_map(new_width / width, new_height / height)
 
@@ -62,7 +66,7 @@ def scaled_picture(image: Picture, size: int) -> tuple[Picture, Array]:
 def sampled_picture(image: Picture, plate_from_image: Array, size: tuple[int, int]) -> Picture:
     """A part of a picture, scaled by an affine map (2, 3) to ``size``, width and height."""
     scale = float(np.sqrt(abs(np.linalg.det(plate_from_image[:, :2]))))
-    if scale < 0.75:  # filter down first, then only a small step is left to the sampling
+    if scale < SMALLEST_STEP:  # filter down first, then only a small step is left to the sampling
         height, width = image.shape[:2]
         new_size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, new_size, interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -112,7 +112,7 @@ class Gate:
         caller, repeat_key = scope["state"]["caller"], headers.get(REPEAT_HEADER)
         try:
             if path == PORTRAITS_PATH:
-                state.pool.uploads.require_space()
+                stack.enter_context(state.pool.uploads.arriving(client))
             else:
                 stack.enter_context(state.jobs.arriving(client, caller, repeat_key))
         except RefusedError as refused:

@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 
 from moda.doors.names import LOOPBACK_HOSTS
 from moda.errors import InputError
+from moda.media.texts import read_text_file
 from moda.options import MIN_SIZE_PX, VISITOR_SIZE_PX, Option, require_range
 from moda.options.description import check_limits
 from moda.serving.access import read_key
@@ -159,12 +160,7 @@ def read_api_keys(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: the file cannot be read or holds none.
     """
-    try:
-        if path.stat().st_size > MAX_KEY_FILE_BYTES:
-            raise InputError(f"{path} is larger than {MAX_KEY_FILE_BYTES} bytes; it holds no keys")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"API keys cannot be read from {path}: {error}") from None
+    lines = read_text_file(path, f"file of API keys {path}", MAX_KEY_FILE_BYTES).splitlines()
     keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not keys:
         raise InputError(f"{path} holds no API key; write one a line")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from moda.config import ModelConfig, SamplerConfig, preset
-from moda.errors import ConfigError, InputError
+from moda.errors import ConfigError
+from moda.media.texts import read_text_file
 from moda.strict_json import changed, from_dict, merged, parse_json
 from moda.training.autoencoding import AutoencoderOptions
 from moda.training.fits.reading import ReaderOptions
@@ -16,8 +17,8 @@ from moda.training.options import TrainingOptions, require_seed
 from moda.training.preview import PreviewOptions
 from moda.training.sync.expert import ExpertOptions
 
-MAX_EXTENSIONS = 8
-"""Recipes that extend each other in a row."""
+MAX_EXTENSIONS, MAX_RECIPE_BYTES = 8, 2**24
+"""Recipes that extend each other in a row, and each of their files."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,7 @@ def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
 
     Paths stay as they are: a recipe and those it extends lie in the same folder.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path} cannot be read: {error}") from error
+    text = read_text_file(path, f"recipe {path}", MAX_RECIPE_BYTES)
     try:
         values = parse_json(text)
     except ValueError as error:

@@ -8,11 +8,12 @@ from typing import Annotated
 
 from moda.doors.names import LOOPBACK_HOSTS
 from moda.errors import InputError
-from moda.files import read_limited
+from moda.media.texts import read_text_file
 from moda.options.description import Option, check_limits
 
 LOGIN_VARIABLE = "MODA_WEB_LOGIN"
 """Environment variable with ``user:password``."""
+MAX_LOGIN_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,4 @@ def read_login(path: Path) -> tuple[str, str]:
     Raises:
         InputError: The file cannot be read or holds something else.
     """
-    try:
-        return parse_login(read_limited(path, 4096).decode("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(f"login file {path} cannot be read ({reason}); give another") from None
+    return parse_login(read_text_file(path, f"login file {path}", MAX_LOGIN_BYTES), str(path))

@@ -23,7 +23,9 @@ from paths import PORTRAIT
 RATE = 16_000
 
 
-def converse(server: RunningServer, *said: dict[str, Any], **start: Any) -> tuple[list, list, str]:
+def converse(
+    server: RunningServer, *said: dict[str, Any] | bytes, **start: Any
+) -> tuple[list, list, str]:
     """Frames, events and the reason of the end of a session."""
 
     async def run() -> tuple[list[PackedFrame], list[dict[str, Any]], str]:
@@ -41,7 +43,8 @@ def converse(server: RunningServer, *said: dict[str, Any], **start: Any) -> tupl
                     events.append(json.loads(message))
                     if events[-1]["type"] == "started":
                         for control in (*said, {"type": "end"}):
-                            await socket.send(json.dumps(control))
+                            is_sound = isinstance(control, bytes)
+                            await socket.send(control if is_sound else json.dumps(control))
             except ConnectionClosed as closed:
                 return frames, events, closed.rcvd.reason if closed.rcvd else ""
 
@@ -67,6 +70,14 @@ def test_a_text_is_heard_whole(server: RunningServer, pace: str) -> None:
     pictures = {frame.jpeg for frame in frames if frame.is_speaking and frame.jpeg}
     undrawn = max(event["undrawn_frames"] for event in events if event["type"] == "status")
     assert len(pictures) > 5 or undrawn > 0.5 * len(frames), "the face moves unless it is late"
+
+
+def test_sound_without_speech_is_said(server: RunningServer) -> None:
+    for said, told in ((), []), ((bytes(2 * RATE),), ["no speech was found"]):
+        _, events, _ = converse(server, *said, pace="ahead")
+        notes = [event["message"][:19] for event in events if event["type"] == "note"]
+        assert notes == told
+        assert events[-1]["type"] == "ended"
 
 
 @pytest.mark.skipif(not espeak_is_installed(), reason="espeak-ng is not installed")

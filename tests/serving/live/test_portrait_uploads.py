@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import httpx
 import pytest
 from in_process import Ask, key, serve
 
-from moda.serving.access import owner_of
-from moda.serving.live.portraits import MAX_OF_OWNER, PATH, PortraitUploads
+from moda.serving.access import BusyError, owner_of
+from moda.serving.live.portraits import MAX_ARRIVING, MAX_OF_OWNER, PATH, PortraitUploads
 from moda.serving.settings import ServerSettings
 from paths import PORTRAIT
 
@@ -65,6 +66,26 @@ def test_a_body_without_end_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> 
 
     answers = serve(ask, api_keys=(ANNA,), max_portrait_bytes=2000)
     assert [answer.status_code for answer in answers] == [413, 507]
+
+
+def test_only_so_many_arrive_at_once() -> None:
+    """Of one client half; nothing of the body is read before."""
+
+    async def body(app: Any, request: Ask) -> None:
+        uploads, picture = app.state.pool.uploads, {"portrait": PORTRAIT.read_bytes()}
+        with ExitStack() as stack:
+            for _ in range(MAX_ARRIVING // 2):
+                stack.enter_context(uploads.arriving("127.0.0.1"))
+            refused = await request("POST", PATH, files=picture)
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"]
+            for _ in range(MAX_ARRIVING // 2):
+                stack.enter_context(uploads.arriving("10.0.0.1"))
+            with pytest.raises(BusyError):
+                stack.enter_context(uploads.arriving("10.0.0.2"))
+        assert (await request("POST", PATH, files=picture)).status_code == 201
+
+    serve(body)
 
 
 def test_old_ones_go_by_number_and_by_time() -> None:

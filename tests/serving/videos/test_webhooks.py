@@ -176,6 +176,38 @@ def test_a_restart_does_not_forget_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(receiver.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("address", "peers", "called"),
+    [
+        ("http://app.example.org/", ["10.0.0.5"], None),
+        ("http://app.example.org/", ["127.0.0.1"], None),
+        ("http://app.example.org./", ["169.254.169.254", "::1", "fe80::1%eth0"], None),
+        ("http://app.example.org/", ["::ffff:127.0.0.1", "0.0.0.0", "100.64.0.1"], None),
+        ("http://app.example.org/", ["127.0.0.1", "8.8.8.8"], "8.8.8.8"),
+        ("https://app.example.org/", ["10.0.0.5"], "10.0.0.5"),
+        ("http://hooks/", ["10.0.0.5"], "10.0.0.5"),
+        ("http://hooks.corp.internal/", ["10.0.0.5"], "10.0.0.5"),
+        ("http://10.0.0.5:8080/", ["10.0.0.5"], "10.0.0.5"),
+        ("http://[::1]:8080/", ["::1"], "::1"),
+    ],
+)
+def test_public_names_do_not_lead_into_private_networks(
+    monkeypatch: pytest.MonkeyPatch, address: str, peers: list[str], called: str | None
+) -> None:
+    """As a name does whose owner points it there after it was allowed."""
+
+    async def resolve(self: Any, host: str, port: int, **options: Any) -> list[Any]:
+        return [(0, 0, 0, "", (peer, port)) for peer in peers]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)
+    find = webhooks.find_peer(webhooks.check_webhook(address))
+    if called is None:
+        with pytest.raises(OSError, match="private network; allow it by https"):
+            asyncio.run(find)
+    else:
+        assert asyncio.run(find) == called
+
+
 def test_one_that_is_not_allowed_is_refused() -> None:
     async def ask(app: Any, request: Ask) -> httpx.Response:
         data = {"webhook": "http://169.254.169.254/"}

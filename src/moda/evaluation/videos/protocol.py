@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from moda.errors import ConfigError, InputError
 from moda.files import write_text
+from moda.media.texts import read_text_file
 from moda.strict_json import from_json
 from moda.structures import EMOTIONS
 from moda.version import __version__
@@ -29,6 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_SECONDS = 600.0
 MAX_SEEDS = 20
+MAX_PROTOCOL_BYTES = 2**28
 SIZE_LIMITS_PX = (128, 1024)
 ROW_NAMES = ("real video", "real motion, rendered again", "still photograph")
 """Rows that every report has: what is to be reached, what the renderer can reach, the floor."""
@@ -175,11 +177,7 @@ def read_protocol(path: Path) -> OpenProtocol:
         InputError: the file cannot be read.
         ConfigError: a key is unknown, or a value impossible.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"protocol {path} cannot be read: {error}") from error
-    protocol = from_json(Protocol, text)
+    protocol = from_json(Protocol, _text(path))
     try:
         _check(protocol)
     except ConfigError as error:
@@ -243,7 +241,7 @@ def seal(opened: OpenProtocol) -> int:
         InputError: an input file is missing.
         OutputError: the protocol cannot be written.
     """
-    raw = json.loads(opened.path.read_text(encoding="utf-8"))
+    raw = json.loads(_text(opened.path))
     changed = 0
     for written, clip in zip(raw["clips"], opened.protocol.clips, strict=True):
         for kind, file in clip.files():
@@ -252,6 +250,10 @@ def seal(opened: OpenProtocol) -> int:
             written[kind]["sha256"] = found
     write_text(opened.path, json.dumps(raw, indent=2) + "\n")
     return changed
+
+
+def _text(path: Path) -> str:
+    return read_text_file(path, f"protocol {path}", MAX_PROTOCOL_BYTES)
 
 
 def _hash(path: Path, where: str) -> str:

@@ -8,16 +8,19 @@ import secrets
 import shutil
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, HTTPException, Request, UploadFile
 from pydantic import BaseModel, Field
 
+from moda.doors.clients import Presence
 from moda.errors import ModaError
 from moda.files import ScratchFolder
 from moda.media import check_image
+from moda.serving.access import BusyError
 from moda.serving.openapi import BODY, COMMON, refusals
 from moda.serving.settings import ServerSettings
 
@@ -25,6 +28,8 @@ PATH = "/v1/live/portraits"
 MAX_OF_OWNER = 16
 MAX_PORTRAITS = 256
 """Of all owners."""
+MAX_ARRIVING, RETRY_SECONDS = 8, 5
+"""At once; half of them of one client."""
 router = APIRouter(prefix=PATH, tags=["live"], responses=COMMON)
 
 
@@ -38,6 +43,8 @@ class PortraitUploads:
         self._scratch = ScratchFolder("portraits")
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
         """When they came."""
+        self._arriving = Presence(MAX_ARRIVING // 2)
+        """Requests whose portrait is still on its way."""
 
     @property
     def folder(self) -> Path:
@@ -48,10 +55,21 @@ class PortraitUploads:
         """Remove all."""
         self._scratch.close()
 
-    def require_space(self) -> None:
-        """Raise :class:`OSError` unless there is a folder with space for one more."""
-        if shutil.disk_usage(self._scratch.restore()).free < self._space:
+    @contextmanager
+    def arriving(self, client: str) -> Iterator[None]:
+        """Keep a place for a portrait while it arrives.
+
+        Raises:
+            BusyError: There is none, or the client's other portraits have half of them.
+            OSError: There is no folder or not enough space for all that arrive.
+        """
+        if self._arriving.total >= MAX_ARRIVING or self._arriving.is_full(client):
+            raise BusyError("other portraits are still arriving; wait for them", RETRY_SECONDS)
+        needed = (self._arriving.total + 1) * self._space
+        if shutil.disk_usage(self._scratch.restore()).free < needed:
             raise OSError(errno.ENOSPC, "less space is free than a portrait may need")
+        with self._arriving.counted(client):
+            yield
 
     def new_path(self) -> Path:
         """Where a portrait that arrives is written."""

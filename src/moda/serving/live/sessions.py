@@ -172,11 +172,11 @@ class SocketSession:
             self._heard = time.monotonic()
             data, text = message.get("bytes"), message.get("text")
             try:
+                if self._worker is not None and self._worker.is_behind:
+                    raise ProtocolError("more comes than can be taken")
                 if data is not None:
                     check_binary(data, follow=start.follow)
                     if self._worker is not None:
-                        if self._worker.is_behind:
-                            raise ProtocolError("sound comes faster than it can be taken")
                         self._worker.send("camera" if start.follow else "sound", data)
                     continue
                 control = read_control(text or "")

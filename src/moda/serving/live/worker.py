@@ -61,6 +61,7 @@ from moda.systems.protocol import Actor
 from moda.workers import take_gpu
 
 STATISTICS_FRAMES = 25
+NO_SPEECH = "no speech was found in the sound that was sent; the lips stayed closed"
 SMALL_STEP_DOWN = 1
 """Live sessions come before everything else on the machine but not before the server itself."""
 
@@ -112,7 +113,7 @@ class Worker:
         self._camera: CameraSession | None = None
         """In place of the session, where the portrait follows a camera."""
         self._is_ending = False
-        self._spoke = False
+        self._spoke = self._ever_spoke = self._was_sent = False
 
     def answer(self, word: str, values: list[Any]) -> None:
         """Do what the server says."""
@@ -160,7 +161,7 @@ class Worker:
             output.close()
             return False
         width, height = head.frame_size
-        self._is_ending = self._spoke = False
+        self._is_ending = self._spoke = self._ever_spoke = self._was_sent = False
         self.output = output
         self.reader = TextReader(
             start.sample_rate,
@@ -203,6 +204,7 @@ class Worker:
     def push(self, samples: Floats) -> None:
         """Take sound (N,) of the client."""
         if self.session is not None:
+            self._was_sent |= len(samples) > 0
             self.session.push(samples)
 
     def control(self, message: Control) -> None:
@@ -299,6 +301,7 @@ class Worker:
         output.show(frame)
         if frame.is_speaking != self._spoke:
             self._spoke = frame.is_speaking
+            self._ever_spoke |= frame.is_speaking
             self.tell({"type": "speaking" if self._spoke else "silent", "frame": frame.number})
         if session.rejected is not None:
             self.tell({"type": "error", "message": session.rejected})
@@ -308,6 +311,8 @@ class Worker:
             self.tell(_status(session.statistics))
         if self._is_ending and frame.is_resting and sound is None and not reader.is_busy:
             self._is_ending = False
+            if self._was_sent and not self._ever_spoke:
+                self.tell({"type": "note", "message": NO_SPEECH})
             self.end("ended")
 
 
