@@ -35,7 +35,7 @@ SPEAKING = 1
 MAX_TEXT_BYTES = 4096
 MAX_SOUND_BYTES = 192_000
 """Of one binary message: 2 s at 48 kHz."""
-MAX_CAMERA_BYTES = 1_000_000
+MAX_CAMERA_BYTES = 256_000
 MAX_CAMERA_PIXELS = 1920 * 1080
 MAX_SEED = 2**53
 """JavaScript has no larger integers."""
