@@ -120,7 +120,7 @@ class LiveTracker:
 
     def _motion(self, landmarks: Array, rest: RestingPerson) -> Floats:
         """(D,) of one face (1, 478, 3), not smoothed."""
-        faces, *fits = remove_pose(landmarks, rest.face)
+        faces, scales, rotations, translations = remove_pose(landmarks, rest.face)
         ratio = mouth_width_ratio(rest.neutral, self._canonical)
         offsets = (faces - rest.neutral)[:, :NUM_SURFACE] / ratio
         expression = self._fit(offsets, lip_gaps(faces) / ratio)[0]
@@ -128,7 +128,9 @@ class LiveTracker:
         row[: len(expression)] = expression
         row[self._space.slice("blink")] = blink_from_openness(lid_openness(faces), rest.opened)[0]
         row[self._space.slice("gaze")] = gaze_offsets(faces)[0] - rest.gaze
-        row[self._space.slice("pose")] = relative_pose(*fits, rest.pose)[0]
+        row[self._space.slice("pose")] = relative_pose(scales, rotations, translations, rest.pose)[
+            0
+        ]
         return row
 
 
@@ -153,13 +155,13 @@ class OneEuroFilter:
             self._row = row
             return row
         speed = (row - self._row) / self._spread / seconds
-        self._speed += _share(np.float32(SPEED_HZ), seconds) * (speed - self._speed)
+        self._speed += _share(SPEED_HZ, seconds) * (speed - self._speed)
         cutoff = self._slowest + RESPONSE * np.abs(self._speed)
         self._row = self._row + _share(cutoff, seconds) * (row - self._row)
         return self._row
 
 
-def _share(cutoff_hz: Floats | np.float32, seconds: float) -> Floats:
+def _share(cutoff_hz: Array | Floats | float, seconds: float) -> Floats:
     """How much of the way to a new value a low-pass of first order goes."""
     time = 1.0 / (2.0 * np.pi * cutoff_hz)
     share: Floats = np.asarray(seconds / (seconds + time), np.float32)

@@ -367,13 +367,11 @@ def motion_from_landmarks(
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
     shots = track.shots if rest_frame is None else [slice(None)]
-    fits = scales, rotations, translations
-    poses = [
-        relative_pose(
-            *(part[shot] for part in fits), rest_pose(*(part[shot][at_rest] for part in fits))
-        )
-        for shot in shots
-    ]
+    poses = []
+    for shot in shots:
+        pose = scales[shot], rotations[shot], translations[shot]
+        rest = rest_pose(pose[0][at_rest], pose[1][at_rest], pose[2][at_rest])
+        poses.append(relative_pose(*pose, rest))
     values[:, space.slice("pose")] = smoother(np.concatenate(poses), pose_frames)
     return Motion(values, space), neutral
 
