@@ -152,12 +152,25 @@ def real_positions(num_frames: int, head_size: int, base: float, *, device: torc
     return torch.view_as_real(layers.rotary_positions(num_frames, head_size, base, device=device))
 
 
+class Rotation(torch.autograd.Function):
+    """:func:`layers.rotate` as one step of onnxruntime, with the cosines and sines (T, d/2)."""
+
+    @staticmethod
+    def forward(context: Any, heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        return heads.clone()
+
+    @staticmethod
+    def symbolic(graph: Any, heads: Any, cosine: Any, sine: Any) -> Any:
+        first = graph.op("Constant", value_t=torch.zeros(1, dtype=torch.int64))
+        name = "com.microsoft::RotaryEmbedding"
+        turned = graph.op(name, heads, first, cosine, sine, interleaved_i=1)
+        return turned.setType(heads.type())
+
+
 def real_rotate(heads: Tensor, rope: Tensor) -> Tensor:
-    """:func:`layers.rotate` with real numbers."""
-    pairs = heads.unflatten(-1, (-1, 2))
-    first, second, cosine, sine = pairs[..., 0], pairs[..., 1], rope[..., 0], rope[..., 1]
-    turned = (first * cosine - second * sine, first * sine + second * cosine)
-    return torch.stack(turned, -1).flatten(-2)
+    """:class:`Rotation`."""
+    out: Tensor = Rotation.apply(heads, rope[..., 0], rope[..., 1])
+    return out
 
 
 class TanhGelu(torch.autograd.Function):
@@ -178,16 +191,31 @@ def one_step_gelu(values: Tensor) -> Tensor:
     return out
 
 
-def plain_norm(values: Tensor, eps: float, weight: Tensor | None = None) -> Tensor:
-    """:func:`layers.rms_norm` from its definition."""
-    normed = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + eps)
-    return normed if weight is None else normed * weight
+class Norm(torch.autograd.Function):
+    """:func:`layers.rms_norm` as one step of onnxruntime."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def symbolic(graph: Any, values: Any, weight: Any, eps: float) -> Any:
+        name = "SimplifiedLayerNormalization"
+        normed = graph.op(name, values, weight, axis_i=-1, epsilon_f=eps, stash_type_i=1)
+        return normed.setType(values.type())
 
 
-def plain_rms_norm(self: nn.RMSNorm, values: Tensor) -> Tensor:
+def one_step_norm(values: Tensor, eps: float, weight: Tensor | None = None) -> Tensor:
+    """:class:`Norm`."""
+    weight = torch.ones(values.shape[-1]) if weight is None else weight
+    out: Tensor = Norm.apply(values, weight, eps)
+    return out
+
+
+def one_step_rms_norm(self: nn.RMSNorm, values: Tensor) -> Tensor:
     """The same for the module of torch."""
     assert self.eps is not None
-    return plain_norm(values, self.eps, self.weight)
+    return one_step_norm(values, self.eps, self.weight)
 
 
 @contextmanager
@@ -196,8 +224,8 @@ def exportable() -> Iterator[None]:
     with (
         mock.patch.object(layers, "rotate", real_rotate),
         mock.patch.object(layers, "gelu_", one_step_gelu),
-        mock.patch.object(layers, "rms_norm", plain_norm),
-        mock.patch.object(nn.RMSNorm, "forward", plain_rms_norm),
+        mock.patch.object(layers, "rms_norm", one_step_norm),
+        mock.patch.object(nn.RMSNorm, "forward", one_step_rms_norm),
     ):
         yield
 

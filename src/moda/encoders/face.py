@@ -308,6 +308,11 @@ class FaceTracker:
         self._num_missed = 0
         self._others: list[FaceRegion] = []
 
+    @property
+    def num_others(self) -> int:
+        """Faces that were beside the followed one at first."""
+        return len(self._others)
+
     def track(self, image: Picture) -> FaceLandmarks | None:
         """Landmarks of the face in the next frame (H, W, 3), None if it is not visible."""
         if self._region and not self._num_missed:

@@ -9,6 +9,8 @@ spectrum start from what is usual, because nothing has been heard, and are learn
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from moda.config import NUM_PROSODY
 from moda.encoders import prosody as pitch
@@ -232,11 +234,12 @@ class RateChange:
         self.per_frame = int(sample_rate / FRAMES_PER_SECOND)
         common = int(np.gcd(sample_rate, SAMPLE_RATE_HZ))
         self._up, self._down = SAMPLE_RATE_HZ // common, sample_rate // common
-        self._half = FILTER_REACH * self._down
-        self._taps = None if self._down == 1 else _low_pass(self._half, 0.94 / self._down, self._up)
-        self._held = np.zeros(0, np.float32)
-        self._first = 0
+        self._half = half = FILTER_REACH * self._down
+        self._taps = _phases(half, self._up, self._down)
+        """(up, K) for each place that a sample at 16 kHz can have between those that come."""
+        self._first = -(half // self._up)
         """Place of the first held sample in the stream."""
+        self._held = np.zeros(-self._first, np.float32)
         self._next = 0
         """Number of the next sample at 16 kHz."""
 
@@ -247,27 +250,35 @@ class RateChange:
     def push(self, samples: Floats) -> Floats:
         """Take samples (N,), return the samples (M,) at 16 kHz that they complete."""
         samples = np.asarray(samples, np.float32)
-        if self._taps is None:
+        if self._down == 1:
             return samples
         self._held = np.concatenate([self._held, samples])
         last = (self._first + len(self._held) - 1) * self._up - self._half
         numbers = np.arange(self._next, last // self._down + 1)
         if not len(numbers):
             return np.zeros(0, np.float32)
-        centres = numbers * self._down
-        # Inputs i with |i * up - centre| <= half, and the taps that meet them.
-        begin = -((self._half - centres) // self._up)
-        inputs = begin[:, None] + np.arange(2 * self._half // self._up + 1)
-        taps = inputs * self._up - centres[:, None] + self._half
-        inside = (taps >= 0) & (taps < len(self._taps)) & (inputs >= 0)
-        places = np.clip(inputs - self._first, 0, len(self._held) - 1)
-        weights = np.where(inside, self._taps[np.clip(taps, 0, len(self._taps) - 1)], 0.0)
-        result: Floats = (self._held[places] * weights).sum(1).astype(np.float32)
-        self._next = int(numbers[-1]) + 1
-        oldest = -((self._half - self._next * self._down) // self._up)
-        drop = max(0, min(oldest - self._first, len(self._held)))
-        self._held, self._first = self._held[drop:], self._first + drop
+        begin = self._begin(numbers) - self._first
+        # The last tap of some phases is 0, and meets a sample that has not come yet.
+        windows = sliding_window_view(np.pad(self._held, (0, 1)), self._taps.shape[1])
+        taps = self._taps[numbers % self._up]
+        result: Floats = np.einsum("nk,nk->n", windows[begin], taps)
+        self._next += len(numbers)
+        oldest = int(self._begin(np.array(self._next))) - self._first
+        self._held, self._first = self._held[oldest:], self._first + oldest
         return result
+
+    def _begin(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of the first samples that the filter sees of samples at 16 kHz."""
+        return -((self._half - numbers * self._down) // self._up)
+
+
+def _phases(half: int, up: int, down: int) -> Floats:
+    """Taps (up, K) of a low-pass for ``up`` / ``down`` of the rate, each beside its own inputs."""
+    taps = np.pad(_low_pass(half, 0.94 / down, up), (0, up))
+    phases = np.arange(up) * down
+    begin = -((half - phases) // up)
+    inputs = begin[:, None] + np.arange(2 * half // up + 1)
+    return taps[inputs * up - phases[:, None] + half]
 
 
 def _low_pass(half: int, cutoff: float, gain: float) -> Floats:

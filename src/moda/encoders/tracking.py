@@ -366,41 +366,68 @@ def motion_from_landmarks(
     gaze = gaze_offsets(faces)
     values[:, space.slice("gaze")] = smoother(gaze - np.median(gaze[at_rest], 0), 7)
     shots = track.shots if rest_frame is None else [slice(None)]
-    poses = [relative_pose(scales[s], rotations[s], translations[s], at_rest) for s in shots]
+    poses = []
+    for shot in shots:
+        pose = scales[shot], rotations[shot], translations[shot]
+        rest = rest_pose(pose[0][at_rest], pose[1][at_rest], pose[2][at_rest])
+        poses.append(relative_pose(*pose, rest))
     values[:, space.slice("pose")] = smoother(np.concatenate(poses), pose_frames)
     return Motion(values, space), neutral
 
 
-def blink_from_openness(openness: Array) -> Floats:
-    """Lid opening (T, 2) to blink (T, 2): 0 the clip's usual open eye, 1 closed.
+def open_lids(openness: Array) -> Array:
+    """(2,) usual opening of the eyes of a clip (T, 2)."""
+    return np.percentile(openness, 75, axis=0)
+
+
+def blink_from_openness(openness: Array, opened: Array | None = None) -> Floats:
+    """Lid opening (T, 2) to blink (T, 2): 0 the usual open eye (2,), the clip's own, 1 closed.
 
     Lids waver and follow the gaze: what is less than a quarter of a blink is none.
     """
-    opened = np.percentile(openness, 75, axis=0)
+    opened = open_lids(openness) if opened is None else opened
     closed = EYE_CLOSED_SHARE * opened
     share = np.clip((opened - openness) / (opened - closed), 0.0, 1.0)
     ramp = np.clip((share - BLINK_BEGINS) / (BLINK_IS_FULL - BLINK_BEGINS), 0.0, 1.0)
     return (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
 
 
+class RestPose(NamedTuple):
+    """The pose that others are relative to."""
+
+    rotation: Array  # (3, 3)
+    scale: float
+    """pixels of a canonical unit"""
+    pivot: Array
+    """(3,) px, where the neck's pivot is"""
+
+
+def rest_pose(scales: Array, rotations: Array, translations: Array) -> RestPose:
+    """The median of the poses (T,), (T, 3, 3) and (T, 3) of :func:`remove_pose`."""
+    pivots = _pivots(scales, rotations, translations)
+    middle = np.median(pivots, axis=0)
+    return RestPose(_mean_rotation(rotations), float(np.median(scales)), middle)
+
+
 def relative_pose(
-    scales: Array, rotations: Array, translations: Array, at_rest: slice = slice(None)
+    scales: Array, rotations: Array, translations: Array, rest: RestPose | None = None
 ) -> Array:
-    """Poses relative to the median pose of the frames ``at_rest``: (T, 7) scale, translation (3),
+    """Poses relative to ``rest``, by default their own median: (T, 7) scale, translation (3),
     pitch, yaw, roll.
 
     Translations are those of the neck pivot's surroundings in canonical units, seen from the rest
     pose: ``screen = rest(rotation @ (x - pivot) * scale + pivot + translation)``.
     """
-    rest_rotation = _mean_rotation(rotations[at_rest])
-    rest_scale = float(np.median(scales[at_rest]))
-    relative = np.einsum("ji,tjk->tik", rest_rotation, rotations)
+    rest = rest or rest_pose(scales, rotations, translations)
+    relative = np.einsum("ji,tjk->tik", rest.rotation, rotations)
     angles = np.array([euler_from_rotation(rotation) for rotation in relative])
-    scale = scales / rest_scale
-    pivots = scales[:, None] * np.einsum("tij,j->ti", rotations, NECK_PIVOT) + translations
-    rest_pivot = np.median(pivots[at_rest], axis=0)
-    moved = (pivots - rest_pivot) @ rest_rotation / rest_scale
-    return np.concatenate([scale[:, None], moved, angles], axis=1)
+    pivots = _pivots(scales, rotations, translations)
+    moved = (pivots - rest.pivot) @ rest.rotation / rest.scale
+    return np.concatenate([(scales / rest.scale)[:, None], moved, angles], axis=1)
+
+
+def _pivots(scales: Array, rotations: Array, translations: Array) -> Array:
+    return scales[:, None] * np.einsum("tij,j->ti", rotations, NECK_PIVOT) + translations
 
 
 def _mean_rotation(rotations: Array) -> Array:

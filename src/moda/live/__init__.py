@@ -2,7 +2,7 @@
 
 :mod:`~moda.live.head` makes the frames, by hand or by the clock; :mod:`~moda.live.stream` does it
 for programs that run on asyncio, with sound of any rate; :mod:`~moda.live.realtime` gives a face to
-a server of the OpenAI Realtime protocol.
+a server of the OpenAI Realtime protocol. :mod:`~moda.live.reenactment` follows a camera.
 """
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
@@ -15,6 +15,7 @@ from moda.live.head import (
     LiveStatistics,
     SoundQueue,
 )
+from moda.live.reenactment import LiveReenactment, ReenactedFrame
 from moda.live.stream import LiveStream
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "LiveFrame",
     "LiveHead",
     "LiveOptions",
+    "LiveReenactment",
     "LiveSession",
     "LiveStatistics",
     "LiveStream",
+    "ReenactedFrame",
     "SoundQueue",
 ]

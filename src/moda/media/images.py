@@ -187,6 +187,26 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return converted if converted is not None else image
 
 
+def decode_picture(data: bytes, max_pixels: int) -> Picture:
+    """A JPEG or PNG that somebody has sent, as RGB (H, W, 3) of at most ``max_pixels``.
+
+    Raises:
+        MediaError: It is none, is damaged or has more pixels; what is wrong follows its name.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise MediaError(
+                        f"has {width} x {height} pixels, more than {max_pixels}; make it smaller"
+                    )
+                return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, *DECODING_ERRORS):
+        raise MediaError("cannot be read; send JPEG or PNG") from None
+
+
 def jpeg_bytes(picture: Picture, quality: int) -> bytes:
     """A picture (H, W, 3) as a JPEG file of a quality of 1 to 100."""
     done, data = cv2.imencode(

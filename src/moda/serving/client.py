@@ -254,6 +254,10 @@ class LiveClient:
         """Send 16-bit little-endian mono PCM of any length up to 2 s at 48 kHz."""
         await self._send(pcm)
 
+    async def send_picture(self, data: bytes) -> None:
+        """Send a JPEG or PNG of a camera, to a session that was started with ``follow``."""
+        await self._send(data)
+
     async def say(self, text: str, **options: str | float) -> None:
         """Have the server speak a text; options are language, voice and rate."""
         await self._tell({"type": "text", "text": text, **options})

@@ -81,16 +81,14 @@ class LiveListener:
     def _listen(self, recent: RecentSpeech, now: int) -> tuple[Floats, NDArray[np.bool_], Phone]:
         """Closure (1,) and phone of the frame ``now``, voices (n,) of it and those after it."""
         features, reach = recent.features, self._embedder.voice_reach
-        phones = self._model.hear(self._around(features, now - 1, now + 1)).phones
         known = features[: len(features) - recent.num_pending]
         last = min(now + reach, len(known) - 1)
-        judged = [
-            self._model.hear(self._around(known, now - past, last)).voice[past:]
-            for past in (reach, ONSET_PAST_FRAMES)
-        ]
-        heard = phones.reshape(3, 2, -1)
+        whole = self._model.hear(self._around(known, now - reach, last))
+        onset = self._model.hear(self._around(known, now - ONSET_PAST_FRAMES, last))
+        voice = np.maximum(whole.voice[reach:], onset.voice[ONSET_PAST_FRAMES:])
+        heard = whole.phones.reshape(-1, 2, whole.phones.shape[1])[reach - 1 : reach + 2]
         phone = Phone(int(heard[1].mean(0).argmax()))
-        return closures(heard)[1:2], np.maximum(*judged) > VOICE_THRESHOLD, phone
+        return closures(heard)[1:2], voice > VOICE_THRESHOLD, phone
 
     def _around(self, features: Floats, first: int, last: int) -> Floats:
         """Frames ``first`` to ``last`` with their context."""

@@ -21,7 +21,6 @@ from moda.rendering.mesh.retargeting import Retargeting
 from moda.rendering.mesh.rig import build_rig
 from moda.rendering.mesh.warp import (
     TEXTURE_ZOOM,
-    WarpBuffers,
     bounds_around,
     enlarge_texture,
     last_warp,
@@ -42,7 +41,7 @@ class MeshRenderer:
     photograph, otherwise only what it has of a square around the head. With a ``background`` the
     person is cut out, by the portrait's mask and a mask of the whole picture, if it is known. A
     covered mouth is left as it is.
-    Preparation takes about half a second.
+    Preparation takes about half a second. One thread at a time may render.
     """
 
     def __init__(
@@ -82,6 +81,7 @@ class MeshRenderer:
             self._matte_texture = enlarge_texture(np.ascontiguousarray(coverage))
         self._eyes = EyePair(plate, self._rig)
         unit = TEXTURE_ZOOM * plate.rest.scale
+        self._buffers = make_buffers(plate.box.height, plate.box.width)
         self._folds = Folds(self._texture, self._texels, self._rig.photographed, unit)
 
     def _cut_out(self, whole_mask: Floats | None) -> None:
@@ -118,12 +118,10 @@ class MeshRenderer:
         With a transparent background it is (H, W, 4).
         """
         motion.require_space(self._space)
-        buffers = make_buffers(self._plate.box.height, self._plate.box.width)
-        texture = self._texture.copy()
-        return (self._draw(row, texture, buffers) for row in motion.values)
+        return (self._draw(row) for row in motion.values)
 
-    def _draw(self, row: Floats, texture: Picture, buffers: WarpBuffers) -> Picture:
-        plate, rig = self._plate, self._rig
+    def _draw(self, row: Floats) -> Picture:
+        plate, rig, texture, buffers = self._plate, self._rig, self._texture, self._buffers
         if self._mouth is None:
             row = row.copy()
             row[self._space.slice("mouth")] = 0.0

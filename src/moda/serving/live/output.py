@@ -11,7 +11,7 @@ from moda.live import LiveFrame
 from moda.live.outputs import LiveMouth
 from moda.media import jpeg_bytes, png_bytes
 from moda.serving.live.protocol import Control, PackedFrame, pack_frame
-from moda.structures import Floats
+from moda.structures import Floats, Picture
 
 
 class Parent:
@@ -43,16 +43,20 @@ class PipeOutput:
         """Pack and send a frame, behind what the face does in it."""
         if self._mouth is not None:
             self.tell(self._mouth.event(frame))
-        packed = PackedFrame(frame.number, frame.is_speaking, self._file(frame), frame.pcm())
+        self.send(frame.number, frame.picture, frame.pcm(), is_speaking=frame.is_speaking)
+
+    def send(
+        self, number: int, picture: Picture | None, pcm: bytes = b"", *, is_speaking: bool = False
+    ) -> None:
+        """Pack and send a picture, if there is one, and sound."""
+        packed = PackedFrame(number, is_speaking, self._file(picture), pcm)
         self._parent.send("frame", pack_frame(packed))
 
-    def _file(self, frame: LiveFrame) -> bytes:
-        if frame.picture is None:
+    def _file(self, picture: Picture | None) -> bytes:
+        if picture is None:
             return b""
-        is_transparent = frame.picture.shape[2] == 4
-        if is_transparent:
-            return png_bytes(frame.picture)
-        return jpeg_bytes(frame.picture, self._quality)
+        is_transparent = picture.shape[2] == 4
+        return png_bytes(picture) if is_transparent else jpeg_bytes(picture, self._quality)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event."""

@@ -1,6 +1,7 @@
 """What a live session and its client say to each other over a WebSocket.
 
-Binary messages to the server are sound, 16-bit little-endian mono PCM; binary messages from it are
+Binary messages to the server are sound, 16-bit little-endian mono PCM, or pictures of a camera,
+JPEG or PNG, if the session follows one; binary messages from it are
 frames, packed by :func:`pack_frame`. Text messages are JSON objects with a ``type``. Everything a
 client says is checked here. docs/live.md describes the protocol for people.
 """
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from moda.encoders.live_speech import LIVE_RATES_HZ
-from moda.errors import InputError
+from moda.errors import InputError, MediaError
+from moda.media.images import decode_picture
 from moda.media.waves import read_pcm
 from moda.strict_json import parse_json
-from moda.structures import EMOTIONS, Floats
+from moda.structures import EMOTIONS, Floats, Picture
 
 PictureKind = Literal["jpeg", "png", "mouth"]
 """What frames show: a picture, one before a transparent background, or in its place an event with
@@ -33,6 +35,8 @@ SPEAKING = 1
 MAX_TEXT_BYTES = 4096
 MAX_SOUND_BYTES = 192_000
 """Of one binary message: 2 s at 48 kHz."""
+MAX_CAMERA_BYTES = 256_000
+MAX_CAMERA_PIXELS = 1920 * 1080
 MAX_SEED = 2**53
 """JavaScript has no larger integers."""
 
@@ -58,6 +62,8 @@ class Start:
     intensity: float = 1.0
     seed: int = 0
     picture: PictureKind = "jpeg"
+    follow: bool = False
+    """The portrait follows a camera, whose pictures come in place of sound."""
 
 
 START_SCHEMA: dict[str, Any] = {
@@ -69,6 +75,7 @@ START_SCHEMA: dict[str, Any] = {
         "intensity": {"type": "number", "minimum": 0, "maximum": 1},
         "seed": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
         "picture": {"enum": list(PICTURES)},
+        "follow": {"type": "boolean"},
     },
     "additionalProperties": False,
 }
@@ -150,8 +157,13 @@ def read_start(message: dict[str, Any]) -> Start:
     picture = message.get("picture", "jpeg")
     if picture not in PICTURES:
         raise ProtocolError(f"picture is none of {', '.join(PICTURES)}")
+    follow = message.get("follow", False)
+    if type(follow) is not bool:
+        raise ProtocolError("follow is neither true nor false")
+    if follow and picture == "mouth":
+        raise ProtocolError("a session that follows a camera shows pictures; choose jpeg or png")
     emotion, intensity = _emotion(message)
-    return Start(portrait, rate, pace, emotion, intensity, seed, picture)
+    return Start(portrait, rate, pace, emotion, intensity, seed, picture, follow)
 
 
 def read_sound(data: bytes) -> Floats:
@@ -161,6 +173,26 @@ def read_sound(data: bytes) -> Floats:
     if len(data) % 2:
         raise ProtocolError("a sound message has an odd number of bytes; send 16-bit PCM")
     return read_pcm(data)
+
+
+def read_camera(data: bytes) -> Picture:
+    """A picture (H, W, 3) of a camera. Raises :class:`ProtocolError`."""
+    try:
+        return decode_picture(data, MAX_CAMERA_PIXELS)
+    except MediaError as error:
+        raise ProtocolError(f"a picture of the camera {error}") from None
+
+
+def check_binary(data: bytes, *, follow: bool) -> None:
+    """Whether a binary message may be sound, or a picture. Raises :class:`ProtocolError`."""
+    if follow and len(data) > MAX_CAMERA_BYTES:
+        raise ProtocolError(
+            f"a picture of {len(data)} bytes; send JPEG or PNG of up to {MAX_CAMERA_BYTES}"
+        )
+    if not follow and (len(data) > MAX_SOUND_BYTES or len(data) % 2):
+        raise ProtocolError(
+            f"sound of {len(data)} bytes; send 16-bit PCM of an even number up to {MAX_SOUND_BYTES}"
+        )
 
 
 class PackedFrame(NamedTuple):

@@ -19,10 +19,10 @@ from moda.serving.live.protocol import (
     CLOSE_FAILED,
     CLOSE_NORMAL,
     CLOSE_REFUSED,
-    MAX_SOUND_BYTES,
     SUBPROTOCOL,
     ProtocolError,
     Start,
+    check_binary,
     read_control,
 )
 from moda.serving.metrics import Metrics
@@ -104,7 +104,7 @@ class SocketSession:
             return Ending(CLOSE_REFUSED, str(error))
         tasks = [
             asyncio.create_task(work)
-            for work in (self._show(start), self._listen(), self._watch_the_clock())
+            for work in (self._show(start), self._listen(start), self._watch_the_clock())
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -163,7 +163,7 @@ class SocketSession:
             elif word == "gone":
                 return Ending(CLOSE_FAILED, "the session's process died; begin again")
 
-    async def _listen(self) -> Ending:
+    async def _listen(self, start: Start) -> Ending:
         """Pass on what comes from the client."""
         while True:
             message = await self._socket.receive()
@@ -175,13 +175,9 @@ class SocketSession:
                 if self._worker is not None and self._worker.is_behind:
                     raise ProtocolError("more comes than can be taken")
                 if data is not None:
-                    if len(data) > MAX_SOUND_BYTES or len(data) % 2:
-                        raise ProtocolError(
-                            f"sound of {len(data)} bytes; send 16-bit PCM of an even number up to "
-                            f"{MAX_SOUND_BYTES}"
-                        )
+                    check_binary(data, follow=start.follow)
                     if self._worker is not None:
-                        self._worker.send("sound", data)
+                        self._worker.send("camera" if start.follow else "sound", data)
                     continue
                 control = read_control(text or "")
                 if isinstance(control, Start):

@@ -6,6 +6,7 @@ begin with a word; :class:`Worker` is the worker's end, :mod:`moda.serving.live.
 
     open start portrait          ready names, rejected text
     sound bytes                  frame bytes, statistics dict
+    camera bytes                 frame bytes
     control Control              event dict
     offer start portrait sdp ice answer sdp
     close                        ended reason, closed
@@ -30,11 +31,19 @@ import numpy as np
 
 from moda.encoders.regions import shrink_to
 from moda.errors import InputError, ModaError
-from moda.live import LiveFrame, LiveHead, LiveOptions, LiveSession, LiveStatistics
+from moda.live import (
+    LiveFrame,
+    LiveHead,
+    LiveOptions,
+    LiveReenactment,
+    LiveSession,
+    LiveStatistics,
+)
 from moda.live.outputs import LiveMouth
 from moda.media import animation_bytes
 from moda.options import FrameOptions, SpeakingOptions
 from moda.pipeline import TalkingHead
+from moda.serving.live.camera import CameraSession
 from moda.serving.live.output import Output, Parent, PipeOutput
 from moda.serving.live.protocol import (
     Control,
@@ -110,6 +119,8 @@ class Worker:
         self._guest: tuple[Path, bool, Actor] | None = None
         """The last portrait that a client has brought, or wanted before a transparent background,
         which is the second value."""
+        self._camera: CameraSession | None = None
+        """In place of the session, where the portrait follows a camera."""
         self._is_ending = False
         self._spoke = self._ever_spoke = self._was_sent = False
 
@@ -119,7 +130,10 @@ class Worker:
             start, portrait = values
             mouth = LiveMouth(self.system.space) if start.picture == "mouth" else None
             output = PipeOutput(self.parent, self.settings.jpeg_quality, mouth)
-            self.open(start, portrait, output)
+            if start.follow:
+                self.follow(start, portrait, output)
+            else:
+                self.open(start, portrait, output)
         elif word == "offer":
             self.offer(*values)
         elif word == "close":
@@ -129,6 +143,22 @@ class Worker:
             self.push(read_sound(values[0]))
         elif self.session is not None and word == "control":
             self.control(values[0])
+        elif self._camera is not None and word == "camera":
+            self._camera.push(values[0])
+        elif self._camera is not None and word == "control":
+            self._camera.control(values[0])
+
+    def follow(self, start: Start, portrait: Path | None, output: PipeOutput) -> None:
+        """Begin a session in which the portrait follows the pictures that the client sends."""
+        self.close_session()
+        try:
+            live = LiveReenactment(self.system, self._actor(start, portrait))
+        except ModaError as error:
+            self.parent.send("rejected", str(error).replace(str(portrait), "the portrait"))
+            return
+        width, height = live.frame_size
+        output.tell({"type": "started", "width": width, "height": height})
+        self._camera = CameraSession(live, output, lambda: self.end("ended"))
 
     def open(self, start: Start, portrait: Path | None, output: Output) -> bool:
         """Begin a session; what cannot be had is said to the server."""
@@ -168,6 +198,9 @@ class Worker:
         from moda.live.outputs.tracks import SAMPLE_RATE_HZ
         from moda.serving.live.webrtc import PeerOutput
 
+        if start.follow:
+            self.parent.send("rejected", "a camera is followed over the WebSocket, not over WebRTC")
+            return
         try:
             output = PeerOutput(sdp, ice_servers, self)
         except ModaError as error:
@@ -217,6 +250,9 @@ class Worker:
         """End the session, if there is one."""
         session, output, reader = self.session, self.output, self.reader
         self.session = self.output = self.reader = None
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
         if reader is not None:
             reader.close()
         if session is not None:
@@ -226,16 +262,7 @@ class Worker:
 
     def make_head(self, start: Start, portrait: Path | None) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
-        name = next(iter(self.actors)) if start.portrait is None else start.portrait
-        transparent = start.picture == "png"
-        if portrait is not None:
-            actor = self._prepare_guest(portrait, transparent)
-        elif name in self.actors and transparent:
-            actor = self._prepare_guest(self._portraits[name], transparent)
-        elif name in self.actors:
-            actor = self.actors[name]
-        else:
-            raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
+        actor = self._actor(start, portrait)
         style = Style((EmotionAt(0.0, start.emotion, start.intensity),))
         options = LiveOptions(
             sample_rate=start.sample_rate,
@@ -244,6 +271,18 @@ class Worker:
             max_queued_seconds=self.settings.queued_seconds,
         )
         return LiveHead(self.system, actor, options)
+
+    def _actor(self, start: Start, portrait: Path | None) -> Actor:
+        """The portrait that the client wants. Raises :class:`ModaError`."""
+        name = next(iter(self.actors)) if start.portrait is None else start.portrait
+        transparent = start.picture == "png"
+        if portrait is not None:
+            return self._prepare_guest(portrait, transparent)
+        if name not in self.actors:
+            raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
+        if transparent:
+            return self._prepare_guest(self._portraits[name], transparent)
+        return self.actors[name]
 
     def _prepare_guest(self, portrait: Path, transparent: bool) -> Actor:
         if self._guest is None or self._guest[:2] != (portrait, transparent):
