@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from moda.live import LiveFrame
 from moda.live.outputs import LiveMouth
-from moda.media import jpeg_bytes, png_bytes
-from moda.serving.live.protocol import Control, PackedFrame, pack_frame
+from moda.media import jpeg_bytes, png_bytes, webp_bytes
+from moda.serving.live.protocol import Control, PackedFrame, PictureKind, pack_frame
 from moda.structures import Floats
 
 
@@ -32,12 +32,15 @@ class PipeOutput:
 
     Args:
         parent: Takes the messages.
-        quality: Of JPEG files.
+        quality: Of JPEG and WebP files.
+        kind: Of pictures.
         mouth: Tells in events what the face does.
     """
 
-    def __init__(self, parent: Parent, quality: int, mouth: LiveMouth | None = None) -> None:
-        self._parent, self._quality, self._mouth = parent, quality, mouth
+    def __init__(
+        self, parent: Parent, quality: int, kind: PictureKind, mouth: LiveMouth | None = None
+    ) -> None:
+        self._parent, self._quality, self._kind, self._mouth = parent, quality, kind, mouth
 
     def show(self, frame: LiveFrame) -> None:
         """Pack and send a frame, behind what the face does in it."""
@@ -49,10 +52,10 @@ class PipeOutput:
     def _file(self, frame: LiveFrame) -> bytes:
         if frame.picture is None:
             return b""
-        is_transparent = frame.picture.shape[2] == 4
-        if is_transparent:
+        if self._kind == "png":
             return png_bytes(frame.picture)
-        return jpeg_bytes(frame.picture, self._quality)
+        write = webp_bytes if self._kind == "webp" else jpeg_bytes
+        return write(frame.picture, self._quality)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event."""

@@ -35,6 +35,7 @@ from moda.options import FrameOptions, SpeakingOptions
 from moda.pipeline import TalkingHead
 from moda.serving.live.output import Output, Parent, PipeOutput
 from moda.serving.live.protocol import (
+    TRANSPARENT,
     Control,
     End,
     Express,
@@ -109,7 +110,8 @@ class Worker:
         if word == "open":
             start, portrait = values
             mouth = LiveMouth(self.system.space) if start.picture == "mouth" else None
-            output = PipeOutput(self.parent, self.settings.jpeg_quality, mouth)
+            quality = self.settings.jpeg_quality
+            output = PipeOutput(self.parent, quality, start.picture, mouth)
             self.open(start, portrait, output)
         elif word == "offer":
             self.offer(*values)
@@ -218,7 +220,7 @@ class Worker:
     def make_head(self, start: Start, portrait: Path | None) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
         name = next(iter(self.actors)) if start.portrait is None else start.portrait
-        transparent = start.picture == "png"
+        transparent = start.picture in TRANSPARENT
         if portrait is not None:
             actor = self._prepare_guest(portrait, transparent)
         elif name in self.actors and transparent:
