@@ -20,6 +20,8 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PORTRAITS = ("portrait.jpg", "portraits/hopper.jpg", "portraits/mona_lisa.jpg")
 EMOTIONS = (None, "happy", "sad", "surprised", "angry")
 SIZE_PX = 384
+APART = {"jawOpen": 1.0, "mouthClose": -1.0, "mouthLowerDownLeft": 0.5, "mouthLowerDownRight": 0.5}
+"""What parts the lips, whatever it is called."""
 LEAST_VARIATION = 0.01
 """Standard deviation below which a shape does nothing that could be compared."""
 
@@ -76,8 +78,13 @@ def judge(folder: Path, task: Path) -> None:
     ours, theirs = np.concatenate(told), np.concatenate(seen)
     print(f"{len(ours)} frames\n\n| shape | ours | MediaPipe | correlation |")
     print("| --- | --- | --- | --- |")
-    for index, name in enumerate(names):
-        one, other = ours[:, index], theirs[:, index]
+    columns = {name: (ours[:, k], theirs[:, k]) for k, name in enumerate(names)}
+    apart = [
+        sum(sign * values[:, names.index(name)] for name, sign in APART.items())
+        for values in (ours, theirs)
+    ]
+    columns[" ".join(f"{sign:+g} {name}" for name, sign in APART.items())] = (apart[0], apart[1])
+    for name, (one, other) in columns.items():
         if one.std() > LEAST_VARIATION:
             correlation = np.corrcoef(one, other)[0, 1]
             print(f"| {name} | {one.std():.3f} | {other.std():.3f} | {correlation:.2f} |")
