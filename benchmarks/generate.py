@@ -154,6 +154,7 @@ def main() -> None:
     found = measure(programs, arguments.seconds, arguments.runs)
     print(as_table(found))
     result = {
+        "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
         "versions": versions(),

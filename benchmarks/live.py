@@ -282,6 +282,7 @@ def main() -> None:
         server.send_signal(signal.SIGTERM)
         server.wait(30)
     result = {
+        "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "load_before": load,
         "load_after": os.getloadavg()[0],

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -105,6 +107,8 @@ def main() -> None:
         for row in rows:
             del row["per_clip"]
         result = {
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
             "clips": len(spoken),
             "frames": sum(clip.num_frames for clip in spoken),
             "listening_seconds_per_second": round(cost, 3),

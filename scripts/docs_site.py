@@ -2,13 +2,15 @@
 
 The page of the command line is made from the commands themselves. Links that leave ``docs/`` for a
 file of the repository are checked and shown as names, because the site does not have those files.
-References in docstrings, written for other tools, are shown as code.
+References in docstrings, written for other tools, are shown as code. The sources of the pages are
+beside them, for ``llms.txt``.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Show references such as ``:class:`moda.TalkingHead``` as code."""
     return ROLE.sub(r"<code>\1</code>", html)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Put the sources of the pages beside them."""
+    docs, site = Path(config.docs_dir), Path(config.site_dir)
+    for page in docs.rglob("*.md"):
+        target = site / page.relative_to(docs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(page, target)
 
 
 def command_line() -> str:

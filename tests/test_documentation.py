@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 from types import ModuleType
@@ -70,26 +69,21 @@ def test_links_to_files_of_the_repository(site: ModuleType) -> None:
     assert shown(kept) == kept
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
-def test_python_in_pages_is_python(page: Path) -> None:
-    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        ast.parse(code)
+class TestListForLanguageModels:
+    def test_it_is_what_the_command_makes(self) -> None:
+        made = load_file(ROOT / "scripts" / "make_llms.py")
+        assert made.text() == made.PAGE.read_text(encoding="utf-8"), (
+            "docs/llms.txt is stale: python scripts/make_llms.py"
+        )
 
+    def test_every_page_is_in_it(self) -> None:
+        listed = set(re.findall(r"\]\(([^)]+\.md)\)", (DOCS / "llms.txt").read_text("utf-8")))
+        assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
-def test_commands_in_pages_exist(page: Path) -> None:
-    from moda.cli import app
+    def test_its_links_lead_somewhere_on_the_site(self, site: ModuleType, tmp_path: Path) -> None:
+        class Config:
+            docs_dir, site_dir = str(DOCS), str(tmp_path)
 
-    top = typer.main.get_command(app)
-    text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
-    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
-    for line in "\n".join(blocks).splitlines():
-        call = re.match(r"(?:\.venv/bin/)?moda ([a-z-]+)(.*)", line)
-        if call is None:
-            continue
-        assert call[1] in top.commands, line  # type: ignore[attr-defined]
-        command = top.load(call[1])  # type: ignore[attr-defined]
-        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
-        used = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", call[2].split("#")[0]))
-        if not hasattr(command, "commands"):
-            assert used <= known, line
+        site.on_post_build(Config())
+        for name in re.findall(r"\]\(([^)]+)\)", (DOCS / "llms.txt").read_text("utf-8")):
+            assert (tmp_path / name).is_file(), name

@@ -7,21 +7,18 @@ import importlib
 import importlib.util
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from decimal import ROUND_HALF_UP, Decimal
 from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
 
 import av
 import pytest
-import typer
 
 import moda
 from moda.errors import ModaError
@@ -151,15 +148,20 @@ def pins() -> dict[str, str]:
 
 
 class TestPins:
-    def test_every_direct_dependency_is_pinned_above_its_floor(self, pins: dict[str, str]) -> None:
+    def test_every_direct_dependency_is_pinned_within_its_bounds(
+        self, pins: dict[str, str]
+    ) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         groups = project["optional-dependencies"].values()
         wanted = [*project["dependencies"], *(name for group in groups for name in group)]
         for requirement in wanted:
             if requirement.startswith(f"{DISTRIBUTION}["):
                 continue  # other groups, which are looked at themselves
-            name, floor = requirement.split(">=")
+            name, floor, ceiling = re.fullmatch(
+                r"([\w-]+)>=([\d.]+)(?:,<([\d.]+))?", requirement
+            ).groups()  # type: ignore[union-attr]
             assert numbers(pins[name]) >= numbers(floor), requirement
+            assert ceiling is None or numbers(pins[name]) < numbers(ceiling), requirement
 
     def test_installed_versions_need_no_other_packages(self, pins: dict[str, str]) -> None:
         names, waiting = set[str](), [DISTRIBUTION]
@@ -282,52 +284,8 @@ def readme() -> str:
 
 
 class TestReadme:
-    def test_its_commands_exist_with_their_options(self, readme: str) -> None:
-        from moda.cli import app
-
-        group = typer.main.get_command(app)
-        lines = re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?moda (.+)$", readme, re.MULTILINE)
-        assert len(lines) > 10
-        for line in lines:
-            name, *words = shlex.split(line, comments=True)
-            command = group.load(name)  # type: ignore[attr-defined]
-            if isinstance(command, typer.core.TyperGroup):
-                assert words[0] in command.list_commands(None)  # type: ignore[arg-type]
-                continue
-            known = {
-                option
-                for parameter in command.params
-                for option in (*parameter.opts, *parameter.secondary_opts)
-            }
-            assert {word for word in words if re.match("--?[a-z]", word)} <= known, line
-
-    def test_its_figures_are_those_of_the_results(self, readme: str) -> None:
-        results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-        for row in ("moda-tiny", "real motion, rendered and tracked again: the ceiling"):
-            (found,) = re.findall(rf"^\| {row} \| ([\d.]+) \| ([\d.]+) \|$", results, re.MULTILINE)
-            gap, width = (
-                Decimal(figure).quantize(Decimal("0.01"), ROUND_HALF_UP) for figure in found
-            )
-            assert re.search(rf"{gap}\s(for the gap,|and)\s{width}", readme), row
-        (minute,) = re.findall(r"^\| 1 minute \| (.+?) \| .+? \| (.+?) \|$", results, re.MULTILINE)
-        assert f"| {minute[0]} | {minute[1]} |" in readme
-
     def test_it_is_short(self, readme: str) -> None:
         assert len(readme.splitlines()) <= 170
-
-    @pytest.mark.parametrize(
-        "page",
-        sorted(
-            path.relative_to(ROOT).as_posix()
-            for pattern in ("*.md", "docs/*.md", "examples/*.md")
-            for path in ROOT.glob(pattern)
-        ),
-    )
-    def test_links_lead_somewhere(self, page: str) -> None:
-        folder = (ROOT / page).parent
-        for link in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8")):
-            generated = link == "reference/command-line.md"  # by scripts/docs_site.py
-            assert generated or link.startswith("https://") or (folder / link).exists(), link
 
     def test_tree_names_every_entry(self) -> None:
         tree = (

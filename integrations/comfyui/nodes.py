@@ -1,4 +1,4 @@
-"""The nodes. Their interface is ComfyUI's: INPUT_TYPES, RETURN_TYPES, FUNCTION, CATEGORY.
+"""The nodes, in ComfyUI's V3 schema: what they take and give, and what they do.
 
 Pictures are tensors (B, H, W, 3) in 0..1, sound is ``{"waveform": (B, C, N), "sample_rate": int}``.
 """
@@ -11,10 +11,11 @@ import wave
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from comfy_api.latest import ComfyExtension, io
 
 from moda import EMOTIONS, EmotionAt, InputError, Style, TalkingHead
 from moda.options import OPTIONS, for_visitors, of_head, read_options
@@ -34,96 +35,103 @@ ALWAYS: Mapping[str, float | None] = {
 MODELS = ("moda-tiny", "moda-base")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FULL_SCALE = 32_767
+Model = io.Custom("MODA_MODEL")
+SpokenStyle = io.Custom("MODA_STYLE")
 
 
-class LoadModel:
+class LoadModel(io.ComfyNode):
     """Loads a model once; ComfyUI keeps it as long as its inputs stay the same."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "load"
-    RETURN_TYPES = ("MODA_MODEL",)
-    RETURN_NAMES = ("model",)
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MoDALoadModel",
+            display_name="MoDA Load Model",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input("name", options=list(MODELS), default=MODELS[0]),
+                io.Combo.Input("device", options=list(DEVICES), default=DEVICES[0]),
+            ],
+            outputs=[Model.Output(display_name="model")],
+        )
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        return {"required": {"name": (list(MODELS),), "device": (list(DEVICES),)}}
-
-    def load(self, name: str, device: str) -> tuple[TalkingHead]:
+    def execute(cls, name: str, device: str) -> io.NodeOutput:
         """Raises :class:`moda.ModaError` if the model or the device is not there."""
-        return (TalkingHead.from_pretrained(name, device=device),)
+        return io.NodeOutput(TalkingHead.from_pretrained(name, device=device))
 
 
-class Emotion:
+class Emotion(io.ComfyNode):
     """One emotion from a time on; chain several for a schedule."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "make"
-    RETURN_TYPES = ("MODA_STYLE",)
-    RETURN_NAMES = ("style",)
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MoDAEmotion",
+            display_name="MoDA Emotion",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input("emotion", options=["none", *EMOTIONS], default="none"),
+                io.Float.Input("intensity", default=1.0, min=0.0, max=1.0, step=0.05),
+                io.Float.Input("from_seconds", default=0.0, min=0.0, max=14_400.0, step=0.1),
+                SpokenStyle.Input("before", optional=True),
+            ],
+            outputs=[SpokenStyle.Output(display_name="style")],
+        )
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        return {
-            "required": {
-                "emotion": (["none", *EMOTIONS],),
-                "intensity": number(1.0, 0.0, 1.0, 0.05),
-                "from_seconds": number(0.0, 0.0, 14_400.0, 0.1),
-            },
-            "optional": {"before": ("MODA_STYLE",)},
-        }
-
-    def make(
-        self, emotion: str, intensity: float, from_seconds: float, before: Style | None = None
-    ) -> tuple[Style]:
+    def execute(
+        cls, emotion: str, intensity: float, from_seconds: float, before: Style | None = None
+    ) -> io.NodeOutput:
         """The style before, and this emotion."""
         name = None if emotion == "none" else emotion
         earlier = () if before is None else before.schedule
-        return (Style((*earlier, EmotionAt(from_seconds, name, intensity))),)
+        return io.NodeOutput(Style((*earlier, EmotionAt(from_seconds, name, intensity))))
 
 
-class TalkingHeadFrames:
+class TalkingHeadFrames(io.ComfyNode):
     """A portrait and speech to frames."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "generate"
-    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT")
-    RETURN_NAMES = ("frames", "speech", "frames_per_second")
-    OUTPUT_TOOLTIPS: ClassVar = (
-        "All frames of the video", "The speech, unchanged", "Rate of the frames",
-    )  # fmt: skip
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MoDATalkingHead",
+            display_name="MoDA Talking Head",
+            category=CATEGORY,
+            description="A portrait and speech become a talking head.",
+            inputs=[
+                Model.Input("model"),
+                io.Image.Input("portrait"),
+                io.Audio.Input("speech"),
+                *(input_of(name, default) for name, default in ALWAYS.items()),
+                io.Int.Input("max_frames", default=1500, min=1, max=100_000),
+                SpokenStyle.Input("style", optional=True),
+                *(input_of(name, optional=True) for name in node_options() if name not in ALWAYS),
+            ],
+            outputs=[
+                io.Image.Output(display_name="frames", tooltip="All frames of the video"),
+                io.Audio.Output(display_name="speech", tooltip="The speech, unchanged"),
+                io.Float.Output(display_name="frames_per_second", tooltip="Rate of the frames"),
+            ],
+        )
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        return {
-            "required": {
-                "model": ("MODA_MODEL",),
-                "portrait": ("IMAGE",),
-                "speech": ("AUDIO",),
-                **{name: input_of(name, default) for name, default in ALWAYS.items()},
-                "max_frames": ("INT", {"default": 1500, "min": 1, "max": 100_000}),
-            },
-            "optional": {
-                "style": ("MODA_STYLE",),
-                **{name: input_of(name) for name in node_options() if name not in ALWAYS},
-            },
-        }
-
-    def generate(
-        self,
+    def execute(
+        cls,
         model: TalkingHead,
         portrait: torch.Tensor,
         speech: Mapping[str, Any],
         max_frames: int,
         style: Style | None = None,
         **options: Any,
-    ) -> tuple[torch.Tensor, Mapping[str, Any], float]:
+    ) -> io.NodeOutput:
         """Frames (T, H, W, 3) in 0..1, the speech, and the rate.
 
         Raises:
             ModaError: No face, bad sound, an option outside its limits, or more frames than
                 ``max_frames``.
         """
-        given = {name: value for name, value in options.items() if value not in ("", USUAL)}
+        given = {name: value for name, value in options.items() if value not in (None, "", USUAL)}
         chosen = read_options({**given, "style": style}, allowed=(*node_options(), "style"))
         with tempfile.TemporaryDirectory(prefix="moda-comfyui-") as name:
             folder = Path(name)
@@ -138,7 +146,19 @@ class TalkingHeadFrames:
                 f"the speech needs more than max_frames = {max_frames} frames; raise it if the "
                 "memory suffices, shorten the speech, or use moda generate"
             )
-        return torch.stack(frames), speech, video.frames_per_second
+        return io.NodeOutput(torch.stack(frames), speech, video.frames_per_second)
+
+
+class MoDAExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LoadModel, Emotion, TalkingHeadFrames]
+
+
+async def comfy_entrypoint() -> MoDAExtension:
+    """Called by ComfyUI when it loads the folder."""
+    return MoDAExtension()
 
 
 def node_options() -> tuple[str, ...]:
@@ -151,26 +171,22 @@ def node_options() -> tuple[str, ...]:
     )
 
 
-def input_of(name: str, default: float | None = None) -> tuple[Any, dict[str, Any]]:
+def input_of(name: str, default: float | None = None, *, optional: bool = False) -> io.Input:
     """The input of an option; a number without a default is a socket, else a widget."""
     known = OPTIONS[name]
-    said: dict[str, Any] = {"tooltip": known.help}
+    said: dict[str, Any] = {"tooltip": known.help, "optional": optional}
     default = known.default if default is None else default
     if bool in known.kinds:
-        return "BOOLEAN", {"default": default, **said}
+        return io.Boolean.Input(name, default=default, **said)
     if int in known.kinds or float in known.kinds:
-        low, high = known.option.low, known.option.high
-        said |= {"min": low} | ({} if high is None else {"max": high})
-        said |= {"forceInput": True} if default is None else {"default": default}
-        return ("INT", said) if int in known.kinds else ("FLOAT", {"step": 0.05, **said})
+        said |= {"min": known.option.low, "max": known.option.high}
+        said |= {"force_input": True} if default is None else {"default": default}
+        if int in known.kinds:
+            return io.Int.Input(name, **said)
+        return io.Float.Input(name, step=0.05, **said)
     if known.choices:
-        return [USUAL, *known.choices], {"default": USUAL, **said}
-    return "STRING", {"default": "", **said}
-
-
-def number(default: float, low: float, high: float, step: float) -> tuple[str, dict[str, float]]:
-    """An input with a decimal point."""
-    return ("FLOAT", {"default": default, "min": low, "max": high, "step": step})
+        return io.Combo.Input(name, options=[USUAL, *known.choices], default=USUAL, **said)
+    return io.String.Input(name, default="", **said)
 
 
 def picture_of(images: torch.Tensor) -> Picture:
@@ -199,15 +215,3 @@ def write_speech(speech: Mapping[str, Any], folder: Path) -> Path:
         file.setframerate(rate)
         file.writeframes((samples * FULL_SCALE).round().astype("<i2").tobytes())
     return path
-
-
-NODE_CLASS_MAPPINGS = {
-    "MoDALoadModel": LoadModel,
-    "MoDAEmotion": Emotion,
-    "MoDATalkingHead": TalkingHeadFrames,
-}
-NODE_DISPLAY_NAME_MAPPINGS = {
-    "MoDALoadModel": "MoDA Load Model",
-    "MoDAEmotion": "MoDA Emotion",
-    "MoDATalkingHead": "MoDA Talking Head",
-}

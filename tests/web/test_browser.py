@@ -153,7 +153,7 @@ def test_it_plays_while_it_is_made_and_stops_when_asked(visit: Any, page: Served
     visit.get_by_role("button", name="Painting").click()
     visit.wait_for_selector("#portrait img")
     visit.get_by_role("button", name="More:").click()
-    visit.fill("#size textarea", "2000")
+    visit.fill("#size input", "2000")
     visit.click("#generate")
     visit.wait_for_function(f"{PLAYER} && {PLAYER}.currentTime > 0.2")
     assert "frames" in visit.inner_text("#status")
@@ -176,9 +176,9 @@ def test_words_and_a_driving_video_are_taken(
     head.generate(EXAMPLES / "portrait.jpg", two_seconds, size=128, num_steps=1).write(driving)
     upload(visit, EXAMPLES / "portrait.jpg", two_seconds)
     visit.get_by_role("button", name="More:").click()
-    visit.fill("#size textarea", "128")
-    visit.fill("#style textarea", "warm, purple, nods")
-    visit.fill("#blink-rate textarea", "30")
+    visit.fill("#size input", "128")
+    visit.fill("#style input", "warm, purple, nods")
+    visit.fill("#blink-rate input", "30")
     visit.get_by_label("Lips only").check()
     visit.set_input_files("#driving input[type=file]", driving)
     visit.wait_for_selector("#driving >> text=driving")
@@ -220,12 +220,34 @@ def test_several_faces_have_numbers(visit: Any, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), np.concatenate([portrait] * copies, axis=1))
     assert not visit.locator("#face").is_visible()
     visit.set_input_files("#portrait input[type=file]", tmp_path / "two.png")
-    visit.wait_for_selector("#face textarea, #face input")
-    visit.locator("#face textarea, #face input").fill("3")
+    visit.wait_for_selector("#face input")
+    visit.locator("#face input").fill("3")
     visit.set_input_files("#speech input[type=file]", EXAMPLES / "speech.wav")
     visit.wait_for_selector("#speech [aria-label='Play'], #speech .waveform-container")
     visit.click("#generate")
     wait_for_status(visit, "there is no face 3")
+
+
+def test_each_face_has_a_recording_of_its_own(
+    visit: Any, two_seconds: Path, tmp_path: Path
+) -> None:
+    portrait = cv2.imread(str(EXAMPLES / "portraits" / "hopper.jpg"))
+    cv2.imwrite(str(tmp_path / "two.png"), np.concatenate([portrait, portrait], axis=1))
+    visit.set_input_files("#portrait input[type=file]", tmp_path / "two.png")
+    visit.wait_for_selector("#speech-2", state="visible")
+    assert not visit.locator("#speech-3").is_visible()
+    for name in ("#speech-1", "#speech-2"):
+        visit.set_input_files(f"{name} input[type=file]", two_seconds)
+        visit.wait_for_selector(f"{name} >> text={two_seconds.stem}")
+    visit.get_by_label("One after the other").check()
+    visit.get_by_role("button", name="More:").click()
+    visit.fill("#size input", "128")
+    visit.click("#generate")
+    wait_for_status(visit, "Done: 4.4 s of video")
+    visit.set_input_files("#speech input[type=file]", two_seconds)
+    visit.wait_for_selector("#speech [aria-label='Play'], #speech .waveform-container")
+    visit.click("#generate")
+    wait_for_status(visit, "Faces have recordings of their own")
 
 
 def test_nothing_is_wider_than_a_phone(browser: Any, page: Served) -> None:

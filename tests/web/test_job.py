@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 
 from media_files import decode_video
 from moda.errors import InputError, MediaError
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
+from moda.structures.words import TimedWord
 from moda.web.job import Job, JobView
+from moda.web.page import shown
 from moda.web.words import status
 from paths import PORTRAIT
 
@@ -160,4 +164,26 @@ def test_what_the_visitor_should_know_is_there_at_the_end(
     job.start()
     last = list(looks(job))[-1]
     assert last.notes == ("no speech was found in silent.wav; the lips stay closed",)
+    job.close()
+
+
+def test_subtitles_are_in_the_file_and_beside_it(
+    head: TalkingHead, two_seconds: Path, tmp_path: Path
+) -> None:
+    words = (TimedWord("Please ", 0.2, 0.6), TimedWord("remember.", 0.6, 1.4))
+
+    def begin(_: Path, __: Progress) -> TalkingVideo:
+        return replace(head.generate(PORTRAIT, two_seconds, size=96, num_steps=1), words=words)
+
+    job = Job(begin, parent=tmp_path, max_seconds=60.0, subtitles=True)
+    job.start()
+    assert list(looks(job))[-1].state == "done"
+    beside = job.path.with_suffix(".srt")
+    assert "Please remember." in beside.read_text(encoding="utf-8")
+    with av.open(str(job.path)) as container:
+        assert len(container.streams.subtitles) == 1
+    update = shown(None, "", busy=False, file=job.path)[4]
+    assert (update["value"], update["visible"]) == (str(beside), True)
+    beside.unlink()
+    assert not shown(None, "", busy=False, file=job.path)[4]["visible"]
     job.close()

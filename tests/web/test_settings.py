@@ -69,8 +69,8 @@ class TestWords:
             "\u00df (1).wav",
         ],
     )
-    def test_names_of_uploads_keep_their_letters(self, name: str) -> None:
-        path = Path("/tmp/x/ab12") / name
+    def test_names_of_uploads_keep_their_letters(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / name
         said = words.for_readers(f"{path} is damaged (bad\nmarker)", path)
         assert said == f"{name} is damaged (bad marker)"
         assert words.for_readers(f"there is no face in {path}", path).startswith("There is no")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 
 from media_files import decode_video
 from moda.encoders.style import encode_style
-from moda.errors import InputError
+from moda.errors import InputError, MediaError
 from moda.pipeline import TalkingHead
 from moda.web.layout import Kind, input_names
 from moda.web.making import VideoMaker
@@ -166,6 +167,20 @@ def test_other_kinds_say_what_is_missing(
     values = of_kind(kind, **files)
     with pytest.raises(Exception, match=says):
         client.predict(*values, api_name=f"/{kind}")
+
+
+def test_speech_of_single_faces_has_the_limits_too(
+    head: TalkingHead, two_seconds: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, object] = dict.fromkeys(input_names("mesh"))
+    asked |= {"portrait": str(PORTRAIT), "speech_1": str(two_seconds), "blink": True}
+    asked |= {"full_frame": True, "frames_per_second": 25, "in_turns": False, "size": "64"}
+    asked |= {"emotion": "none", "intensity": 0.5}
+    for limit, refused in ((1.0, True), (3.0, False)):
+        maker = VideoMaker(head, WebSettings(max_seconds=limit), TextSpeaker(None), None)
+        with pytest.raises(MediaError, match="limit of 1 s") if refused else nullcontext():
+            video = maker.begin("generate", asked, tmp_path, lambda done, total: None)
+            assert video.num_frames == 50
 
 
 @pytest.mark.parametrize("kind", ["dub", "reenact"])

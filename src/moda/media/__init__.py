@@ -7,6 +7,7 @@ only local files are opened, and everything is streamed except the one portrait.
 from moda.media.audio import AudioReader
 from moda.media.formats import FORMATS
 from moda.media.images import (
+    animation_bytes,
     check_image,
     jpeg_bytes,
     png_bytes,
@@ -22,6 +23,7 @@ __all__ = [
     "AudioReader",
     "VideoReader",
     "VideoWriter",
+    "animation_bytes",
     "check_image",
     "check_output_path",
     "exact_rate",

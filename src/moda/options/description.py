@@ -107,6 +107,12 @@ class DescribedOption(NamedTuple):
     def help(self) -> str:
         return self.option.help.format(limits=self.limits)
 
+    @property
+    def visitors_help(self) -> str:
+        """The help with the limits of visitors."""
+        high = self.visitors_high
+        return self.option.help.format(limits=f"{self.option.low:g} to {high:g}" if high else "")
+
     def check(self, value: Any) -> None:
         """Raise :class:`InputError` for a value outside the limits."""
         low, high = self.option.low, self.option.high

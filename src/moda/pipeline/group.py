@@ -15,6 +15,7 @@ import numpy as np
 
 from moda.errors import InputError
 from moda.media import AudioReader, read_image
+from moda.media.containers import MAX_SECONDS
 from moda.media.waves import wave_file
 from moda.options import Speaker, VideoOptions, of_head, read_options
 from moda.pipeline.talking_head import TalkingHead
@@ -33,6 +34,8 @@ def animate_group(
     speakers: Sequence[Speaker],
     folder: Path,
     options: VideoOptions | None = None,
+    *,
+    max_seconds: float = MAX_SECONDS,
     **changes: Any,
 ) -> TalkingVideo:
     """Make several faces of a picture speak; its motion is that of the first.
@@ -44,6 +47,7 @@ def animate_group(
         folder: For the sound, must exist as long as the video is used.
         options, changes: As in :meth:`TalkingHead.generate`, for all faces. Every face has a seed
             of its own that follows from the seed. ``in_turns``: one speaks after the other.
+        max_seconds: Longest speech, of one face and of all.
 
     Raises:
         ModaError: As :meth:`TalkingHead.generate`.
@@ -53,7 +57,9 @@ def animate_group(
     if len(set(numbers)) < len(numbers):
         raise InputError(f"a face is named twice in {numbers}; every face has one recording")
     image = portrait if isinstance(portrait, np.ndarray) else read_image(portrait)
-    sounds, whole, notes = _arrange(speakers, folder, in_turns=options.in_turns)
+    sounds, whole, notes = _arrange(
+        speakers, folder, in_turns=options.in_turns, max_seconds=max_seconds
+    )
     videos = [
         head.generate(
             image,
@@ -62,6 +68,7 @@ def animate_group(
             face=speaker.face,
             full_frame=True,
             seed=None if options.seed is None else options.seed + index,
+            max_seconds=max_seconds,
         )
         for index, (speaker, sound) in enumerate(zip(speakers, sounds, strict=True))
     ]
@@ -125,10 +132,12 @@ def _face_centre(head: TalkingHead, image: Picture, face: int) -> np.ndarray:
 
 
 def _arrange(
-    speakers: Sequence[Speaker], folder: Path, *, in_turns: bool
+    speakers: Sequence[Speaker], folder: Path, *, in_turns: bool, max_seconds: float
 ) -> tuple[list[Path], Path, list[str]]:
     """Sound files of equal length, one for each face, all of them together, and notes on them."""
-    readers = [AudioReader(speaker.speech, MIXED_RATE_HZ) for speaker in speakers]
+    readers = [
+        AudioReader(speaker.speech, MIXED_RATE_HZ, max_seconds=max_seconds) for speaker in speakers
+    ]
     lengths = [sum(len(chunk) for chunk in reader) for reader in readers]
     starts = [0] * len(readers)
     if in_turns:

@@ -166,7 +166,9 @@ def begin_video(
     options = job.options
     if options.speakers:
         alike = replace(options, face=None)
-        video = animate_group(head, job.portrait, options.speakers, folder, alike)
+        video = animate_group(
+            head, job.portrait, options.speakers, folder, alike, max_seconds=job.max_seconds
+        )
     else:
         speech = spoken(job, head, folder, stages=stages)
         with stages("Tracking") if options.driving is not None else no_stages("") as progress:

@@ -17,18 +17,19 @@ SHOWN_PX = 480
 INK, PAPER = (36, 29, 22), (255, 253, 249)
 
 
-def numbered_faces(path: Path, models: FaceModels) -> Picture | None:
-    """The picture (H, W, 3), small, with the number of each face; None for fewer than two faces.
+def numbered_faces(path: Path, models: FaceModels) -> tuple[Picture | None, int]:
+    """The picture (H, W, 3), small, with the number of each face, and how many there are.
 
-    Numbers are those of the option ``face``: from left to right, from 1.
+    There is no picture for fewer than two faces. Numbers are those of the option ``face``: from
+    left to right, from 1.
     """
     try:
         image = read_image(path)
     except ModaError:  # said when a video is made of it
-        return None
+        return None, 0
     faces = models.find_faces(image, search="all")
     if len(faces) < 2:
-        return None
+        return None, len(faces)
     small = np.ascontiguousarray(shrink_to(image, SHOWN_PX))
     scale = max(small.shape[:2]) / max(image.shape[:2])
     for number, face in enumerate(sorted(faces, key=lambda face: face.region.x), start=1):
@@ -41,4 +42,4 @@ def numbered_faces(path: Path, models: FaceModels) -> Picture | None:
             small, str(number), (left - 6, top + 7), cv2.FONT_HERSHEY_SIMPLEX, 0.65, INK, 2,
             cv2.LINE_AA,
         )  # fmt: skip
-    return small
+    return small, len(faces)

@@ -54,16 +54,23 @@ class Job:
             moment. What it is given besides takes how far it is, and ends it if the job is stopped.
         parent: Folder in which the job's folder is made.
         max_seconds: Longest video.
+        subtitles: Whether words are written into the file, and beside it.
     """
 
     def __init__(
-        self, make: Callable[[Path, Progress], TalkingVideo], *, parent: Path, max_seconds: float
+        self,
+        make: Callable[[Path, Progress], TalkingVideo],
+        *,
+        parent: Path,
+        max_seconds: float,
+        subtitles: bool = False,
     ) -> None:
         parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="job-", dir=parent))
         self.path = self.folder / "talking-head.mp4"
         self._make = make
         self._max_seconds = max_seconds
+        self._subtitles = subtitles
         self._segments = self.folder / "segments"
         self._segments.mkdir()
         self._num_seen = 0
@@ -125,6 +132,7 @@ class Job:
                 self.path,
                 progress=lambda done, total: self._report(done, total, video.frames_per_second),
                 segments=self._segments,
+                subtitles=self._subtitles,
             )
             self._notes += self._summary.notes
             self._state = "done"

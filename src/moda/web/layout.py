@@ -35,8 +35,13 @@ EXAMPLES = {
 Kind = Literal["generate", "dub", "reenact"]
 """Of videos; also the names by which programs ask for them."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-FILES = ("portrait", "footage", "speech", "driving")
+MAX_SPEAKERS = 4
+SPEAKERS = tuple(f"speech_{number}" for number in range(1, MAX_SPEAKERS + 1))
+"""Recordings of single faces."""
+FILES = ("portrait", "footage", "speech", "driving", *SPEAKERS)
 SPOKEN = ("text", "language", "voice")
+OWN_INPUTS = ("subtitles", "in_turns", "loop", "intensity")
+"""What is no option of visitors by itself."""
 FIRST = ("emotion", "intensity", "head_motion", "expression", "seed", "full_frame")
 
 
@@ -46,9 +51,10 @@ def input_names(renderer: Literal["mesh", "neural"], kind: Kind = "generate") ->
     if kind == "reenact":
         return ("portrait", "footage", *options)
     if kind == "dub":
-        return ("footage", "speech", *options, "loop")
+        return ("footage", "speech", *options, "loop", "subtitles")
     others = [name for name in options if name not in (*SPOKEN, *FIRST)]
-    return ("portrait", "speech", *SPOKEN, *FIRST, *others)
+    group = () if renderer == "neural" else (*SPEAKERS, "in_turns")
+    return ("portrait", "speech", *SPOKEN, *FIRST, *others, "subtitles", *group)
 
 
 def read_choices(values: Mapping[str, Any]) -> VideoOptions:
@@ -60,7 +66,7 @@ def read_choices(values: Mapping[str, Any]) -> VideoOptions:
     chosen = {
         name: value.strip() if isinstance(value, str) else value
         for name, value in values.items()
-        if name not in ("portrait", "footage", "speech", "loop", "intensity")
+        if name == "driving" or name not in (*FILES, *OWN_INPUTS)
     }
     emotion = chosen.pop("emotion", NO_EMOTION)
     if emotion != NO_EMOTION:
@@ -78,7 +84,7 @@ class Controls(NamedTuple):
     """What makes a video."""
     portrait: gr.Image
     faces: list[Any]
-    """What chooses one of several faces: all of it, the numbered picture, the number."""
+    """What is asked of several faces: all of it, the numbered picture, the number, recordings."""
     seed: gr.Textbox
     new_seed: gr.Button
     stop: gr.Button
@@ -92,12 +98,12 @@ def lay_out(speaker: TextSpeaker, renderer: Literal["mesh", "neural"]) -> Contro
         with gr.Column(min_width=320), gr.Tabs(elem_id="kinds"):
             with gr.Tab("Talk"):
                 media = _media(speaker)
-                faces = _faces(renderer)
+                faces, grouped = _faces(renderer)
                 examples = gr.Column(elem_id="examples")
                 generate = _make_button("generate")
                 with gr.Accordion("More: feeling, movement, picture", open=False, elem_id="more"):
                     more, new_seed = _more(renderer)
-                talk = {**media, "face": faces[-1], **more}
+                talk = {**media, **grouped, **more}
                 with examples:
                     _examples(talk)
             with gr.Tab("Dub a video", visible=renderer == "mesh"):
@@ -134,6 +140,9 @@ def _result() -> tuple[gr.Button, list[Any]]:
         download = gr.DownloadButton(
             "Download", interactive=False, min_width=120, elem_id="download"
         )
+        beside = gr.DownloadButton(
+            "Subtitles (.srt)", visible=False, min_width=120, elem_id="download-subtitles"
+        )
     compared = gr.ImageSlider(
         label="Before and after",
         visible=False,
@@ -141,7 +150,7 @@ def _result() -> tuple[gr.Button, list[Any]]:
         max_height=320,
         elem_id="compared",
     )
-    return stop, [video, status, stop, download, compared]
+    return stop, [video, status, stop, download, beside, compared]
 
 
 def _footage(kind: Kind, label: str) -> gr.File:
@@ -164,7 +173,8 @@ def _dub(speaker: TextSpeaker) -> tuple[dict[str, Any], gr.Button]:
         with gr.Column(min_width=200):
             spoken = _speech(speaker, "dub-")
     button = _make_button("dub")
-    others = [name for name in input_names("mesh", "dub") if name not in (*SPOKEN, *FILES, "loop")]
+    own = (*SPOKEN, *FILES, *OWN_INPUTS)
+    others = [name for name in input_names("mesh", "dub") if name not in own]
     with gr.Accordion("More", open=False, elem_id="dub-more"), gr.Row():
         more = {name: component(name, "dub-") for name in others}
     return {"footage": footage, "loop": loop, **spoken, **more}, button
@@ -208,12 +218,37 @@ def _media(speaker: TextSpeaker) -> dict[str, Any]:
     return {"portrait": portrait, **spoken}
 
 
-def _faces(renderer: Literal["mesh", "neural"]) -> list[Any]:
-    """Which face speaks, for pictures that show several; see :mod:`moda.web.faces`."""
-    with gr.Row(visible=renderer == "neural", elem_id="faces") as row:
-        numbered = gr.Image(label="Faces", interactive=False, height=150, buttons=[], min_width=160)
-        face = _face()
-    return [row, numbered, face]
+def _faces(renderer: Literal["mesh", "neural"]) -> tuple[list[Any], dict[str, Any]]:
+    """Which face speaks, for pictures that show several; see :mod:`moda.web.faces`.
+
+    Returns what changes with the portrait, and the inputs.
+    """
+    with gr.Column(visible=renderer == "neural", elem_id="faces") as whole:
+        with gr.Row():
+            numbered = gr.Image(
+                label="Faces", interactive=False, height=150, buttons=[], min_width=160
+            )
+            with gr.Column(min_width=160):
+                face = _face()
+        inputs: dict[str, Any] = {"face": face}
+        if renderer == "neural":
+            return [whole, numbered, face], inputs
+        gr.Markdown("Or each face says something of its own, instead of the speech above:")
+        with gr.Row():
+            for number, name in enumerate(SPEAKERS, start=1):
+                inputs[name] = gr.File(
+                    file_types=["audio", "video"],
+                    type="filepath",
+                    height=110,
+                    label=f"Face {number}",
+                    visible=False,
+                    min_width=110,
+                    elem_id=name.replace("_", "-"),
+                )
+        inputs["in_turns"] = gr.Checkbox(
+            label="One after the other", info="Not all at once.", elem_id="in-turns"
+        )
+    return [whole, numbered, face, *(inputs[name] for name in SPEAKERS)], inputs
 
 
 def _face(prefix: str = "") -> gr.Textbox:
@@ -221,6 +256,7 @@ def _face(prefix: str = "") -> gr.Textbox:
         label="Which face",
         info="Its number, from left to right; empty: the largest.",
         max_length=24,
+        max_lines=1,
         min_width=140,
         elem_id=f"{prefix}face",
     )
@@ -257,24 +293,33 @@ def _speech(speaker: TextSpeaker, prefix: str = "") -> dict[str, Any]:
                 interactive=reason is None,
                 elem_id=f"{prefix}text",
             )
-            with gr.Row():
-                language = gr.Dropdown(
-                    languages,
-                    value=languages[0][1] if languages else None,
-                    label="Language",
-                    visible=bool(languages),
-                    min_width=110,
-                    elem_id=f"{prefix}language",
-                )
-                voice = gr.Dropdown(
-                    [USUAL, *voices],
-                    value=USUAL,
-                    label="Voice",
-                    visible=bool(voices),
-                    min_width=110,
-                    elem_id=f"{prefix}voice",
-                )
-    return {"speech": speech, "text": text, "language": language, "voice": voice}
+            language = gr.Dropdown(
+                languages,
+                value=languages[0][1] if languages else None,
+                label="Language",
+                visible=bool(languages),
+                elem_id=f"{prefix}language",
+            )
+            voice = gr.Dropdown(
+                [USUAL, *voices],
+                value=USUAL,
+                label="Voice",
+                visible=bool(voices),
+                elem_id=f"{prefix}voice",
+            )
+            subtitles = gr.Checkbox(
+                label="Subtitles",
+                info="In the file, and beside it.",
+                visible=reason is None,
+                elem_id=f"{prefix}subtitles",
+            )
+    return {
+        "speech": speech,
+        "text": text,
+        "language": language,
+        "voice": voice,
+        "subtitles": subtitles,
+    }
 
 
 def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Button]:
@@ -282,12 +327,12 @@ def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Butto
     left = [
         name
         for name in input_names(renderer)
-        if name not in ("portrait", "speech", "face", *SPOKEN)
+        if name not in ("portrait", "speech", "face", "subtitles", "in_turns", *SPOKEN, *SPEAKERS)
     ]
     made: dict[str, Any] = {}
     for heading, wanted in {**GROUPS, "Fine print": left}.items():
         names = [name for name in wanted if name in left and name not in made]
-        gr.Markdown(f"### {heading}")
+        gr.Markdown(f"## {heading}")
         with gr.Row():
             for name in names:
                 made[name] = component(name)
@@ -323,7 +368,7 @@ def _intensity(prefix: str) -> gr.Slider:
 def _background(prefix: str) -> gr.Dropdown:
     return gr.Dropdown(
         [
-            ("As in the picture", USUAL),
+            ("The picture's", USUAL),
             *((name.capitalize(), name) for name in COLOURS if name != "gray"),
         ],
         value=USUAL,
@@ -335,8 +380,21 @@ def _background(prefix: str) -> gr.Dropdown:
     )
 
 
+def _emotion_at(prefix: str) -> gr.Textbox:
+    return gr.Textbox(
+        label="Emotions at times",
+        info="A time in seconds and an emotion; none ends it.",
+        placeholder="0=happy; 3.2=sad:0.5",
+        max_lines=1,
+        max_length=MAX_STYLE_CHARACTERS,
+        min_width=140,
+        elem_id=f"{prefix}emotion-at",
+    )
+
+
 OWN: Mapping[str, Callable[[str], Any]] = {
-    "emotion": _emotion, "intensity": _intensity, "background": _background, "face": _face,
+    "emotion": _emotion, "intensity": _intensity, "emotion_at": _emotion_at,
+    "background": _background, "face": _face,
 }  # fmt: skip
 """Inputs that say more than the description of their option, or something else."""
 GROUPS = {
@@ -356,14 +414,16 @@ def component(name: str, prefix: str = "") -> Any:
         "elem_id": prefix + name.replace("_", "-"),
     }
     if Path in known.kinds:
-        return gr.File(file_types=["video"], type="filepath", height=110, **described)
-    described |= {"info": known.help, "min_width": 140}
+        return gr.File(file_types=["video"], type="filepath", height=150, **described)
+    described |= {"info": known.visitors_help, "min_width": 140}
     if bool in known.kinds:
         return gr.Checkbox(known.default, **described)
     if int in known.kinds or float in known.kinds:
         if known.default is None:  # an empty number would be sent as 0
-            usual = known.option.usual
-            return gr.Textbox(placeholder=usual and f"empty: {usual}", max_length=24, **described)
+            usual = (known.option.usual or "").split(";")[0]
+            return gr.Textbox(
+                placeholder=usual and f"usual: {usual}", max_length=24, max_lines=1, **described
+            )
         return gr.Number(
             known.default,
             minimum=known.option.low,
@@ -373,4 +433,4 @@ def component(name: str, prefix: str = "") -> Any:
         )
     if known.choices:
         return gr.Dropdown([USUAL, *known.choices], value=USUAL, **described)
-    return gr.Textbox(max_length=MAX_STYLE_CHARACTERS, **described)
+    return gr.Textbox(max_length=MAX_STYLE_CHARACTERS, max_lines=1, **described)

@@ -95,7 +95,10 @@ def theme() -> gr.themes.Base:
         font_mono=("monospace",),
         radius_size="lg",
     )
-    plain = {"shadow_drop": "none", "block_shadow": "none", "button_primary_shadow": "none"}
+    plain = {
+        "shadow_drop": "none", "block_shadow": "none", "button_primary_shadow": "none",
+        "input_border_width": "1px",
+    }  # fmt: skip
     night = {f"{name}_dark": value for name, value in NIGHT.items()}
     return base.set(
         **DAY,
@@ -125,7 +128,7 @@ def address(name: str, kind: str) -> str:
 
 STYLE_SHEET = """
 .dark { --color-accent: #ef8d67; }
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
 .gradio-container > main, .gradio-container .main { padding-top: 0.75rem !important; width: 100%; }
 #heading h1 { font-family: "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif;
   font-size: 2rem; font-weight: 600; margin: 0; letter-spacing: -0.01em; }
@@ -144,6 +147,14 @@ STYLE_SHEET = """
 #examples .gallery-item > div { padding: 0; }
 #examples .gallery-item::before { content: ""; flex: none; width: 2.8rem; height: 2.8rem;
   border-radius: var(--radius-md); background-size: cover; background-position: top; }
+:is(#more, #dub-more, #reenact-more) .form { display: grid; gap: 0.9rem; padding: 0.7rem;
+  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); background: none; }
+:is(#more, #dub-more, #reenact-more) .form > * { min-width: 0 !important; padding: 0; }
+:is(#more, #dub-more, #reenact-more) input::placeholder { font-size: 0.8rem; }
+#more h2 { font-size: 1.05rem; margin: 0.4rem 0 0; }
+:is(#speech, #dub-speech) :is(#time, #duration, .playback, .playback > span)
+  { color: var(--body-text-color-subdued); }
+.moda-note { margin: 0.4rem 0 0; font-size: 0.9rem; }
 #result { position: sticky; top: 0.5rem; }
 .moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   padding: 0.6rem 0.9rem; background: var(--background-fill-secondary); }
@@ -174,6 +185,10 @@ new MutationObserver(() => {
     (place) => place.setAttribute("role", "img"));
   document.querySelectorAll("button.boundedheight[aria-label]").forEach(
     (button) => button.removeAttribute("aria-label"));
+  document.querySelectorAll("button.playback[aria-label]").forEach((button) => {
+    const speed = button.textContent.trim(), name = button.getAttribute("aria-label");
+    if (!name.startsWith(speed)) button.setAttribute("aria-label", `${speed}: ${name}`);
+  });
 }).observe(document, { childList: true, subtree: true });
 </script>
 """

@@ -10,12 +10,12 @@ from typing import Any
 
 from moda.errors import InputError
 from moda.media import VideoReader
-from moda.options import VideoOptions, require_range
+from moda.options import Speaker, VideoOptions, require_range
 from moda.options.video import VISITOR_SIZE_PX
 from moda.pipeline import Progress, TalkingHead, TalkingVideo
 from moda.pipeline.dubbing import dub
 from moda.pipeline.jobs import Stages, VideoJob, begin_video, notes_on_style, spoken
-from moda.web.layout import FILES, MAX_TEXT_LENGTH, Kind, read_choices
+from moda.web.layout import FILES, MAX_TEXT_LENGTH, SPEAKERS, Kind, read_choices
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
 from moda.web.uploads import Uploads
@@ -68,6 +68,7 @@ class VideoMaker:
                 max_seconds=self._max_seconds,
             )
             return replace(video, notes=(*notes_on_style(options), *video.notes))
+        options = self._with_speakers(asked, options)
         self._check_speech(asked, options)
         job = VideoJob(
             Path(asked["footage" if kind == "dub" else "portrait"]),
@@ -105,7 +106,24 @@ class VideoMaker:
             if given and not self.may_use(Path(given)):
                 raise InputError(f"the {name} was not uploaded; add a file")
 
+    def _with_speakers(self, asked: Mapping[str, Any], options: VideoOptions) -> VideoOptions:
+        """The options with the faces that have recordings of their own."""
+        speakers = tuple(
+            Speaker(number, Path(asked[name]))
+            for number, name in enumerate(SPEAKERS, start=1)
+            if asked.get(name)
+        )
+        if not speakers:
+            return options
+        if asked["speech"] or options.text is not None or options.face is not None:
+            raise InputError(
+                "faces have recordings of their own; remove the speech and the number of one face"
+            )
+        return replace(options, face=speakers, in_turns=bool(asked["in_turns"]))
+
     def _check_speech(self, asked: Mapping[str, Any], options: VideoOptions) -> None:
+        if options.speakers:
+            return
         if options.text is None:
             if not asked["speech"]:
                 raise InputError("there is no speech yet; add a recording")

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from moda.errors import ModaError
+from moda.media import outputs_of
 from moda.media.segments import Segment
 from moda.pipeline import TalkingHead
 from moda.structures import Picture
@@ -21,7 +22,15 @@ from moda.web.comparison import before_and_after
 from moda.web.components import refuse_odd_values
 from moda.web.faces import numbered_faces
 from moda.web.job import Job
-from moda.web.layout import FILES, KINDS, Controls, Kind, input_names, lay_out
+from moda.web.layout import (
+    FILES,
+    KINDS,
+    MAX_SPEAKERS,
+    Controls,
+    Kind,
+    input_names,
+    lay_out,
+)
 from moda.web.making import VideoMaker
 from moda.web.settings import WebSettings
 from moda.web.text import TextSpeaker
@@ -141,17 +150,17 @@ class WebPage:
 
     def faces(self, portrait: str | None) -> tuple[Any, ...]:
         """Offer a choice where a portrait shows several faces."""
-        system, numbered = self._head.system, None
+        system, numbered, count = self._head.system, None, 0
         if not isinstance(system, EmbeddedSystem):
-            return gr.skip(), gr.skip(), gr.skip()
-        if portrait is None or not self._maker.may_use(Path(portrait)):
-            return gr.update(visible=False), None, ""
-        if self._looking.acquire(timeout=LOOK_AT_FACES_SECONDS):
+            return (gr.skip(),) * 3
+        is_known = portrait is not None and self._maker.may_use(Path(portrait))
+        if is_known and self._looking.acquire(timeout=LOOK_AT_FACES_SECONDS):
             try:
-                numbered = numbered_faces(Path(portrait), system.models)
+                numbered, count = numbered_faces(Path(str(portrait)), system.models)
             finally:
                 self._looking.release()
-        return gr.update(visible=numbered is not None), numbered, ""
+        own = (gr.update(value=None, visible=number < count) for number in range(MAX_SPEAKERS))
+        return gr.update(visible=numbered is not None), numbered, "", *own
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
         """End the visitor's video at the next frame; the values of the outputs."""
@@ -189,23 +198,21 @@ class WebPage:
                 lambda folder, progress: self._maker.begin(kind, asked, folder, progress),
                 parent=self._folder,
                 max_seconds=self._settings.max_seconds,
+                subtitles=bool(asked.get("subtitles")),
             )
         except OSError as error:
             yield shown(None, words.status(None, error=words.NO_PLACE), busy=False)
-            raise gr.Error(words.NO_PLACE, print_exception=False) from error
+            raise gr.Error(words.NO_PLACE, visible=False, print_exception=False) from error
         session = request.session_hash or ""
         self._jobs[session] = job
         self._streams.pop(session, None)
         try:
-            num_told = 0
             job.start()
             yield shown(None, words.status(words.BEGINNING), busy=True)
             view = await asyncio.to_thread(job.look, 0.0)
             while True:
-                status = words.status(view)
-                for note in view.notes[num_told:]:
-                    gr.Warning(words.for_readers(note, *files, job.path))
-                num_told = len(view.notes)
+                notes = tuple(words.for_readers(note, *files, job.path) for note in view.notes)
+                status = words.status(view, notes=notes)
                 for segment in view.segments:
                     yield shown(segment, status, busy=True)
                 if view.is_over:
@@ -224,7 +231,7 @@ class WebPage:
         except ModaError as error:
             message = words.for_readers(str(error), *files, job.path)
             yield shown(None, words.status(None, error=message), busy=False)
-            raise gr.Error(message, print_exception=False) from error
+            raise gr.Error(message, visible=False, print_exception=False) from error
         except Exception:
             yield shown(None, words.status(None, error=words.BUG), busy=False)
             raise
@@ -250,15 +257,18 @@ def shown(
         status: HTML of the status line.
         busy: Whether a video is being made.
         clear: Whether the player forgets what it has.
-        file: The finished file, for downloading.
+        file: The finished file, for downloading; with the subtitles beside it, if there are any.
         compared: Photograph and frame of the same size.
     """
     nothing_new = gr.update(value=None) if clear else gr.skip()
+    beside = None if file is None else outputs_of(file, subtitles=True)[1]
+    beside = beside if beside is not None and beside.exists() else None
     return (
         nothing_new if segment is None else segment,
         status,
         gr.update(interactive=busy),
         gr.update(value=None if file is None else str(file), interactive=file is not None),
+        gr.update(value=None if beside is None else str(beside), visible=beside is not None),
         gr.update(value=compared, visible=compared is not None),
         *[gr.update(interactive=not busy)] * len(KINDS),
     )

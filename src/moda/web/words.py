@@ -38,8 +38,19 @@ def introduction(settings: WebSettings) -> str:
     )
 
 
-def status(view: JobView | None, *, error: str | None = None, stopped: bool = False) -> str:
-    """HTML of the status line with its bar."""
+def status(
+    view: JobView | None,
+    *,
+    error: str | None = None,
+    stopped: bool = False,
+    notes: tuple[str, ...] = (),
+) -> str:
+    """HTML of the status line with its bar, and below it what the visitor should know besides."""
+    said = "".join(f'<p class="moda-note">{html.escape(note)}</p>' for note in notes)
+    return _line(view, error=error, stopped=stopped) + said
+
+
+def _line(view: JobView | None, *, error: str | None, stopped: bool) -> str:
     if error is not None:
         return _box("failed", html.escape(error), None)
     if stopped or (view is not None and view.state == "stopped"):
