@@ -33,7 +33,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from attack_files import try_files
-from attack_keys import KEY_LINES, receiving
+from attack_keys import KEY_LINES, receiving, remove_all
 from attack_requests import PAGE, SERVE, Attack, ask_page, draw, file_name, path, server_file
 from attack_running import KEY, Running, is_ready, start
 from attack_target import Answer, Hooks, Target
@@ -132,6 +132,8 @@ def attack_server(
         thread.start()
     for thread in threads:
         thread.join()
+    if target.key is not None and server.process.poll() is None:
+        remove_all(target)
     _settle(server)
     if server.process.poll() is not None:
         count.crashes.append(f"the server has ended with {server.process.poll()}")

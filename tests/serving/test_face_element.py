@@ -147,6 +147,22 @@ def test_two_lines_show_a_face_that_moves_and_speaks(
     assert wait_until(lambda: shop[1].request("GET", "/v1/info").json()["free_sessions"] == 1)
 
 
+def test_a_transparent_face_shows_the_page_behind(
+    tab: Any, shop: tuple[str, RunningServer]
+) -> None:
+    tab.evaluate("document.querySelector('moda-face').setAttribute('transparent', '')")
+    tab.evaluate("document.querySelector('moda-face').start()")
+    tab.wait_for_function(
+        "document.querySelector('moda-face').shadowRoot.querySelector('canvas').dataset.frame"
+    )
+    alpha = tab.evaluate(PIXELS.replace("index % 4 == 1", "index % 4 == 3"))[1]
+    assert (alpha[0], alpha[len(alpha) // 2 + 64]) == (0, 255), "corner and face"
+    behind = "document.querySelector('moda-face').shadowRoot.querySelector('canvas').style"
+    assert tab.evaluate(f"{behind}.backgroundImage") == "", "no poster shines through"
+    tab.evaluate("document.querySelector('moda-face').stop()")
+    assert wait_until(lambda: shop[1].request("GET", "/v1/info").json()["free_sessions"] == 1)
+
+
 def test_it_can_be_started_again_and_says_why_it_cannot(
     tab: Any, shop: tuple[str, RunningServer]
 ) -> None:

@@ -66,11 +66,12 @@ def test_fields_have_limits_and_no_null() -> None:
 
 def test_other_methods_are_refused_with_all_that_there_are() -> None:
     async def ask(app: Any, request: Ask) -> list[str]:
-        answers = [await request("PUT", path) for path in ("/v1/videos", "/v1/videos/x")]
-        assert [answer.status_code for answer in answers] == [405, 405]
+        paths = ("/v1/videos", "/v1/videos/x", "/v1/live/offer", "/v1/live/portraits")
+        answers = [await request("PUT", path) for path in paths]
+        assert [answer.status_code for answer in answers] == [405] * 4
         return [answer.headers["allow"] for answer in answers]
 
-    assert serve(ask) == ["GET, POST", "DELETE, GET"]
+    assert serve(ask) == ["GET, POST", "DELETE, GET", "POST", "POST"]
 
 
 @pytest.mark.slow

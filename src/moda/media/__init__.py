@@ -12,6 +12,7 @@ from moda.media.images import (
     jpeg_bytes,
     png_bytes,
     read_image,
+    webp_bytes,
     write_image,
 )
 from moda.media.video import VideoReader
@@ -30,5 +31,6 @@ __all__ = [
     "outputs_of",
     "png_bytes",
     "read_image",
+    "webp_bytes",
     "write_image",
 ]

@@ -228,11 +228,24 @@ def animation_bytes(pictures: Sequence[Picture], milliseconds: int) -> bytes:
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """A picture (H, W, 3) or (H, W, 4) as a PNG file, written fast rather than small."""
+    """A picture (H, W, 3) or (H, W, 4) as a PNG file, written fast rather than small.
+
+    What is wholly transparent is black, which is smaller.
+    """
     order = [2, 1, 0, 3][: picture.shape[2]]
-    done, data = cv2.imencode(".png", picture[:, :, order], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    ordered = picture[:, :, order]
+    if len(order) == 4:
+        ordered[picture[:, :, 3] == 0] = 0
+    done, data = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done
     return data.tobytes()
+
+
+def webp_bytes(picture: Picture, quality: int) -> bytes:
+    """A picture (H, W, 3) or (H, W, 4) as a WebP file, whose transparency is without loss."""
+    into = io.BytesIO()
+    Image.fromarray(picture).save(into, "WEBP", quality=quality, method=0)
+    return into.getvalue()
 
 
 def write_image(path: str | Path, picture: Picture) -> None:

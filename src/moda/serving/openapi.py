@@ -100,12 +100,15 @@ def describe(app: FastAPI, *, has_keys: bool) -> None:
 
 
 def allowed_methods(app: FastAPI, path: str) -> str:
-    """All that may be done at an address; a router's own 405 names the first route's alone."""
-    found: set[str] = set()
-    for known, operations in app.openapi()["paths"].items():
-        if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(known)), path):
-            found |= {method.upper() for method in operations}
-    return ", ".join(sorted(found))
+    """All that may be done at an address; a router's own 405 names the first route's alone.
+
+    An address that is named as it is, as /v1/live/offer, is none of /v1/live/{identifier}.
+    """
+    paths = app.openapi()["paths"]
+    patterns = {known: re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(known)) for known in paths}
+    fitting = (known for known, pattern in patterns.items() if re.fullmatch(pattern, path))
+    operations = paths.get(path) or {name: 0 for known in fitting for name in paths[known]}
+    return ", ".join(sorted(method.upper() for method in operations))
 
 
 def _without_null(form: dict[str, Any]) -> None:

@@ -9,9 +9,15 @@ from typing import Any, Protocol
 
 from moda.live import LiveFrame
 from moda.live.outputs import LiveMouth
+<<<<<<< HEAD
 from moda.media import jpeg_bytes, png_bytes
 from moda.serving.live.protocol import Control, PackedFrame, pack_frame
 from moda.structures import Floats, Picture
+=======
+from moda.media import jpeg_bytes, png_bytes, webp_bytes
+from moda.serving.live.protocol import Control, PackedFrame, PictureKind, pack_frame
+from moda.structures import Floats
+>>>>>>> w-trust
 
 
 class Parent:
@@ -32,12 +38,15 @@ class PipeOutput:
 
     Args:
         parent: Takes the messages.
-        quality: Of JPEG files.
+        quality: Of JPEG and WebP files.
+        kind: Of pictures.
         mouth: Tells in events what the face does.
     """
 
-    def __init__(self, parent: Parent, quality: int, mouth: LiveMouth | None = None) -> None:
-        self._parent, self._quality, self._mouth = parent, quality, mouth
+    def __init__(
+        self, parent: Parent, quality: int, kind: PictureKind, mouth: LiveMouth | None = None
+    ) -> None:
+        self._parent, self._quality, self._kind, self._mouth = parent, quality, kind, mouth
 
     def show(self, frame: LiveFrame) -> None:
         """Pack and send a frame, behind what the face does in it."""
@@ -55,8 +64,15 @@ class PipeOutput:
     def _file(self, picture: Picture | None) -> bytes:
         if picture is None:
             return b""
+<<<<<<< HEAD
         is_transparent = picture.shape[2] == 4
         return png_bytes(picture) if is_transparent else jpeg_bytes(picture, self._quality)
+=======
+        if self._kind == "png":
+            return png_bytes(frame.picture)
+        write = webp_bytes if self._kind == "webp" else jpeg_bytes
+        return write(frame.picture, self._quality)
+>>>>>>> w-trust
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event."""

@@ -19,10 +19,10 @@ from moda.media.waves import read_pcm
 from moda.strict_json import parse_json
 from moda.structures import EMOTIONS, Floats, Picture
 
-PictureKind = Literal["jpeg", "png", "mouth"]
-"""What frames show: a picture, one before a transparent background, or in its place an event with
-the amounts of blend shapes."""
-PICTURES = get_args(PictureKind)
+PictureKind = Literal["jpeg", "webp", "png", "mouth"]
+"""What frames show: a picture, one before a transparent background, the same without loss, or in
+its place an event with the amounts of blend shapes."""
+PICTURES, TRANSPARENT = get_args(PictureKind), ("webp", "png")
 SUBPROTOCOL = "moda.v1"
 KEY_SUBPROTOCOL = "moda.key."
 """Beginning of a subprotocol by which a browser, which can set no header, says its API key."""
@@ -201,7 +201,7 @@ class PackedFrame(NamedTuple):
     number: int
     is_speaking: bool
     jpeg: bytes
-    """Or a PNG, if the client asked for that; empty where the picture stays as it is."""
+    """Or a WebP or PNG, if the client asked for that; empty where the picture stays as it is."""
     sound: bytes
     """16-bit PCM of 40 ms"""
 

@@ -46,6 +46,7 @@ from moda.pipeline import TalkingHead
 from moda.serving.live.camera import CameraSession
 from moda.serving.live.output import Output, Parent, PipeOutput
 from moda.serving.live.protocol import (
+    TRANSPARENT,
     Control,
     End,
     Express,
@@ -129,11 +130,17 @@ class Worker:
         if word == "open":
             start, portrait = values
             mouth = LiveMouth(self.system.space) if start.picture == "mouth" else None
+<<<<<<< HEAD
             output = PipeOutput(self.parent, self.settings.jpeg_quality, mouth)
             if start.follow:
                 self.follow(start, portrait, output)
             else:
                 self.open(start, portrait, output)
+=======
+            quality = self.settings.jpeg_quality
+            output = PipeOutput(self.parent, quality, start.picture, mouth)
+            self.open(start, portrait, output)
+>>>>>>> w-trust
         elif word == "offer":
             self.offer(*values)
         elif word == "close":
@@ -262,7 +269,20 @@ class Worker:
 
     def make_head(self, start: Start, portrait: Path | None) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
+<<<<<<< HEAD
         actor = self._actor(start, portrait)
+=======
+        name = next(iter(self.actors)) if start.portrait is None else start.portrait
+        transparent = start.picture in TRANSPARENT
+        if portrait is not None:
+            actor = self._prepare_guest(portrait, transparent)
+        elif name in self.actors and transparent:
+            actor = self._prepare_guest(self._portraits[name], transparent)
+        elif name in self.actors:
+            actor = self.actors[name]
+        else:
+            raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
+>>>>>>> w-trust
         style = Style((EmotionAt(0.0, start.emotion, start.intensity),))
         options = LiveOptions(
             sample_rate=start.sample_rate,

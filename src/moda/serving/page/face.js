@@ -3,7 +3,7 @@
 //   <script type="module" src="https://talk.example.org/page/face.js"></script>
 //   <moda-face portrait="anna" poster="anna.jpg"></moda-face>
 //
-// Attributes: server (that of this script), key, portrait, poster, muted.
+// Attributes: server (that of this script), key, portrait, poster, muted, transparent.
 // Methods: start(), stop(), say(text, options), listen(), send(pcm), interrupt(), express(...).
 // Events: started, speaking, silent, interrupted, status, error, ended, as the server tells them.
 import { LiveSession } from "./client.js";
@@ -16,6 +16,7 @@ const STYLE = `
   :host([hidden]) { display: none; }
   canvas { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: .6rem;
     background: #0c0d0e center / contain no-repeat; }
+  :host([transparent]) canvas { background-color: transparent; }
   p { position: absolute; margin: 0; padding: .1rem .5rem; border-radius: .3rem; color: #fff;
     background: #1d1f21; font: .75rem/1.5 system-ui, sans-serif; }
   .tag { left: .6rem; bottom: .6rem; }
@@ -57,10 +58,11 @@ class ModaFace extends HTMLElement {
 
   attributeChangedCallback(name) {
     if (name === "muted" && this.player) this.player.setAudible(!this.hasAttribute("muted"));
-    if (name === "poster") {
-      const address = this.getAttribute("poster");
-      this.canvas.style.backgroundImage = address ? `url(${JSON.stringify(address)})` : "";
-    }
+    if (name === "poster") this.#showPoster(this.getAttribute("poster"));
+  }
+
+  #showPoster(address) {
+    this.canvas.style.backgroundImage = address ? `url(${JSON.stringify(address)})` : "";
   }
 
   get server() {
@@ -89,6 +91,7 @@ class ModaFace extends HTMLElement {
       portrait: this.getAttribute("portrait"),
       sample_rate: RATE,
       pace: "realtime",
+      picture: this.hasAttribute("transparent") ? "webp" : "jpeg",
     });
     this.session = session;
     for (const type of PASSED_ON) {
@@ -103,6 +106,7 @@ class ModaFace extends HTMLElement {
     return new Promise((resolve, reject) => {
       session.addEventListener("started", ({ detail }) => {
         this.state.textContent = "";
+        if (this.hasAttribute("transparent")) this.#showPoster(null); // it would shine through
         resolve(detail);
       });
       session.addEventListener("close", ({ detail }) => {

@@ -39,8 +39,7 @@ export class Player {
     const samples = Float32Array.from(frame.sound, (value) => value / 32768);
     this.node.port.postMessage({ number: frame.number, samples });
     if (frame.jpeg.length) {
-      const blob = new Blob([frame.jpeg], { type: "image/jpeg" });
-      const picture = await createImageBitmap(blob);
+      const picture = await createImageBitmap(new Blob([frame.jpeg]));
       this.pictures.push({ number: frame.number, picture });
       if (this.pictures.length > 50) this.pictures.shift().picture.close();
     }
@@ -65,7 +64,9 @@ export class Player {
       canvas.height = last.picture.height;
       canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
     }
-    canvas.getContext("2d").drawImage(last.picture, 0, 0);
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(last.picture, 0, 0);
     last.picture.close();
     canvas.dataset.frame = String(last.number);
   }
