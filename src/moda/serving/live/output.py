@@ -9,15 +9,9 @@ from typing import Any, Protocol
 
 from moda.live import LiveFrame
 from moda.live.outputs import LiveMouth
-<<<<<<< HEAD
-from moda.media import jpeg_bytes, png_bytes
-from moda.serving.live.protocol import Control, PackedFrame, pack_frame
-from moda.structures import Floats, Picture
-=======
 from moda.media import jpeg_bytes, png_bytes, webp_bytes
 from moda.serving.live.protocol import Control, PackedFrame, PictureKind, pack_frame
-from moda.structures import Floats
->>>>>>> w-trust
+from moda.structures import Floats, Picture
 
 
 class Parent:
@@ -64,15 +58,10 @@ class PipeOutput:
     def _file(self, picture: Picture | None) -> bytes:
         if picture is None:
             return b""
-<<<<<<< HEAD
-        is_transparent = picture.shape[2] == 4
-        return png_bytes(picture) if is_transparent else jpeg_bytes(picture, self._quality)
-=======
         if self._kind == "png":
-            return png_bytes(frame.picture)
+            return png_bytes(picture)
         write = webp_bytes if self._kind == "webp" else jpeg_bytes
-        return write(frame.picture, self._quality)
->>>>>>> w-trust
+        return write(picture, self._quality)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event."""

@@ -161,7 +161,9 @@ def read_start(message: dict[str, Any]) -> Start:
     if type(follow) is not bool:
         raise ProtocolError("follow is neither true nor false")
     if follow and picture == "mouth":
-        raise ProtocolError("a session that follows a camera shows pictures; choose jpeg or png")
+        raise ProtocolError(
+            "a session that follows a camera shows pictures; choose jpeg, webp or png"
+        )
     emotion, intensity = _emotion(message)
     return Start(portrait, rate, pace, emotion, intensity, seed, picture, follow)
 

@@ -130,17 +130,12 @@ class Worker:
         if word == "open":
             start, portrait = values
             mouth = LiveMouth(self.system.space) if start.picture == "mouth" else None
-<<<<<<< HEAD
-            output = PipeOutput(self.parent, self.settings.jpeg_quality, mouth)
+            quality = self.settings.jpeg_quality
+            output = PipeOutput(self.parent, quality, start.picture, mouth)
             if start.follow:
                 self.follow(start, portrait, output)
             else:
                 self.open(start, portrait, output)
-=======
-            quality = self.settings.jpeg_quality
-            output = PipeOutput(self.parent, quality, start.picture, mouth)
-            self.open(start, portrait, output)
->>>>>>> w-trust
         elif word == "offer":
             self.offer(*values)
         elif word == "close":
@@ -269,20 +264,7 @@ class Worker:
 
     def make_head(self, start: Start, portrait: Path | None) -> LiveHead:
         """A head as the client wants it. Raises :class:`ModaError`."""
-<<<<<<< HEAD
         actor = self._actor(start, portrait)
-=======
-        name = next(iter(self.actors)) if start.portrait is None else start.portrait
-        transparent = start.picture in TRANSPARENT
-        if portrait is not None:
-            actor = self._prepare_guest(portrait, transparent)
-        elif name in self.actors and transparent:
-            actor = self._prepare_guest(self._portraits[name], transparent)
-        elif name in self.actors:
-            actor = self.actors[name]
-        else:
-            raise InputError(f"there is no portrait {name!r}; choose {', '.join(self.actors)}")
->>>>>>> w-trust
         style = Style((EmotionAt(0.0, start.emotion, start.intensity),))
         options = LiveOptions(
             sample_rate=start.sample_rate,
@@ -295,7 +277,7 @@ class Worker:
     def _actor(self, start: Start, portrait: Path | None) -> Actor:
         """The portrait that the client wants. Raises :class:`ModaError`."""
         name = next(iter(self.actors)) if start.portrait is None else start.portrait
-        transparent = start.picture == "png"
+        transparent = start.picture in TRANSPARENT
         if portrait is not None:
             return self._prepare_guest(portrait, transparent)
         if name not in self.actors:
