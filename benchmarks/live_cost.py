@@ -59,7 +59,7 @@ def measure(size: int) -> Row:
     speech = np.concatenate(list(AudioReader(ROOT / "examples" / "speech.wav", RATE)))
     needed = (WARM_FRAMES + 2 * FRAMES) * RATE // 25
     head.push(np.tile(speech, needed // len(speech) + 1)[:needed])
-    output = PipeOutput(Pipe(), QUALITY)  # type: ignore[arg-type]
+    output = PipeOutput(Pipe(), QUALITY, "jpeg")  # type: ignore[arg-type]
     for _ in range(WARM_FRAMES):
         output.show(head.next_frame())
     row = {}

@@ -55,7 +55,8 @@ def live(photograph: Picture) -> LiveReenactment:
 
 def test_pictures_are_answered_and_the_rest_is_told(live: LiveReenactment) -> None:
     heard, ended = Heard(), []
-    session = CameraSession(live, PipeOutput(heard, 80), lambda: ended.append(True))  # type: ignore[arg-type]
+    output = PipeOutput(heard, 80, "jpeg")  # type: ignore[arg-type]
+    session = CameraSession(live, output, lambda: ended.append(True))
     try:
         session.push(jpeg_bytes(GREY, 80))
         assert wait_until(lambda: len(heard.frames) == 1)
