@@ -13,6 +13,7 @@ if nothing else runs on it.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import platform
@@ -59,7 +60,8 @@ def measure(size: int) -> Row:
     speech = np.concatenate(list(AudioReader(ROOT / "examples" / "speech.wav", RATE)))
     needed = (WARM_FRAMES + 2 * FRAMES) * RATE // 25
     head.push(np.tile(speech, needed // len(speech) + 1)[:needed])
-    output = PipeOutput(Pipe(), QUALITY, "jpeg")  # type: ignore[arg-type]
+    kinds = ("jpeg",) if "kind" in inspect.signature(PipeOutput).parameters else ()  # older: none
+    output = PipeOutput(Pipe(), QUALITY, *kinds)  # type: ignore[arg-type]
     for _ in range(WARM_FRAMES):
         output.show(head.next_frame())
     row = {}
