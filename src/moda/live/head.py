@@ -479,7 +479,7 @@ class LiveSession:
             self._emit(frame)
 
     def _answer_calls(self) -> None:
-        while not self._calls.empty():
+        while not (self._calls.empty() or self._is_stopped.is_set()):
             try:
                 self._calls.get_nowait()()
             except InputError as error:
