@@ -115,7 +115,9 @@ def main() -> int:
             return int(bool(found))
         for size in SIZES:
             with served("web") as url, visit(browser, url, size, "day") as tab:
+                begun = time.monotonic()
                 playing(tab)
+                print(f"{size}: two clicks, a playing video after {time.monotonic() - begun:.1f} s")
                 keep(tab, IMAGES / f"web-{size}.jpg")
             portrait = str(ROOT / "examples" / "portraits" / "mona_lisa.jpg")
             with served("serve", portrait) as url, visit(browser, url, size, "day") as tab:

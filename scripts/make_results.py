@@ -179,7 +179,7 @@ def renderer() -> str:
     return joined(
         "## The renderer alone",
         "`moda evaluate-renderer` animates one frame of a video with the video's own motion "
-        "(PSNR in dB, LivePortrait's example drivings):",
+        "(PSNR in dB, 40 frames each of clips that published systems show):",
         table(["clip", "face", "photograph not moved", "mouth", "photograph not moved"], rows),
         source("renderer_quality", found),
         "`moda evaluate-videos PROTOCOL -o report/` (after `pip install '.[evaluate]'`) compares "

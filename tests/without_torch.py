@@ -1,4 +1,4 @@
-"""Plugin that hides torch, as in an environment without it: ``pytest -p without_torch``."""
+"""Plugin that hides torch and what comes with it: ``pytest -p without_torch``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-HIDDEN = ("torch", "einops")
+HIDDEN = ("torch", "einops", "scipy")
 _find_spec = PathFinder.find_spec
 
 

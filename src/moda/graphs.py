@@ -38,10 +38,9 @@ class Graph:
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False
         names = _lists()[name]
-        self._weights = [_array(weights, weight) for weight in names]
-        """The session looks into their memory."""
-        shared = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights]
-        options.add_external_initializers(names, shared)
+        arrays = [_array(weights, weight) for weight in names]  # the session copies them
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+        options.add_external_initializers(names, values)
         graph, providers = (ASSETS / name).read_bytes(), ["CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
 

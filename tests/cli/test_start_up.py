@@ -19,8 +19,9 @@ cli.main(sys.argv[1:])
 """
 UNUSED = (
     "accelerate", "einops", "fastapi", "gradio", "matplotlib", "moda.data", "moda.evaluation",
-    "moda.serving", "moda.training", "moda.web", "peft", "scipy.interpolate", "scipy.optimize",
-    "scipy.signal", "scipy.stats", "sympy", "torch", "transformers",
+    "moda.serving", "moda.training", "moda.web", "peft",
+    "scipy.ndimage", "scipy.sparse", "scipy.spatial", "sympy", "torch",
+    "transformers",
 )  # fmt: skip
 
 

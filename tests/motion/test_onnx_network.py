@@ -181,6 +181,15 @@ def test_the_speech_encoder() -> None:
         assert_close(SpeechEncoder(weights).encode(samples), expected, atol=1e-4)
 
 
+def test_a_graph_keeps_no_hold_of_the_weights_it_was_given() -> None:
+    weights = read_encoder_weights()
+    encoder, samples = SpeechEncoder(weights), np.sin(np.arange(8000, dtype=np.float32))
+    expected = encoder.encode(samples)
+    for array in weights.values():
+        array.fill(0.0)
+    np.testing.assert_array_equal(encoder.encode(samples), expected)
+
+
 def test_which_networks_have_a_graph() -> None:
     assert has_graph(read_motion_file("moda-tiny").config.motion)
     assert has_graph(replace(CONFIG, window=40, overlap=8))

@@ -101,7 +101,7 @@ def test_numbers_and_devices_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_
 
     async def start() -> None:
         async def ready(worker: pool.LiveWorker) -> None:
-            worker.portraits = ["portrait"]
+            worker.previews = {"portrait": b""}
 
         monkeypatch.setattr(pool.LiveWorker, "wait_until_ready", ready)
         sessions = pool.SessionPool(settings, Metrics())

@@ -400,6 +400,7 @@ def _load_network(name: str, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
     model = (resources.files("moda") / "assets" / name).read_bytes()
     return onnxruntime.InferenceSession(model, options, providers=providers)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moda.encoders.curves import smooth
 from moda.encoders.face import FaceLandmarks, FaceModels, FaceTracker
 from moda.encoders.portrait import close_mouth
 from moda.encoders.regions import turn_points
@@ -226,9 +227,7 @@ def _smooth(landmarks: Array, frames_per_second: float) -> Array:
     window = round(SMOOTHING_SECONDS * frames_per_second) | 1
     if window < 5 or len(landmarks) < window:
         return landmarks
-    from scipy.signal import savgol_filter  # slow to import, and only videos need it
-
-    return savgol_filter(landmarks, window, 2, axis=0)
+    return smooth(landmarks, window)
 
 
 def meet_lips(smooth: Array, tracked: Array, seen: Flags) -> Array:

@@ -203,10 +203,34 @@ def _least_squares(system: Array, target: Array, limit: float) -> Array:
     free = np.linalg.lstsq(system, target, rcond=-1)[0].astype(np.float64, copy=False)
     if np.abs(free).max() <= limit:
         return free
-    from scipy.optimize import lsq_linear  # slow to import, and few mouths reach the limit
+    return _bounded(system.T @ system, system.T @ target, limit)
 
-    bound: Array = lsq_linear(system, target, (-limit, limit), method="bvls").x
-    return bound
+
+def _bounded(gram: Array, pull: Array, limit: float) -> Array:
+    """The x (M,) that minimises ``x gram x / 2 - pull x`` within ``-limit`` to ``limit``.
+
+    Numbers are held at a limit one by one, and let go where they would come back (Stark and
+    Parker, 1995). ``gram`` (M, M) is positive definite.
+    """
+    solution, held = np.zeros(len(pull)), np.zeros(len(pull), bool)
+    while True:
+        free = ~held
+        wanted = solution.copy()
+        rest = pull[free] - gram[np.ix_(free, held)] @ solution[held]
+        wanted[free] = np.linalg.solve(gram[np.ix_(free, free)], rest)
+        way = wanted - solution
+        beyond = free & (abs(wanted) > limit)
+        if beyond.any():
+            part = (np.copysign(limit, way) - solution)[beyond] / way[beyond]
+            solution = solution + part.min() * way
+            first = np.flatnonzero(beyond)[part.argmin()]
+            solution[first], held[first] = np.copysign(limit, way[first]), True
+            continue
+        solution = wanted
+        inwards = held * np.sign(solution) * (gram @ solution - pull)
+        if inwards.max() <= 1e-9 * abs(pull).max():
+            return solution
+        held[inwards.argmax()] = False
 
 
 def _refine(crop: Picture, landmarks: Array, models: FaceModels) -> Array:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moda.encoders.curves import monotone_curve, smooth
 from moda.encoders.face import FaceModels, FaceTracker
 from moda.encoders.shots import mark_cuts
 from moda.errors import FaceError
@@ -115,11 +116,9 @@ def resample_frames(
 
 
 def _interpolate(values: NDArray[np.float32], times: Array, wanted: Array) -> NDArray[np.float32]:
-    from scipy.interpolate import PchipInterpolator  # slow to import, and a portrait needs none
-
     times, first = np.unique(times, return_index=True)
-    curve = PchipInterpolator(times, values[first].astype(np.float64), axis=0)
-    return curve(np.clip(wanted, times[0], times[-1])).astype(np.float32)
+    within = np.clip(wanted, times[0], times[-1])
+    return monotone_curve(times, values[first], within).astype(np.float32)
 
 
 def grid_frame(seconds: float) -> int:
@@ -438,11 +437,7 @@ def _mean_rotation(rotations: Array) -> Array:
 
 
 def _smooth(values: Array, window: int) -> Array:
-    if len(values) < window:
-        return values
-    from scipy.signal import savgol_filter  # likewise
-
-    return savgol_filter(values, window, 2, axis=0)
+    return values if len(values) < window else smooth(values, window)
 
 
 def _quick_lips(smoothed_away: Array, space: MotionSpace) -> Array:

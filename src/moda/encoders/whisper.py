@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from moda.graphs import Graph
+from moda.memory import give_back_memory
 from moda.structures import Floats
 
 SAMPLE_RATE_HZ = 16_000
@@ -91,14 +92,21 @@ def encode_tokens(encoder: SpeechEncoder, chunks: Iterable[Floats]) -> Iterator[
     for chunk in chunks:
         held = np.concatenate([held, np.asarray(chunk, np.float32)])
         while len(held) > piece:
-            tokens = encoder.encode(held[:piece])
+            tokens = _encode_piece(encoder, held[:piece])
             end = len(tokens) - margin_tokens
             yield tokens[skipped:end]
             held, skipped = held[piece - 2 * margin :], margin_tokens
     count = -(-len(held) // SAMPLES_PER_TOKEN)
     if count > skipped:
         tail = np.zeros(TAIL_SECONDS * SAMPLE_RATE_HZ, np.float32)
-        yield encoder.encode(np.concatenate([held, tail]))[skipped:count]
+        yield _encode_piece(encoder, np.concatenate([held, tail]))[skipped:count]
+
+
+def _encode_piece(encoder: SpeechEncoder, samples: Floats) -> Floats:
+    """A piece is long: it takes as much memory as all other networks together."""
+    tokens = encoder.encode(samples)
+    give_back_memory()
+    return tokens
 
 
 def log_mel_spectrogram(samples: Floats) -> Floats:

@@ -6,7 +6,14 @@ only local files are opened, and everything is streamed except the one portrait.
 
 from moda.media.audio import AudioReader
 from moda.media.formats import FORMATS
-from moda.media.images import check_image, jpeg_bytes, png_bytes, read_image, write_image
+from moda.media.images import (
+    animation_bytes,
+    check_image,
+    jpeg_bytes,
+    png_bytes,
+    read_image,
+    write_image,
+)
 from moda.media.video import VideoReader
 from moda.media.writer import VideoWriter, check_output_path, exact_rate, outputs_of
 
@@ -15,6 +22,7 @@ __all__ = [
     "AudioReader",
     "VideoReader",
     "VideoWriter",
+    "animation_bytes",
     "check_image",
     "check_output_path",
     "exact_rate",

@@ -6,7 +6,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -214,6 +214,17 @@ def jpeg_bytes(picture: Picture, quality: int) -> bytes:
     )
     assert done
     return data.tobytes()
+
+
+def animation_bytes(pictures: Sequence[Picture], milliseconds: int) -> bytes:
+    """Pictures (H, W, 3) as an animated WebP that repeats, each shown for so long."""
+    first, *others = map(Image.fromarray, pictures)
+    file = io.BytesIO()
+    first.save(
+        file, "WEBP", save_all=True, append_images=others, duration=milliseconds, loop=0,
+        quality=60, method=1,
+    )  # fmt: skip
+    return file.getvalue()
 
 
 def png_bytes(picture: Picture) -> bytes:

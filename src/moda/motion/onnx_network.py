@@ -21,6 +21,14 @@ from moda.motion.flow import sample_euler
 from moda.motion.network import GRAPHS, Conditions, Heard
 from moda.structures import Floats
 
+NULL_SPEECH, EMOTIONS, EMOTION_MEAN = (
+    "speech_embedder.null_speech",
+    "emotion_embedder.weight",
+    "emotion_mean",
+)
+OUTSIDE_GRAPHS = (NULL_SPEECH, EMOTIONS, EMOTION_MEAN)
+"""Weights that are looked at; the graphs have copies of all others."""
+
 
 def has_graph(config: MotionModelConfig) -> bool:
     """Whether the package has graphs for networks of this configuration.
@@ -45,7 +53,7 @@ class OnnxNetwork:
     def __init__(self, config: MotionModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         assert has_graph(config)
         self.config = config
-        self._weights = weights
+        self._weights = {name: np.array(weights[name]) for name in OUTSIDE_GRAPHS}
         self._encode, self._modulations, self._predict, self._hear, self._mean = (
             Graph(name, weights) for name in GRAPHS.values()
         )
@@ -55,7 +63,7 @@ class OnnxNetwork:
         return True
 
     def emotion_offsets(self) -> Floats | None:
-        offsets: Floats = self._weights["emotion_mean"]
+        offsets: Floats = self._weights[EMOTION_MEAN]
         return offsets
 
     def hear(self, features: Floats) -> Heard:
@@ -85,8 +93,8 @@ class OnnxNetwork:
         return Conditions(*self._encode.run(given))
 
     def with_unconditional(self, conditions: Conditions[Floats]) -> Conditions[Floats]:
-        null = self._weights["speech_embedder.null_speech"]
-        none = self._weights["emotion_embedder.weight"][self.config.none_emotion]
+        null = self._weights[NULL_SPEECH]
+        none = self._weights[EMOTIONS][self.config.none_emotion]
         without = (
             np.broadcast_to(null, conditions.speech.shape),
             none[None],

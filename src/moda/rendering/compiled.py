@@ -25,10 +25,15 @@ def compiled(function: Function) -> Function:
 def part_of_kernel(function: Function) -> Function:
     """A function that only compiled ones call: without its own way in from Python, and its cache.
 
-    Both would take longer to compile than most such functions.
+    Both would take longer to compile than most such functions. So would a version for each whole
+    number that a caller spells out, as numba makes them.
     """
-    return cast(Function, _njit(**_OPTIONS, no_cpython_wrapper=True)(function))
+    kernel = _njit(**_OPTIONS, no_cpython_wrapper=True)(function)
+    template = kernel.get_call_template
+    kernel.get_call_template = lambda args, kws: template(tuple(map(_unliteral, args)), kws)
+    return cast(Function, kernel)
 
 
 _njit: Any = numba.njit
+_unliteral: Any = numba.types.unliteral
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
+from moda.rendering.compiled import compiled, part_of_kernel
 from moda.rendering.mesh.eye_painting import CURVE_SAMPLES, lid_curve
 from moda.rendering.mesh.mouth_painting import lip_curves
 from moda.rendering.mesh.warp import keep_triangle_areas
@@ -31,6 +34,19 @@ def areas(points: Array, triangles: np.ndarray) -> Array:
     first, second, third = (points[corners] for corners in triangles.T)
     (bx, by), (cx, cy) = (second - first).T, (third - first).T
     return bx * cy - cx * by
+
+
+def test_a_part_is_compiled_once_for_all_whole_numbers() -> None:
+    @part_of_kernel
+    def add(number: int, other: int) -> int:
+        return number + other
+
+    @compiled
+    def total() -> int:
+        return add(1, 2) + add(3, 4)
+
+    assert total() == 10
+    assert len(cast(Any, add).signatures) == 1
 
 
 def test_triangles_that_are_passed_over_would_have_stayed() -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from in_process import Ask, key, serve
+from PIL import Image
 
+from moda.options import FrameOptions
+from moda.pipeline import TalkingHead
 from moda.serving.access import BusyError, owner_of
+from moda.serving.live.pool import SessionPool
 from moda.serving.live.portraits import MAX_ARRIVING, MAX_OF_OWNER, PATH, PortraitUploads
+from moda.serving.live.worker import idle_preview
 from moda.serving.settings import ServerSettings
+from moda.systems.embedded import EmbeddedSystem
+from moda.systems.portraits import prepare_portrait
 from paths import PORTRAIT
 
 ANNA, BERT = "key-of-anna-0123456789", "key-of-bert-0123456789"
@@ -107,3 +116,33 @@ def test_old_ones_go_by_number_and_by_time() -> None:
     finally:
         uploads.close()
     assert not folder.exists()
+
+
+def test_portraits_of_the_server_wait_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SessionPool, "previews", property(lambda _: {"mona lisa": b"RIFF"}))
+
+    async def ask(app: Any, request: Ask) -> list[httpx.Response]:
+        names = ("mona%20lisa", "nobody")
+        return [await request("GET", f"{PATH}/{name}/preview", headers=key(ANNA)) for name in names]
+
+    shown, missing = serve(ask, api_keys=(ANNA,))
+    assert (shown.status_code, shown.content) == (200, b"RIFF")
+    assert shown.headers["content-type"] == "image/webp"
+    assert missing.status_code == 404
+
+
+def test_a_preview_moves_and_repeats_without_a_jump() -> None:
+    system = TalkingHead.from_pretrained("moda-tiny", device="cpu").system
+    assert isinstance(system, EmbeddedSystem)
+    actor = prepare_portrait(system, PORTRAIT, FrameOptions(size=128))
+    with Image.open(io.BytesIO(idle_preview(system, actor))) as image:
+        pictures = []
+        for index in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(index)
+            pictures.append(np.asarray(image.convert("RGB")).astype(float))
+    assert len(pictures) > 40
+    steps = [
+        np.abs(a - b).mean() for a, b in zip(pictures, [*pictures[1:], pictures[0]], strict=True)
+    ]
+    assert np.abs(pictures[0] - pictures[31]).max() > 20, "something moves"
+    assert steps[-1] <= max(steps[:-1]), "the last is followed by the first"

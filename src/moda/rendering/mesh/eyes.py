@@ -21,6 +21,7 @@ from moda.rendering.mesh.eye_painting import (
     LASH_LENGTH,
     LASH_OVERHANG,
     LASH_ROWS,
+    LID_SHADOW_LENGTH,
     LINE_WIDTH,
     SCRATCH_SIZE,
     EyeFrame,
@@ -63,6 +64,9 @@ LARGEST_EYE = 0.184
 ones, which go on beyond the landmarks: photographed people, children too, have up to .17."""
 RIM_REACH = 1.45
 """In radii: where pixels may still belong to an iris that is not quite round or centred."""
+SHADED_WHITE = 0.8
+"""Over the white around it, what is darker is a lash or a vein."""
+DARKEST_SHADE = 0.5
 DRAWN_MARGIN = 0.15
 LID_HEIGHT = 0.13
 """Of the skin over an eye that becomes the lid; eye distances, as the next."""
@@ -239,8 +243,8 @@ def _cut_layers(
     rows, columns = np.mgrid[0 : area.height, 0 : area.width].astype(np.float32)
     distance = np.hypot(columns - centre[0], rows - centre[1])
     radius = _limbus(photo.mean(2), hole, distance, radius)
-    outside_iris = _outside_iris(photo.mean(2), hole, distance, radius)
-    sclera = _sclera(photo, hole, outside_iris, outline.width)
+    outside_iris = _outside_iris(photo.mean(2), hole, distance, radius, outline)
+    sclera = _sclera(photo, hole, outside_iris, outline)
     lid = _lid_skin(photo, outline)
     lashes, line = _lashes(photo, lid, outline)
     return EyeLayers(
@@ -274,35 +278,58 @@ def _outline(upper: Array, lower: Array, shape: tuple[int, ...], unit: float) ->
     )
 
 
-def _sclera(photo: F32, hole: F32, outside_iris: NDArray[np.bool_], width: float) -> F32:
-    """The white of the eye, filled in under the iris and the lids from what is seen of it."""
+def _sclera(photo: F32, hole: F32, outside_iris: NDArray[np.bool_], outline: _Outline) -> F32:
+    """The white of the eye, filled in under the iris and the lids from what is seen of it near."""
     seen = ((hole > 0.5) & outside_iris).astype(np.float32)
     luma = photo.mean(2)
-    visible = photo[seen > 0]
-    if len(visible) > 8:
-        brightness = visible.mean(1)
-        colour = visible[brightness >= np.percentile(brightness, 50)].mean(0)
-        seen = np.where((seen > 0) & (luma < np.percentile(brightness, 25)), 0.05, seen).astype(
-            np.float32
-        )
-    else:
-        colour = photo.reshape(-1, 3).mean(0)
-    sigma = 0.10 * width
-    weighted = blur(photo * seen[..., None], sigma) + 0.02 * colour
-    filled = weighted / (blur(seen, sigma) + np.float32(0.02))[..., None]
+    shade = _lid_shade(luma, seen > 0, outline)
+    filled = photo.reshape(-1, 3).mean(0)
+    sigma = 0.10 * outline.width
+    if int(seen.sum()) > 8:
+        wide = 1.5 * sigma
+        usual = blur(luma * seen, wide) / np.maximum(blur(seen, wide), 1e-3)
+        filled = photo[(seen > 0) & (luma >= np.median(luma[seen > 0]))].mean(0)
+        seen = np.where(luma < SHADED_WHITE * usual, 0.05 * seen, seen)
+    for reach in (4 * sigma, 2 * sigma, sigma):
+        weighted = blur(photo * seen[..., None], reach) + 0.02 * filled
+        filled = weighted / (blur(seen, reach) + np.float32(0.02))[..., None]
     keep = np.maximum(hole, 0) * outside_iris
     keep = np.minimum(blur(keep.astype(np.float32), 1.6), keep)[..., None]
-    return (photo * keep + filled * (1 - keep)).astype(np.float32)
+    return (photo * keep + filled * shade[..., None] * (1 - keep)).astype(np.float32)
 
 
-def _outside_iris(luma: F32, hole: F32, distance: F32, radius: float) -> NDArray[np.bool_]:
-    """Where the white is seen (h, w): off the iris's disc, and none of its rim next to it."""
+def _lid_shade(luma: F32, seen: NDArray[np.bool_], outline: _Outline) -> F32:
+    """Share of light (h, w) that the upper lid leaves to the white, by what is ``seen`` of it."""
+    reach = LID_SHADOW_LENGTH * outline.unit
+    band = seen & (outline.above > -reach)
+    free = seen & (outline.above < -1.5 * reach)
+    if int(band.sum()) < 8 or int(free.sum()) < 8:
+        return np.ones_like(luma)
+    dark = 1 - float(np.median(luma[band]) / np.median(luma[free]))
+    depth = np.clip(dark / (1 - np.exp(-1)), 0, DARKEST_SHADE)
+    return (1 - depth * np.exp(np.minimum(outline.above, 0) / reach)).astype(np.float32)
+
+
+def _outside_iris(
+    luma: F32, hole: F32, distance: F32, radius: float, outline: _Outline
+) -> NDArray[np.bool_]:
+    """Where the white is seen (h, w): off the iris's disc, and none of its rim next to it.
+
+    A rim is darker than the white on its own side, and a white in shadow is none; nor is the
+    shadow under the upper lid.
+    """
     outside: NDArray[np.bool_] = distance > 1.12 * radius
-    white, dark = luma[(hole > 0.8) & outside], luma[(hole > 0.8) & (distance < 0.8 * radius)]
-    if len(white) < 8 or len(dark) < 8:
+    open_, inner = hole > 0.8, distance < 0.8 * radius
+    if int((open_ & inner).sum()) < 8:
         return outside
-    between = 0.5 * (np.percentile(white, 70) + np.median(dark))
-    rim = (luma < between) & (distance < RIM_REACH * radius) & (hole > 0.5)
+    dark, middle = np.median(luma[open_ & inner]), outline.along[inner].mean()
+    rim = np.zeros_like(outside)
+    for side in (outline.along < middle, outline.along >= middle):
+        white = luma[open_ & outside & side]
+        if len(white) >= 8:
+            rim |= side & (luma < 0.5 * (np.percentile(white, 70) + dark))
+    rim &= (distance < RIM_REACH * radius) & (hole > 0.5)
+    rim &= outline.above < -LID_SHADOW_LENGTH * outline.unit
     size = 1 + 2 * max(1, round(0.08 * radius))
     widened = cv2.dilate(rim.astype(np.uint8), np.ones((size, size), np.uint8))
     outside[widened > 0] = False

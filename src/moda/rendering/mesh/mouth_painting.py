@@ -411,7 +411,7 @@ def _paint_row(
 def _paint_rim(colour: Array, colours: Floats, below: float, above: float) -> None:
     """The lips roll inwards: a dark rim under the upper one, a moist one on the lower."""
     _mix(colour, colours, LIP, 0.40, 0.50 * np.exp(-below / 0.008))
-    _mix(colour, colours, LIP, 0.86, 0.85 * np.exp(-above / 0.012))
+    _mix(colour, colours, LIP, 0.80, 0.65 * np.exp(-above / 0.007))
     meeting = 1.0 - ease(NARROW_GAPS[0], NARROW_GAPS[1], below + above)
     _mix(colour, colours, SEAM, 0.9, 0.8 * meeting)
 

@@ -17,12 +17,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay
 
 from moda.rendering.mesh.geometry import smoothstep
+from moda.rendering.mesh.planar import SymmetricBand, delaunay_triangles
 from moda.rendering.mesh.plate import Plate
 from moda.structures.landmarks import FACE_OVAL, NECK_PIVOT, NUM_SURFACE, Array
 
@@ -192,8 +190,9 @@ def _distance_outside(polygon: Array, points: Array) -> Array:
 
 def _outer_triangles(oval: Array, points: Array) -> NDArray[np.int32]:
     """Delaunay triangles between the face outline and the outer points, as vertex indices."""
-    found = Delaunay(np.concatenate([oval, points])).simplices
-    corners = np.concatenate([oval, points])[found]
+    placed = np.concatenate([oval, points])
+    found = delaunay_triangles(placed)
+    corners = placed[found]
     edge_one, edge_two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = np.abs(edge_one[:, 0] * edge_two[:, 1] - edge_one[:, 1] * edge_two[:, 0])
     only_oval = (found < len(oval)).all(1)
@@ -223,13 +222,8 @@ class _Fields:
         edges = mesh_edges(triangles)
         length = np.linalg.norm(pixels[edges[:, 0]] - pixels[edges[:, 1]], axis=1) / self._unit
         weight = 1.0 / np.maximum(0.04, length)
-        rows = np.concatenate([edges[:, 0], edges[:, 1]])
-        columns = np.concatenate([edges[:, 1], edges[:, 0]])
-        count = len(pixels)
-        self._adjacency = scipy.sparse.coo_array(
-            (np.concatenate([weight, weight]), (rows, columns)), shape=(count, count)
-        ).tocsr()
-        self._degree = np.asarray(self._adjacency.sum(1)).ravel()
+        self._edges, self._weight = edges, weight
+        self._degree = np.bincount(edges.ravel(), weight.repeat(2), len(pixels))
         self._screening = (
             0.5 * (GRID_STEP / FOLLOW_DECAY) ** 2 * float(np.median(self._degree[self._degree > 0]))
         )
@@ -286,12 +280,19 @@ class _Fields:
         """Harmonic (or screened) interpolation of values (F, C) at fixed vertices -> (M, C)."""
         used = np.concatenate([OVAL, np.arange(NUM_SURFACE, len(self._pixels))])
         free = np.setdiff1d(used, fixed)
-        laplacian = scipy.sparse.diags_array(self._degree + screening) - self._adjacency
-        laplacian = laplacian.tocsr()
+        free = free[np.argsort(self._pixels[free, 1], kind="stable")]
         result = np.zeros((len(self._pixels), values.shape[1]))
         result[fixed] = values
         if len(free):
-            right_side = -(laplacian[free][:, fixed] @ values)
-            solve = scipy.sparse.linalg.splu(laplacian[free][:, free].tocsc())
-            result[free] = solve.solve(right_side)
+            place = np.full(len(self._pixels), -1)
+            place[free] = np.arange(len(free))
+            pairs = place[self._edges]
+            inner = (pairs >= 0).all(1)
+            band = SymmetricBand(self._degree[free] + screening, pairs[inner], -self._weight[inner])
+            right_side = np.zeros((len(free), values.shape[1]))
+            for near, far in ((0, 1), (1, 0)):
+                outer = (pairs[:, near] >= 0) & (pairs[:, far] < 0)
+                pulled = self._weight[outer, None] * result[self._edges[outer, far]]
+                np.add.at(right_side, pairs[outer, near], pulled)
+            result[free] = band.solve(right_side)
         return result[NUM_SURFACE:]

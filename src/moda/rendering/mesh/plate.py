@@ -149,6 +149,16 @@ def blur(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3)).astype(np.float32, copy=False)
 
 
+def long_blur(values: Array, sigma: float) -> Array:
+    """Gaussian blur of numbers (h, w), up to 4 sigma away; the outermost go on beyond the edges."""
+    reach = int(4 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    return cv2.sepFilter2D(
+        values, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE
+    ).astype(np.float64, copy=False)
+
+
 def _cropped(portrait: Portrait, square: Array, size: int) -> tuple[Picture, Array, Box]:
     """Plate of :func:`shown_region` and what the photograph has around it, its map, its view.
 

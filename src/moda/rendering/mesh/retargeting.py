@@ -53,6 +53,8 @@ CORNER_REACH = 0.30
 """How far the skin beside a corner of the mouth goes along with it, sideways, canonical units."""
 SIDEWAYS_GAIN, OPENING_GAIN = 1.06, 1.09
 """Of the lower face: drawn widths and openings are read smaller than they are."""
+WIDTH_OF_GAP = 0.15
+"""By which drawn mouths are read wider with the height of their opening, over that height."""
 START_DAMPING = 1e-4
 """Keeps parameters that hardly move the lips small."""
 PARTING_DAMPING = 1e-3
@@ -219,7 +221,19 @@ def _fit_basis(basis: Array, canonical_face: Array, neutral: Array) -> Array:
         fitted[:, :, 0] += near * (fitted[:, corner, 0][:, None] - fitted[:, :, 0])
     for axis, gain in enumerate((SIDEWAYS_GAIN, OPENING_GAIN)):
         fitted[:, :, axis] *= 1.0 + (gain - 1.0) * lower_face
+    gap = fitted[:, INNER_LIP_LOWER[5], 1] - fitted[:, INNER_LIP_UPPER[5], 1]
+    fitted[:, :, 0] -= np.outer(0.5 * WIDTH_OF_GAP * gap, lower_face * _sides(canonical_face))
     return fitted
+
+
+def _sides(canonical_face: Array) -> Array:
+    """(468,) which side of the mouth: -1 and 1 at its corners, less with distance from it."""
+    corners = canonical_face[list(MOUTH_CORNERS), :2]
+    half = 0.5 * float(corners[1, 0] - corners[0, 0])
+    across, up = (canonical_face[:NUM_SURFACE, :2] - corners.mean(0)).T
+    beyond = np.hypot(np.maximum(np.abs(across) - half, 0.0), up)
+    side: Array = np.clip(across / half, -1.0, 1.0) * np.exp(-((beyond / CORNER_REACH) ** 2))
+    return side
 
 
 def _smallest_parting(basis: Array) -> Array:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import scipy.ndimage
 from numpy.typing import NDArray
 
 from moda.rendering.mesh.complexion import Palette
+from moda.rendering.mesh.plate import long_blur
 from moda.structures import Floats, Picture
 from moda.structures.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER, Array, Similarity
 
@@ -110,9 +110,9 @@ def tooth_texture(upper: bool, blur_millimetres: float) -> ToothTexture:
             gum[:, inside] = np.clip((above - gum_line) / 0.5 + 0.5, 0.0, 1.0)
             start += width
     sigma = max(0.12, blur_millimetres) * TEXELS_PER_MILLIMETRE
-    looks = [scipy.ndimage.gaussian_filter(image, sigma, mode="nearest") for image in (shade, gum)]
-    soft_edge = scipy.ndimage.gaussian_filter1d(edge, 1.2 * sigma, mode="nearest")
-    return ToothTexture(np.stack(looks, axis=-1).astype(np.float32), soft_edge.astype(np.float32))
+    looks = np.stack([long_blur(image, sigma) for image in (shade, gum)], axis=-1)
+    soft_edge = long_blur(edge[None], 1.2 * sigma)[0]
+    return ToothTexture(looks.astype(np.float32), soft_edge.astype(np.float32))
 
 
 def _enamel(across: Array, height: Array, darkness: float) -> Array:
@@ -229,9 +229,9 @@ def _lower_ends(bright: NDArray[np.bool_], y: Array, upper_y: Array, unit: float
 
 def _smooth_line(ends: Array, unit: float) -> Array:
     """Biting edge without the stray steps of single columns (columns,)."""
-    size = 2 * max(1, round(0.03 * unit)) + 1
-    median: Array = scipy.ndimage.median_filter(ends, size, mode="nearest")
-    return scipy.ndimage.gaussian_filter1d(median, 0.016 * unit, mode="nearest")
+    reach = max(1, round(0.03 * unit))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(ends, reach, "edge"), 2 * reach + 1)
+    return long_blur(np.median(windows, axis=1)[None], 0.016 * unit)[0]
 
 
 def _coverage(

@@ -64,7 +64,7 @@ class LiveWorker:
         self.num_frames_waiting = 0
         self.is_alive = True
         self._is_stopped = False
-        self.portraits: list[str] = []
+        self.previews: dict[str, bytes] = {}
         self.process.start()
         theirs.close()
         for body in (self._read, self._write):
@@ -97,7 +97,7 @@ class LiveWorker:
         if word != "ready":
             await self.stop()
             raise ModaError(values[0] if values else "a live worker died while it started")
-        self.portraits = values[0]
+        self.previews = values[0]
 
     async def reset(self) -> bool:
         """End the session; whether the worker is fit for the next one."""
@@ -203,7 +203,12 @@ class SessionPool:
     @property
     def portraits(self) -> list[str]:
         """Names of those who can be shown."""
-        return next((worker.portraits for worker in self._workers if worker.portraits), [])
+        return list(self.previews)
+
+    @property
+    def previews(self) -> dict[str, bytes]:
+        """Each of them waiting alive, as an animated WebP."""
+        return next((worker.previews for worker in self._workers if worker.previews), {})
 
     @property
     def num_free(self) -> int:
@@ -213,7 +218,7 @@ class SessionPool:
     @property
     def num_alive(self) -> int:
         """Workers that are there, busy or not."""
-        return sum(worker.is_alive and bool(worker.portraits) for worker in self._workers)
+        return sum(worker.is_alive and bool(worker.previews) for worker in self._workers)
 
     def require_place(self, caller: Caller) -> None:
         """Raise unless a session is free or there is room to wait.

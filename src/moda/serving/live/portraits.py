@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, HTTPException, Request, UploadFile
+from fastapi import APIRouter, File, HTTPException, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from moda.doors.clients import Presence
@@ -21,7 +21,7 @@ from moda.errors import ModaError
 from moda.files import ScratchFolder
 from moda.media import check_image
 from moda.serving.access import BusyError
-from moda.serving.openapi import BODY, COMMON, refusals
+from moda.serving.openapi import BODY, COMMON, Responses, refusals
 from moda.serving.settings import ServerSettings
 
 PATH = "/v1/live/portraits"
@@ -30,6 +30,7 @@ MAX_PORTRAITS = 256
 """Of all owners."""
 MAX_ARRIVING, RETRY_SECONDS = 8, 5
 """At once; half of them of one client."""
+PICTURE: Responses = {200: {"content": {"image/webp": {}}}}
 router = APIRouter(prefix=PATH, tags=["live"], responses=COMMON)
 
 
@@ -141,6 +142,19 @@ async def delete_portrait(request: Request, name: str) -> None:
     """Remove a portrait that was brought."""
     if not uploads_of(request.app).remove(request.state.caller.owner, name):
         raise HTTPException(404, "there is no such portrait")
+
+
+@router.get(
+    "/{name}/preview",
+    response_class=Response,
+    responses=PICTURE | refusals(_404="This server has no such portrait"),
+)
+async def read_preview(request: Request, name: str) -> Response:
+    """A portrait of the server, waiting alive: an animated WebP."""
+    preview = request.app.state.pool.previews.get(name)
+    if preview is None:
+        raise HTTPException(404, "there is no such portrait")
+    return Response(preview, media_type="image/webp")
 
 
 def uploads_of(app: Any) -> PortraitUploads:

@@ -29,6 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from moda.encoders.regions import shrink_to
 from moda.errors import InputError, ModaError
 from moda.live import (
     LiveFrame,
@@ -39,6 +40,7 @@ from moda.live import (
     LiveStatistics,
 )
 from moda.live.outputs import LiveMouth
+from moda.media import animation_bytes
 from moda.options import FrameOptions, SpeakingOptions
 from moda.pipeline import TalkingHead
 from moda.serving.live.camera import CameraSession
@@ -54,7 +56,7 @@ from moda.serving.live.protocol import (
 )
 from moda.serving.live.texts import TextReader
 from moda.serving.settings import IceServer, ServerSettings, portrait_names
-from moda.structures import Background, EmotionAt, Floats, Motion, Style
+from moda.structures import FRAMES_PER_SECOND, Background, EmotionAt, Floats, Motion, Style
 from moda.systems.embedded import EmbeddedSystem
 from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
@@ -64,6 +66,9 @@ STATISTICS_FRAMES = 25
 NO_SPEECH = "no speech was found in the sound that was sent; the lips stayed closed"
 SMALL_STEP_DOWN = 1
 """Live sessions come before everything else on the machine but not before the server itself."""
+PREVIEW_PX, PREVIEW_FRAMES, PREVIEW_STEP = 384, 32, 2
+"""Size and number of the pictures that show a portrait before a session, and frames from one to
+the next."""
 
 
 def run_worker(
@@ -85,7 +90,7 @@ def run_worker(
     except ModaError as error:
         parent.send("failed", str(error))
         return
-    parent.send("ready", list(worker.actors))
+    parent.send("ready", worker.previews)
     try:
         while True:
             word, *values = connection.recv()
@@ -103,6 +108,10 @@ class Worker:
     def __init__(self, parent: Parent, settings: ServerSettings) -> None:
         self.parent, self.settings = parent, settings
         self.system, self.actors = prepare_actors(settings)
+        self.previews = {
+            name: idle_preview(self.system, actor) for name, actor in self.actors.items()
+        }
+        """Animated WebP of each portrait that can be shown."""
         self.session: LiveSession | None = None
         self.output: Output | None = None
         self.reader: TextReader | None = None
@@ -345,6 +354,18 @@ def prepare_actors(settings: ServerSettings) -> tuple[EmbeddedSystem, dict[str, 
     for actor in actors.values():
         _warm_up(system, actor)
     return system, actors
+
+
+def idle_preview(system: EmbeddedSystem, actor: Actor) -> bytes:
+    """A portrait that waits alive, there and back again, as an animated WebP."""
+    head = LiveHead(system, actor)
+    pictures = []
+    for index in range(PREVIEW_FRAMES * PREVIEW_STEP):
+        frame = head.next_frame(draw=index % PREVIEW_STEP == 0)
+        if frame.picture is not None:
+            pictures.append(shrink_to(frame.picture, PREVIEW_PX))
+    there_and_back = [*pictures, *pictures[-2:0:-1]]
+    return animation_bytes(there_and_back, round(1000 * PREVIEW_STEP / FRAMES_PER_SECOND))
 
 
 def _warm_up(system: EmbeddedSystem, actor: Actor) -> None:

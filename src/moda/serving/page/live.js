@@ -49,6 +49,32 @@ async function readInfo() {
   if (!info.portraits.length) throw new Error("This server has no portrait to speak live.");
 }
 
+// Browsers do not say why a connection was refused; the server does.
+async function whyClosed() {
+  try {
+    const answer = await fetch("/v1/info", { headers: headers() });
+    if (answer.status === 401) return "This server wants another API key.";
+    if (answer.ok && !(await answer.json()).free_sessions) {
+      return "All sessions are taken; try again in a moment.";
+    }
+    return "The connection broke; press Start to try again.";
+  } catch {
+    return "The server cannot be reached.";
+  }
+}
+
+// The portrait waits alive before a session begins.
+async function showPreview() {
+  const name = at("portrait").value;
+  if (session || !name) return;
+  const path = `/v1/live/portraits/${encodeURIComponent(name)}/preview`;
+  const answer = await fetch(path, { headers: headers() });
+  if (!answer.ok || session) return;
+  URL.revokeObjectURL(at("preview").src);
+  at("preview").src = URL.createObjectURL(await answer.blob());
+  at("preview").hidden = false;
+}
+
 function fill(id, names, keepFirst = false) {
   const select = at(id);
   const chosen = select.value;
@@ -113,9 +139,9 @@ class SocketSession {
     for (const type of ["waiting", "started", "speaking", "silent", "interrupted", "status", "error"]) {
       this.session.addEventListener(type, ({ detail }) => showEvent(detail));
     }
-    this.session.addEventListener("close", ({ detail }) => {
+    this.session.addEventListener("close", async ({ detail }) => {
       const normal = detail.code === 1000 || this.isClosed;
-      stop(normal ? "" : detail.reason || "The connection broke, or all sessions are taken.");
+      stop(normal ? "" : detail.reason || (await whyClosed()));
     });
   }
 
@@ -283,6 +309,7 @@ async function start() {
     session = at("transport").value === "peer" ? new PeerSession() : new SocketSession();
     await session.open();
     at("start").textContent = "Stop";
+    at("preview").hidden = true;
   } catch (error) {
     stop(error.message);
   }
@@ -297,6 +324,7 @@ function stop(problem = "") {
   at("interrupt").disabled = true;
   tell("idle", "Not connected");
   if (problem) complain(problem);
+  showPreview().catch(() => {});
 }
 
 at("start").onclick = () => (session ? stop() : start());
@@ -311,5 +339,7 @@ for (const id of ["emotion", "intensity"]) {
   at(id).onchange = () =>
     session && session.express(at("emotion").value || null, Number(at("intensity").value));
 }
+at("portrait").onchange = () => showPreview().catch(() => {});
+at("key").onchange = () => readInfo().then(showPreview).catch((error) => complain(error.message));
 window.addEventListener("pagehide", () => stop());
-readInfo().catch((error) => complain(error.message));
+readInfo().then(showPreview).catch((error) => complain(error.message));
