@@ -1,6 +1,6 @@
 """What the flow makes, while somebody speaks: head, brows and cheeks a little ahead of time.
 
-A window of the usual length slides over the frames. Its beginning is known motion: at every step
+A window slides over the frames. Its beginning is known motion: at every step
 the flow is given that motion at the noise level of the step (the replacement method of arXiv
 2011.13456, appendix I.2, for a straight flow). Its end lies in the future, where the speech is as
 after the end of a recording. Every frame keeps its own noise, so that windows agree on the frames
@@ -31,6 +31,8 @@ from moda.structures import EmotionAt, Floats
 
 STRIDE_FRAMES = 8
 """A new plan is made this often, 0.32 s."""
+WINDOW_FRAMES = 56
+"""Of a plan at most: as long as the model's own costs half as much again, with the same lips."""
 OVERLAP_FRAMES = 8
 """Frames over which one plan becomes the next."""
 
@@ -75,17 +77,18 @@ class HeadPlanner:
         self._lead = -(-num_steps // self._per_frame)
         """Frames that a plan takes to be made."""
         self._num_new = STRIDE_FRAMES + OVERLAP_FRAMES
-        self._num_known = config.window - self._num_new
+        self._window = min(config.window, WINDOW_FRAMES)
+        self._num_known = self._window - self._num_new
         self._unheard = self._lead + self._num_new - 1 + config.speech_embedder.after - look_ahead
         if self._num_known <= self._lead or self._unheard < 0:
             raise InputError(
-                f"windows of {config.window} frames with {num_steps} steps and a look-ahead of "
+                f"windows of {self._window} frames with {num_steps} steps and a look-ahead of "
                 f"{look_ahead} frames cannot be planned live; take fewer steps"
             )
-        self.num_frames = config.window + 2 * config.speech_embedder.context - self._unheard
+        self.num_frames = self._window + 2 * config.speech_embedder.context - self._unheard
         """Frames of speech, up to the last that was heard, that a plan hears."""
         self._emotion = EmotionAt(0.0, None, 0.0)
-        self._noise = self._draw(config.window)
+        self._noise = self._draw(self._window)
         self._means = np.zeros((self._num_known + 1, config.motion_size), np.float32)
         """The mean of the last frames that were given out."""
         self._work: Iterator[Floats | None] = iter(())
