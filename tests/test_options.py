@@ -20,6 +20,7 @@ import torch
 import typer
 from rich.markup import render
 
+import comfy_double
 from media_files import EXAMPLES, tone, write_wav
 from moda import cli
 from moda.devices import one_torch_thread
@@ -104,7 +105,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def comfyui() -> ModuleType:
+def comfyui() -> dict[str, Any]:
+    """The nodes by their names."""
     pack = ROOT / "integrations" / "comfyui"
     spec = importlib.util.spec_from_file_location(
         "moda_nodes", pack / "__init__.py", submodule_search_locations=[str(pack)]
@@ -112,9 +114,12 @@ def comfyui() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["moda_nodes"] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        for name, found in (*comfy_double.modules().items(), ("moda_nodes", module)):
+            patch.setitem(sys.modules, name, found)
+        spec.loader.exec_module(module)
+    nodes = asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
+    return {node.GET_SCHEMA().node_id: node for node in nodes}
 
 
 def by_command(head: TalkingHead, speech: Path, folder: Path, given: dict[str, str]) -> None:
@@ -234,16 +239,15 @@ def test_the_same_request_gives_the_same_options(
 
 
 def test_the_same_request_in_comfyui(
-    head: TalkingHead, heard: Heard, comfyui: ModuleType, expected: Any
+    head: TalkingHead, heard: Heard, comfyui: dict[str, Any], expected: Any
 ) -> None:
-    nodes = comfyui.NODE_CLASS_MAPPINGS
-    (first,) = nodes["MoDAEmotion"]().make("happy", 0.5, 0.0)
-    (style,) = nodes["MoDAEmotion"]().make("sad", 0.5, 0.2, before=first)
+    (first,) = comfyui["MoDAEmotion"].execute("happy", 0.5, 0.0).args
+    (style,) = comfyui["MoDAEmotion"].execute("sad", 0.5, 0.2, before=first).args
     sound = {"waveform": torch.from_numpy(tone(0.3, 16_000)).float()[None, None]}
     portrait = torch.from_numpy(read_image(PORTRAIT).copy()).float()[None] / 255
-    _, _, rate = nodes["MoDATalkingHead"]().generate(
-        head, portrait, {**sound, "sample_rate": 16_000}, 100, style, **VALUES
-    )
+    frames = comfyui["MoDATalkingHead"]
+    speech = {**sound, "sample_rate": 16_000}
+    _, _, rate = frames.execute(head, portrait, speech, 100, style=style, **VALUES).args
     assert rate == 30.0
     assert heard[-1] == expected
 
@@ -281,12 +285,13 @@ class TestEveryOptionIsThere:
 
     def test_on_the_page(self, tmp_path: Path, head: TalkingHead) -> None:
         pytest.importorskip("gradio", reason="the extra web is not installed")
-        from moda.web.layout import input_names, read_choices
+        from moda.web.layout import SPEAKERS, input_names, read_choices
         from moda.web.page import WebPage
         from moda.web.settings import WebSettings
 
         assert set(input_names("mesh")) | set(input_names("neural")) == {
-            *("portrait", "speech", "intensity"), *for_visitors(),
+            *("portrait", "speech", "intensity", "subtitles", "in_turns"),
+            *for_visitors(), *SPEAKERS,
         }  # fmt: skip
         blocks = WebPage(head, WebSettings(), TextSpeaker(None), tmp_path).build()
         shown = {block.elem_id: block for block in blocks.blocks.values()}
@@ -296,12 +301,11 @@ class TestEveryOptionIsThere:
             read_choices({"emotion": "none", "intensity": 0.8, "size": VISITOR_SIZE_PX + 2})
         assert shown["num-steps"].info == OPTIONS["num_steps"].help
 
-    def test_in_comfyui(self, comfyui: ModuleType) -> None:
-        types = comfyui.NODE_CLASS_MAPPINGS["MoDATalkingHead"].INPUT_TYPES()
-        named = types["required"] | types["optional"]
+    def test_in_comfyui(self, comfyui: dict[str, Any]) -> None:
+        named = {part.id: part for part in comfyui["MoDATalkingHead"].GET_SCHEMA().inputs}
         frames = set(of_head()) & set(for_visitors())
         assert frames - named.keys() == {"emotion", "emotion_at", "driving"}
-        assert named["size"][1]["max"] == MAX_SIZE_PX
+        assert named["size"].max == MAX_SIZE_PX
 
     def test_in_the_reference(self, site: ModuleType) -> None:
         page = site.command_line().split("## moda generate\n")[1].split("\n## ")[0]

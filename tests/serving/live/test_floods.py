@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from moda.serving.access import ANYBODY
+from moda.serving.live.protocol import Start
 from moda.serving.live.sessions import SocketSession
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
@@ -42,6 +43,6 @@ def test_is_closed_before_it_fills_the_memory(message: dict[str, Any]) -> None:
     pool: Any = None
     session = SocketSession(socket, pool, ServerSettings(max_sessions=0), Metrics())
     session._worker = Worker()  # type: ignore[assignment]
-    ending = asyncio.run(asyncio.wait_for(session._listen(), 20))
+    ending = asyncio.run(asyncio.wait_for(session._listen(Start()), 20))
     assert (ending.code, ending.reason) == (1008, "more comes than can be taken")
     assert len(sent) == 101
