@@ -2,9 +2,10 @@
 
     python benchmarks/soak.py --minutes 30 --output soak.json
 
-Sessions and jobs come from one address, attackers from others, as they do in the world. Printed
-every ten seconds and written at the end: pictures a second of every session, the memory of each
-process, videos made, and what attackers got.
+Sessions and jobs come from one address, attackers from others, as they do in the world. Each
+session has a process of its own, so that the attackers' work delays none. Printed every ten seconds
+and written at the end: pictures a second of every session, the memory of each process, videos made,
+and what attackers got.
 
 pictures: frames that arrived with a picture in each ten seconds, over ten. 25 is right.
 memory: of each process when a tenth of the time is over, and at the end.
@@ -15,15 +16,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import random
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -49,8 +53,6 @@ PAUSE_SECONDS = 0.1
 class Observed:
     """What has happened so far; threads add to it."""
 
-    pictures: list[int]
-    """With every look set to 0, one for each session."""
     rates: list[list[float]] = field(default_factory=list)
     """Pictures a second of each session, by looks."""
     memory: list[dict[str, float]] = field(default_factory=list)
@@ -63,18 +65,39 @@ class Observed:
     """Sessions that were closed before their time, and why."""
 
 
-async def talk(address: str, number: int, samples: np.ndarray, observed: Observed) -> None:
-    """One live session in real time, to the end of the samples; one that breaks begins again."""
+class Session(NamedTuple):
+    """A client of a live session in a process of its own."""
+
+    process: BaseProcess
+    pictures: Any
+    """Shared: how many came since the last look."""
+    ended: Any
+    """Shared queue: why it was closed before its time."""
+
+
+def begin_session(address: str, minutes: float) -> Session:
+    """Start a client that speaks for so many minutes."""
+    context = multiprocessing.get_context("spawn")
+    pictures, ended = context.Value("i", 0), context.Queue()
+    process = context.Process(target=run_session, args=(address, minutes, pictures, ended))
+    process.start()
+    return Session(process, pictures, ended)
+
+
+def run_session(address: str, minutes: float, pictures: Any, ended: Any) -> None:
+    """In the client's process: speak in real time; a session that breaks begins again."""
+    samples = long_speech(EXAMPLES / "speech.wav", minutes * 60)
     begun = time.monotonic()
     while (place := int((time.monotonic() - begun) * RATE)) < len(samples) - RATE:
         try:
-            await _talk_once(address, number, samples[place:], observed)
+            asyncio.run(talk(address, samples[place:], pictures))
         except ServerError as error:
-            observed.ended.append(f"session {number} at {place / RATE:.0f} s: {error}")
-            await asyncio.sleep(1.0)
+            ended.put(f"at {place / RATE:.0f} s: {error}")
+            time.sleep(1.0)
 
 
-async def _talk_once(address: str, number: int, samples: np.ndarray, observed: Observed) -> None:
+async def talk(address: str, samples: np.ndarray, pictures: Any) -> None:
+    """One live session to the end of the samples."""
     async with LiveClient(f"http://{address}", {"sample_rate": RATE}, api_key=KEY) as session:
         begun = time.monotonic()
 
@@ -88,7 +111,8 @@ async def _talk_once(address: str, number: int, samples: np.ndarray, observed: O
         try:
             async for message in session.messages():
                 if isinstance(message, Frame) and message.jpeg:
-                    observed.pictures[number] += 1
+                    with pictures.get_lock():
+                        pictures.value += 1
         finally:
             speaking.cancel()
 
@@ -131,14 +155,16 @@ def attack(target: Target, seed: int, over: threading.Event, observed: Observed)
         over.wait(PAUSE_SECONDS)
 
 
-async def look(server: Running, observed: Observed) -> None:
-    """Note pictures and memory every ten seconds."""
+def look(server: Running, sessions: Sequence[Session], observed: Observed) -> None:
+    """Note pictures and memory every ten seconds, as long as there are sessions."""
     then = time.monotonic()
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        now = time.monotonic()
-        rates = [round(count / (now - then), 1) for count in observed.pictures]
-        observed.pictures[:] = [0] * len(rates)
+    while all(session.process.is_alive() for session in sessions):
+        time.sleep(LOOK_SECONDS)
+        now, rates = time.monotonic(), []
+        for session in sessions:
+            with session.pictures.get_lock():
+                count, session.pictures.value = session.pictures.value, 0
+            rates.append(round(count / (now - then), 1))
         memory = {name: round(size) for name, size in server.megabytes().items()}
         observed.rates.append(rates)
         observed.memory.append(memory)
@@ -151,9 +177,9 @@ async def look(server: Running, observed: Observed) -> None:
         )
 
 
-async def measure(arguments: argparse.Namespace, server: Running, folder: Path) -> Observed:
+def measure(arguments: argparse.Namespace, server: Running, folder: Path) -> Observed:
     """Everything at once for so many minutes."""
-    samples = long_speech(EXAMPLES / "speech.wav", arguments.minutes * 60)
+    samples = long_speech(EXAMPLES / "speech.wav", 60)
     speech, canary = folder / "speech.wav", folder / "private.txt"
     with wave_file(speech, RATE) as file:
         file.writeframes(write_pcm(samples[4 * RATE : 4 * RATE + round(JOB_SECONDS * RATE)]))
@@ -162,7 +188,7 @@ async def measure(arguments: argparse.Namespace, server: Running, folder: Path) 
         server.address, canary, (EXAMPLES / "portrait.jpg").read_bytes(), speech.read_bytes(),
         KEY, ATTACKERS,
     )  # fmt: skip
-    observed, over = Observed([0] * arguments.sessions), threading.Event()
+    observed, over = Observed(), threading.Event()
     threads = [
         threading.Thread(target=ask_for_videos, args=(server.address, speech, over, observed)),
         *(
@@ -170,22 +196,21 @@ async def measure(arguments: argparse.Namespace, server: Running, folder: Path) 
             for n in range(arguments.attackers)
         ),
     ]
-    talks = [
-        asyncio.create_task(talk(server.address, n, samples, observed))
-        for n in range(arguments.sessions)
-    ]
-    while not all(observed.pictures):  # who comes first has the session
-        await asyncio.sleep(0.1)
+    sessions = [begin_session(server.address, arguments.minutes) for _ in range(arguments.sessions)]
+    while not all(session.pictures.value for session in sessions):  # who is first has the session
+        time.sleep(0.1)
     for thread in threads:
         thread.start()
-    looking = asyncio.create_task(look(server, observed))
     try:
-        await asyncio.gather(*talks)
+        look(server, sessions, observed)
     finally:
-        looking.cancel()
         over.set()
+        for session in sessions:
+            session.process.join(60)
+            while not session.ended.empty():
+                observed.ended.append(session.ended.get())
         for thread in threads:
-            await asyncio.to_thread(thread.join)
+            thread.join()
     return observed
 
 
@@ -230,7 +255,7 @@ def main() -> None:
             "--waiting", "0", "--size", str(arguments.size), "--requests-per-minute", "600",
         )  # fmt: skip
         try:
-            observed = asyncio.run(measure(arguments, server, folder))
+            observed = measure(arguments, server, folder)
             result = report(observed, server)
             is_well = httpx.get(f"http://{server.address}/readyz", timeout=30).json()
         finally:
