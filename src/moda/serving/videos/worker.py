@@ -24,7 +24,7 @@ from moda.workers import take_gpu
 
 RESULT_NAME, PORTRAIT_NAME, SPEECH_NAME = "video.mp4", "portrait", "speech"
 """Files of a job, in a folder of its own."""
-NICENESS = 5
+NICENESS = 15
 """Live sessions come first."""
 PROGRESS_SECONDS = 0.25
 
