@@ -114,9 +114,8 @@ def dub(
     )
     main = max(film.shots, key=lambda shot: len(shot.share))
     actor = Actor(_renderer(video, main, system), identity_vector(main.neutral), system.space.rest)
-    num_frames = film.num_frames
-    if loop:
-        num_frames = max(num_frames, math.ceil(round(sound.duration_seconds * rate, 3)))
+    spoken_frames = math.ceil(round(sound.duration_seconds * rate, 3)) if loop else 0
+    num_frames = max(film.num_frames, spoken_frames)
     length = Fraction(num_frames) / exact_rate(rate)
     heard = HeardRecording(sound, expression)
 
