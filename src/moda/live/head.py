@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,6 +23,7 @@ import numpy as np
 from moda.devices import one_torch_thread
 from moda.encoders.live_speech import LIVE_RATES_HZ, LiveFeatures, LiveSpeechEncoder, RateChange
 from moda.errors import InputError
+from moda.live.preparing import prepare_live
 from moda.media.waves import write_pcm
 from moda.motion.live.speaking import LiveSpeaker
 from moda.options import FrameOptions, SpeakingOptions, require_range
@@ -30,7 +31,6 @@ from moda.phones import Phone
 from moda.pipeline import TalkingHead
 from moda.structures import FRAMES_PER_SECOND, EmotionAt, Floats, Motion, Picture, Style
 from moda.systems.embedded import EmbeddedSystem
-from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
 from moda.threads import BackgroundThread
 
@@ -47,8 +47,6 @@ QUIET_SHARE = 0.05
 """Of the recent loudness: below it sound counts as a pause that may be left out."""
 FADE_SECONDS = 0.005
 WARM_UP_FRAMES = 6
-LIVE_SIZE_PX = 512
-"""Longer side of live pictures where none is chosen: larger ones are late."""
 
 Pace = Literal["realtime", "ahead"]
 
@@ -168,15 +166,7 @@ class LiveHead:
             InputError: The model cannot speak live.
             MediaError, FaceError: As :meth:`TalkingHead.generate`.
         """
-        system = head.system
-        if not isinstance(system, EmbeddedSystem):
-            raise InputError(
-                f"the {system.space.name} renderer is too slow to speak live; choose moda-tiny"
-            )
-        frame = frame or FrameOptions()
-        if frame.size is None:
-            frame = replace(frame, size=LIVE_SIZE_PX)
-        actor = prepare_portrait(system, portrait, frame)
+        system, actor = prepare_live(head, portrait, frame, "speak live")
         if warm_up:
             other = cls(system, actor, options)
             for _ in range(WARM_UP_FRAMES):

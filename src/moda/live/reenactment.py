@@ -9,21 +9,18 @@ portrait waits calmly, blinking.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from moda.encoders.live_tracking import FaceState, LiveTracker
-from moda.errors import InputError
-from moda.live.head import LIVE_SIZE_PX
+from moda.live.preparing import prepare_live
 from moda.motion.rules.controls import scale_motion, shape_motion
 from moda.options import FrameOptions, MotionAmounts, SpeakingOptions
 from moda.pipeline import TalkingHead
 from moda.structures import FRAMES_PER_SECOND, Floats, Motion, Picture, Speech
 from moda.systems.embedded import EmbeddedSystem
-from moda.systems.portraits import prepare_portrait
 from moda.systems.protocol import Actor
 
 HELD_SECONDS = 0.2
@@ -91,15 +88,8 @@ class LiveReenactment:
             InputError: The model cannot do it.
             MediaError, FaceError: As :meth:`TalkingHead.reenact`.
         """
-        system = head.system
-        if not isinstance(system, EmbeddedSystem):
-            raise InputError(
-                f"the {system.space.name} renderer is too slow to follow a camera; choose moda-tiny"
-            )
-        frame = frame or FrameOptions()
-        if frame.size is None:
-            frame = replace(frame, size=LIVE_SIZE_PX)
-        return cls(system, prepare_portrait(system, portrait, frame), amounts)
+        system, actor = prepare_live(head, portrait, frame, "follow a camera")
+        return cls(system, actor, amounts)
 
     @property
     def frame_size(self) -> tuple[int, int]:
