@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
+PORTRAIT = str(ROOT / "examples" / "portraits" / "mona_lisa.jpg")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = {"day": "light", "night": "dark"}
 PATIENCE_MS = 240_000
@@ -91,7 +93,44 @@ STATES: dict[str, Callable[[Any], None]] = {
     "start": start, "hover": hover, "text": text, "more": more, "dub": dub, "dub-more": dub_more,
     "follow": follow, "follow-more": follow_more, "failed": failed, "playing": playing,
 }  # fmt: skip
-"""What a visitor does before the picture is taken."""
+"""What a visitor of the page does before the picture is taken."""
+
+
+def alive(tab: Any) -> None:
+    tab.wait_for_selector("#preview:not([hidden])")
+
+
+def live_more(tab: Any) -> None:
+    alive(tab)
+    tab.click("summary")
+
+
+def live_failed(tab: Any) -> None:
+    tab.select_option("#source", "file")
+    tab.click("#start")
+    tab.wait_for_selector("#problem:not([hidden])")
+
+
+def speaking(tab: Any) -> None:
+    alive(tab)
+    tab.select_option("#source", "file")
+    tab.set_input_files("#file", ROOT / "examples" / "speech.wav")
+    tab.click("#start")
+    tab.wait_for_selector("#state[data-state=speaking]")
+    tab.wait_for_timeout(2000)
+
+
+def addresses(tab: Any) -> None:
+    tab.goto(tab.url + "api")
+    tab.wait_for_selector("#list section")
+
+
+LIVE_STATES: dict[str, Callable[[Any], None]] = {
+    "live": alive, "live-more": live_more, "live-failed": live_failed, "live-speaking": speaking,
+    "live-api": addresses,
+}  # fmt: skip
+"""What a visitor of the live page does."""
+EVERY = [*STATES, *LIVE_STATES]
 
 
 def main() -> int:
@@ -100,7 +139,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--all", type=Path, metavar="FOLDER")
-    parser.add_argument("--states", nargs="+", choices=list(STATES), default=list(STATES))
+    parser.add_argument("--states", nargs="+", choices=EVERY, default=EVERY)
     parser.add_argument("--axe", type=Path, help="axe.min.js of the npm package axe-core")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
@@ -119,8 +158,7 @@ def main() -> int:
                 playing(tab)
                 print(f"{size}: two clicks, a playing video after {time.monotonic() - begun:.1f} s")
                 keep(tab, IMAGES / f"web-{size}.jpg")
-            portrait = str(ROOT / "examples" / "portraits" / "mona_lisa.jpg")
-            with served("serve", portrait) as url, visit(browser, url, size, "day") as tab:
+            with served("serve", PORTRAIT) as url, visit(browser, url, size, "day") as tab:
                 tab.wait_for_timeout(3000)
                 keep(tab, IMAGES / f"live-{size}.jpg")
     return 0
@@ -132,18 +170,20 @@ def look_at_all(
     """A picture of everything; what axe finds, by picture."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
-    with served("web") as url:
-        for size in SIZES:
-            for scheme in SCHEMES:
-                for state in states:
-                    name = f"{state}-{size}-{scheme}"
-                    with visit(browser, url, size, scheme) as tab:
-                        STATES[state](tab)
-                        tab.screenshot(path=folder / f"{name}.png", full_page=True)
-                        faults = findings(tab, axe) if axe else []
-                    if faults:
-                        found[name] = faults
-                    print(name, faults, flush=True)
+    for server, acts in ((("web",), STATES), (("serve", PORTRAIT), LIVE_STATES)):
+        chosen = [state for state in states if state in acts]
+        if not chosen:
+            continue
+        with served(*server) as url:
+            for size, scheme, state in itertools.product(SIZES, SCHEMES, chosen):
+                name = f"{state}-{size}-{scheme}"
+                with visit(browser, url, size, scheme) as tab:
+                    acts[state](tab)
+                    tab.screenshot(path=folder / f"{name}.png", full_page=True)
+                    faults = findings(tab, axe) if axe else []
+                if faults:
+                    found[name] = faults
+                print(name, faults, flush=True)
     return found
 
 
