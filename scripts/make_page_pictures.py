@@ -214,6 +214,7 @@ def visit(browser: Any, url: str, size: str, scheme: str) -> Iterator[Any]:
     tab.set_default_timeout(PATIENCE_MS)
     tab.goto(url)
     tab.wait_for_selector("#generate, #start, main")
+    tab.wait_for_selector(".loading", state="detached")
     tab.wait_for_timeout(1000)
     yield tab
     context.close()

@@ -127,7 +127,7 @@ STYLE_SHEET = """
 :is(#speech, #dub-speech) :is(#time, #duration, .playback, .playback > span)
   { color: var(--body-text-color-subdued); }
 .moda-note { margin: 0.4rem 0 0; font-size: 0.9rem; }
-#result { position: sticky; top: 0.5rem; }
+#result { position: sticky; top: 0.5rem; background: var(--background-fill-secondary); }
 .moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   padding: 0.6rem 0.9rem; background: var(--background-fill-secondary); }
 .moda-status p { margin: 0; font-variant-numeric: tabular-nums; }
