@@ -117,7 +117,8 @@ STYLE_SHEET = """
   border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   color: var(--body-text-color); font-size: 0.875rem; cursor: pointer; }
 #examples .gallery-item > div { padding: 0; }
-#examples .gallery-item::before { content: ""; flex: none; width: 2.8rem; height: 2.8rem;
+#examples .gallery-item:hover { border-color: var(--border-color-accent); }
+#examples .gallery-item::before { content: ""; flex: none; width: 4.2rem; height: 4.2rem;
   border-radius: var(--radius-md); background-size: cover; background-position: top; }
 :is(#more, #dub-more, #reenact-more) .form { display: grid; gap: 0.9rem; padding: 0.7rem;
   grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); background: none; }
@@ -126,8 +127,10 @@ STYLE_SHEET = """
 #more h2 { font-size: 1.05rem; margin: 0.4rem 0 0; }
 :is(#speech, #dub-speech) :is(#time, #duration, .playback, .playback > span)
   { color: var(--body-text-color-subdued); }
+:is(#speech, #dub-speech) .play-pause-wrapper > button { margin: 0 0.25rem; }
 .moda-note { margin: 0.4rem 0 0; font-size: 0.9rem; }
-#result { position: sticky; top: 0.5rem; background: var(--background-fill-secondary); }
+#result { position: sticky; top: 0.5rem; }
+#result .block:has(video) { background: var(--background-fill-secondary); }
 .moda-status { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   padding: 0.6rem 0.9rem; background: var(--background-fill-secondary); }
 .moda-status p { margin: 0; font-variant-numeric: tabular-nums; }
@@ -141,6 +144,7 @@ STYLE_SHEET = """
   #portrait { height: 170px !important; }
   #heading p { font-size: 0.85rem; }
   #examples .gallery-item { flex-direction: column; gap: 0.2rem; font-size: 0.8rem; }
+  #examples .gallery-item::before { width: 2.8rem; height: 2.8rem; }
   #result { position: static; }
 }
 @media (prefers-reduced-motion: reduce) { .moda-bar div { transition: none; } }
