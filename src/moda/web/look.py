@@ -124,6 +124,7 @@ STYLE_SHEET = """
   grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); background: none; }
 :is(#more, #dub-more, #reenact-more) .form > * { min-width: 0 !important; padding: 0; }
 :is(#more, #dub-more, #reenact-more) input::placeholder { font-size: 0.8rem; }
+input:placeholder-shown { text-overflow: ellipsis; }
 #more h2 { font-size: 1.05rem; margin: 0.4rem 0 0; }
 :is(#speech, #dub-speech) :is(#time, #duration, .playback, .playback > span)
   { color: var(--body-text-color-subdued); }
