@@ -162,7 +162,7 @@ def main() -> int:
                 tab.wait_for_timeout(1000)
                 keep(tab, IMAGES / f"web-{size}.jpg")
             with served("serve", PORTRAIT) as url, visit(browser, url, size, "day") as tab:
-                tab.wait_for_timeout(3000)
+                tab.wait_for_timeout(1500)
                 keep(tab, IMAGES / f"live-{size}.jpg")
         keep_first_video(rows, browser.version)
     return 0
