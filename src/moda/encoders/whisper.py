@@ -51,8 +51,8 @@ class SpeechEncoder:
         self.size = len(weights["conv1.bias"])
         self._graph = Graph(ENCODER_GRAPH, weights)
 
-    def encode(self, samples: Floats) -> Floats:
-        """Samples (N,) at 16 kHz of one piece -> tokens (ceil(N / 320), C).
+    def encode(self, samples: Floats, newest: int | None = None) -> Floats:
+        """Samples (N,) at 16 kHz of one piece -> tokens (ceil(N / 320), C), or the ``newest``.
 
         Token j is centred at sample 320 j.
         """
@@ -63,8 +63,9 @@ class SpeechEncoder:
         given = {
             "mel": log_mel_spectrogram(padded)[None],
             "positions": sinusoids(length, self.size),
+            "wanted": np.arange(count, dtype=np.int64)[-(newest or count) :],
         }
-        return self._graph.run(given)[0][0, :count]
+        return self._graph.run(given)[0][0]
 
 
 @cache
