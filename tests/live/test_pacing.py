@@ -71,7 +71,7 @@ def play(
 
 @pytest.mark.parametrize(
     ("slower", "least_rate", "longest_pause"),
-    [(1.0, 24.9, 0.05), (1.5, 11.0, 0.13), (1.8, 3.6, 0.3), (2.0, 1.9, 0.53), (3.0, 1.3, 0.8)],
+    [(1.0, 24.9, 0.05), (1.5, 11.0, 0.13), (1.8, 3.6, 0.3), (2.0, 1.9, 0.53), (3.0, 2.2, 0.55)],
 )
 def test_pictures_come_evenly_however_slow_the_machine_is(
     slower: float, least_rate: float, longest_pause: float
@@ -87,14 +87,14 @@ def test_pictures_come_evenly_however_slow_the_machine_is(
 
 def test_all_pictures_come_again_when_the_machine_has_time_again() -> None:
     played = play(30.0, lambda time: 3.0 if 10.0 < time < 20.0 else 1.0)
-    assert played.pauses(10.0, 20.0).max() < 0.8
+    assert played.pauses(10.0, 20.0).max() < 0.55
     assert played.pauses(21.0, 30.0).max() < 0.05
 
 
 def test_one_that_stood_still_catches_up_with_pictures() -> None:
     played = play(20.0, lambda _: 1.4, stop_at=250)
     stood = float(played.pictures[np.argmax(np.diff(played.pictures)) + 1])
-    assert played.pauses(stood, 20.0).max() < 0.4
+    assert played.pauses(stood, 20.0).max() < 0.55
     assert played.late[300:].max() < 0.16
 
 
