@@ -63,7 +63,7 @@ class SpeechEncoder:
         length = max(2, count)
         padded = np.zeros(length * SAMPLES_PER_TOKEN, np.float32)
         padded[: len(samples)] = samples
-        given = {
+        given: dict[str, NDArray[Any]] = {
             "mel": log_mel_spectrogram(padded)[None],
             "positions": sinusoids(length, self.size),
             "wanted": np.arange(count, dtype=np.int64)[-(newest or count) :],
