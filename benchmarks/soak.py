@@ -165,7 +165,7 @@ def look(server: Running, sessions: Sequence[Session], observed: Observed) -> No
             with session.pictures.get_lock():
                 count, session.pictures.value = session.pictures.value, 0
             rates.append(round(count / (now - then), 1))
-        memory = {name: round(size) for name, size in server.megabytes().items()}
+        memory = {name: float(round(size)) for name, size in server.megabytes().items()}
         observed.rates.append(rates)
         observed.memory.append(memory)
         then = now

@@ -1,6 +1,7 @@
 """Make the pictures of the pages for the documentation, in headless Chromium.
 
-    python scripts/make_page_pictures.py                 docs/images/web-*.jpg and live-*.jpg
+    python scripts/make_page_pictures.py                 docs/images/web-*.jpg and live-*.jpg, and
+                                                         the time to the first video
     python scripts/make_page_pictures.py --all FOLDER    every tab and panel, by day and by night
     python scripts/make_page_pictures.py --all FOLDER --axe axe.min.js    and what axe-core finds
 
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -22,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +34,12 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
+PORTRAIT = str(ROOT / "examples" / "portraits" / "mona_lisa.jpg")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES = {"day": "light", "night": "dark"}
 PATIENCE_MS = 240_000
-PLAYS = "document.querySelector('#result video')?.currentTime > 1"
+PLAYS = "document.querySelector('#result video')?.currentTime > 0"
+FIRST_VIDEO = ROOT / "benchmarks" / "results" / "page.json"
 
 
 def start(tab: Any) -> None:
@@ -81,17 +87,52 @@ def failed(tab: Any) -> None:
 
 
 def playing(tab: Any) -> None:
-    tab.get_by_role("button", name="Painting").click()
-    tab.wait_for_selector("#portrait img")
-    tab.click("#generate")
-    tab.wait_for_function(PLAYS)
+    make_first_video(tab)
+    tab.wait_for_timeout(1000)
 
 
 STATES: dict[str, Callable[[Any], None]] = {
     "start": start, "hover": hover, "text": text, "more": more, "dub": dub, "dub-more": dub_more,
     "follow": follow, "follow-more": follow_more, "failed": failed, "playing": playing,
 }  # fmt: skip
-"""What a visitor does before the picture is taken."""
+"""What a visitor of the page does before the picture is taken."""
+
+
+def alive(tab: Any) -> None:
+    tab.wait_for_selector("#preview:not([hidden])")
+
+
+def live_more(tab: Any) -> None:
+    alive(tab)
+    tab.click("summary")
+
+
+def live_failed(tab: Any) -> None:
+    tab.select_option("#source", "file")
+    tab.click("#start")
+    tab.wait_for_selector("#problem:not([hidden])")
+
+
+def speaking(tab: Any) -> None:
+    alive(tab)
+    tab.select_option("#source", "file")
+    tab.set_input_files("#file", ROOT / "examples" / "speech.wav")
+    tab.click("#start")
+    tab.wait_for_selector("#state[data-state=speaking]")
+    tab.wait_for_timeout(2000)
+
+
+def addresses(tab: Any) -> None:
+    tab.goto(tab.url + "api")
+    tab.wait_for_selector("#list section")
+
+
+LIVE_STATES: dict[str, Callable[[Any], None]] = {
+    "live": alive, "live-more": live_more, "live-failed": live_failed, "live-speaking": speaking,
+    "live-api": addresses,
+}  # fmt: skip
+"""What a visitor of the live page does."""
+EVERY = [*STATES, *LIVE_STATES]
 
 
 def main() -> int:
@@ -100,7 +141,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--all", type=Path, metavar="FOLDER")
-    parser.add_argument("--states", nargs="+", choices=list(STATES), default=list(STATES))
+    parser.add_argument("--states", nargs="+", choices=EVERY, default=EVERY)
     parser.add_argument("--axe", type=Path, help="axe.min.js of the npm package axe-core")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
@@ -113,17 +154,40 @@ def main() -> int:
             found = look_at_all(browser, arguments.all, arguments.states, axe)
             print(json.dumps(found, indent=1))
             return int(bool(found))
-        for size in SIZES:
+        rows = []
+        for size, (width, height) in SIZES.items():
             with served("web") as url, visit(browser, url, size, "day") as tab:
-                begun = time.monotonic()
-                playing(tab)
-                print(f"{size}: two clicks, a playing video after {time.monotonic() - begun:.1f} s")
+                seconds = make_first_video(tab)
+                rows.append({"window": f"{width} x {height}", "clicks": 2, "seconds": seconds})
+                tab.wait_for_timeout(1000)
                 keep(tab, IMAGES / f"web-{size}.jpg")
-            portrait = str(ROOT / "examples" / "portraits" / "mona_lisa.jpg")
-            with served("serve", portrait) as url, visit(browser, url, size, "day") as tab:
-                tab.wait_for_timeout(3000)
+            with served("serve", PORTRAIT) as url, visit(browser, url, size, "day") as tab:
+                tab.wait_for_timeout(1500)
                 keep(tab, IMAGES / f"live-{size}.jpg")
+        keep_first_video(rows, browser.version)
     return 0
+
+
+def make_first_video(tab: Any) -> float:
+    """An example, then the button: seconds from the opening of the page to a playing video."""
+    tab.get_by_role("button", name="Painting").click()
+    tab.wait_for_selector("#portrait img")
+    tab.click("#generate")
+    tab.wait_for_function(PLAYS)
+    return round(tab.evaluate("performance.now()") / 1000, 1)
+
+
+def keep_first_video(rows: list[dict[str, Any]], browser: str) -> None:
+    """Store what was measured of first videos, and with what."""
+    measured = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "versions": {"Gradio": version("gradio"), "Chromium": browser},
+        "rows": rows,
+    }
+    FIRST_VIDEO.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(measured, indent=1))
 
 
 def look_at_all(
@@ -132,18 +196,20 @@ def look_at_all(
     """A picture of everything; what axe finds, by picture."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
-    with served("web") as url:
-        for size in SIZES:
-            for scheme in SCHEMES:
-                for state in states:
-                    name = f"{state}-{size}-{scheme}"
-                    with visit(browser, url, size, scheme) as tab:
-                        STATES[state](tab)
-                        tab.screenshot(path=folder / f"{name}.png", full_page=True)
-                        faults = findings(tab, axe) if axe else []
-                    if faults:
-                        found[name] = faults
-                    print(name, faults, flush=True)
+    for server, acts in ((("web",), STATES), (("serve", PORTRAIT), LIVE_STATES)):
+        chosen = [state for state in states if state in acts]
+        if not chosen:
+            continue
+        with served(*server) as url:
+            for size, scheme, state in itertools.product(SIZES, SCHEMES, chosen):
+                name = f"{state}-{size}-{scheme}"
+                with visit(browser, url, size, scheme) as tab:
+                    acts[state](tab)
+                    tab.screenshot(path=folder / f"{name}.png", full_page=True)
+                    faults = findings(tab, axe) if axe else []
+                if faults:
+                    found[name] = faults
+                print(name, faults, flush=True)
     return found
 
 
@@ -174,6 +240,7 @@ def visit(browser: Any, url: str, size: str, scheme: str) -> Iterator[Any]:
     tab.set_default_timeout(PATIENCE_MS)
     tab.goto(url)
     tab.wait_for_selector("#generate, #start, main")
+    tab.wait_for_selector(".loading", state="detached")
     tab.wait_for_timeout(1000)
     yield tab
     context.close()

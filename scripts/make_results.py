@@ -49,7 +49,8 @@ def main() -> int:
 def page() -> str:
     """The page in Markdown."""
     sections = (
-        introduction, lips, beside_published, renderer, speed, installation, live, robustness,
+        introduction, lips, beside_published, renderer, speed, installation, first_video, live,
+        robustness,
     )  # fmt: skip
     return "\n\n".join(section() for section in sections) + "\n"
 
@@ -244,6 +245,19 @@ def installation() -> str:
         table(["Python", "system", "packages", "installation", "on disk", "`moda demo`"], rows),
         f"{source('installation', found)} {found['note']} Every package has wheels for Python "
         f"{pythons} on {targets}: nothing is built from source.",
+    )
+
+
+def first_video() -> str:
+    """From the opened page to a playing video."""
+    found = stored("page")
+    rows = ([row["window"], f"{row['clicks']}", f"{row['seconds']:.0f} s"] for row in found["rows"])
+    return joined(
+        "## The first video on the page",
+        "`moda web` just started, in headless Chromium: an example, then *Make video*. The time is "
+        "from the opening of the page until the video plays (`scripts/make_page_pictures.py`).",
+        table(["window", "clicks", "time"], rows),
+        f"{source('page', found)} The page is looked at for a second before the first click.",
     )
 
 

@@ -436,6 +436,14 @@ class TestDoctor:
         assert (code == 0) == (not problems)
         assert f"moda {__version__}" in lines[0]
 
+    def test_compiled_kernels_are_kept_in_one_place(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        run("doctor")
+        (line,) = (line for line in capfd.readouterr().out.splitlines() if "kernels" in line)
+        assert "none" not in line
+        assert "," not in line
+
     def test_a_problem_is_named(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -296,7 +296,14 @@ def test_health_metrics_and_pages(server: RunningServer) -> None:
     assert "moda_live_frames_total" in counts
     paths = httpx.get(server.address + "/openapi.json").json()["paths"]
     assert {"/v1/videos", "/v1/videos/{identifier}/result", "/v1/live/offer"} <= set(paths)
-    for path in ("/", "/api", "/page/live.js", "/page/player.js", "/page/style.css"):
+    for path in (
+        "/",
+        "/api",
+        "/page/live.js",
+        "/page/player.js",
+        "/page/palette.css",
+        "/page/style.css",
+    ):
         answer = httpx.get(server.address + path)
         assert answer.status_code == 200
         assert "default-src 'self'" in answer.headers["content-security-policy"]

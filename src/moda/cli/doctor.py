@@ -81,8 +81,9 @@ def _published_models() -> str:
 def _kernel_cache() -> str:
     from moda.rendering.mesh import warp
 
-    paths = {kernel.stats.cache_path for kernel in vars(warp).values() if hasattr(kernel, "stats")}
-    return ", ".join(str(path or "none: compiled again in every process") for path in paths)
+    # Kernels that others call are compiled into them, and have no place of their own.
+    kept = (kernel.stats.cache_path for kernel in vars(warp).values() if hasattr(kernel, "stats"))
+    return ", ".join(sorted(filter(None, set(kept)))) or "none: compiled again in every process"
 
 
 def _face_models() -> str:

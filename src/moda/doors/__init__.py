@@ -1,1 +1,1 @@
-"""What every program of ours that listens to a network does before it looks at a request."""
+"""What our programs that listen to a network share: caution with requests, and a palette."""

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
+from moda.doors import palette
 from moda.encoders.live_speech import LIVE_RATES_HZ
 from moda.errors import MissingExtraError, ModaError
 from moda.serving.access import ConflictError, RefusedError
@@ -226,6 +227,10 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/api", include_in_schema=False)
     async def read_api_page() -> FileResponse:
         return FileResponse(PAGE / "api.html")
+
+    @app.get("/page/palette.css", include_in_schema=False)
+    async def read_palette() -> Response:
+        return Response(palette.style_sheet(), media_type="text/css")
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 

@@ -336,8 +336,8 @@ def _more(renderer: Literal["mesh", "neural"]) -> tuple[dict[str, Any], gr.Butto
         with gr.Row():
             for name in names:
                 made[name] = component(name)
-            if "seed" in names:
-                new_seed = gr.Button("Another seed", size="sm", min_width=140)
+                if name == "seed":
+                    new_seed = gr.Button("Another seed", size="sm", min_width=140)
     return made, new_seed
 
 

@@ -18,15 +18,15 @@ const STYLE = `
     background: #0c0d0e center / contain no-repeat; }
   :host([transparent]) canvas { background-color: transparent; }
   p { position: absolute; margin: 0; padding: .1rem .5rem; border-radius: .3rem; color: #fff;
-    background: #1d1f21; font: .75rem/1.5 system-ui, sans-serif; }
+    background: #241d16; font: .75rem/1.5 system-ui, sans-serif; }
   .tag { left: .6rem; bottom: .6rem; }
   .state { left: .6rem; top: .6rem; }
   .state:empty { display: none; }
   button { position: absolute; inset: 0; width: 100%; border: 0; border-radius: .6rem; padding: 0;
     background: transparent; cursor: pointer; display: grid; place-items: center; }
   button[hidden] { display: none; }
-  button:focus-visible { outline: 3px solid #6ea3f2; outline-offset: -3px; }
-  span { padding: .5rem 1rem; border-radius: 2rem; background: #1f5fbf; color: #fff;
+  button:focus-visible { outline: 3px solid #ef8d67; outline-offset: -3px; }
+  span { padding: .5rem 1rem; border-radius: 2rem; background: #a63a1c; color: #fffaf4;
     font: 600 1rem/1.5 system-ui, sans-serif; }
 `;
 const CONTENT = `
