@@ -138,9 +138,9 @@ def attack_server(
     if server.process.poll() is not None:
         count.crashes.append(f"the server has ended with {server.process.poll()}")
         return count
+    after = server.open_files()  # before the next request, whose connection would be one of them
     if not is_ready(server.address):
         count.crashes.append("the server is not ready any more")
-    after = server.open_files()
     if len(after) > len(files):
         more = [what for what in after.values() if what not in files.values()]
         count.left.append(f"{len(after) - len(files)} open files of {more}")

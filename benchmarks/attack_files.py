@@ -137,11 +137,11 @@ def _write_media(path: Path, codec: str, picture: Any, tone: Any) -> None:
     with av.open(str(path), "w", format="matroska" if path.suffix == ".mka" else None) as container:
         pictures = []
         if picture is not None:
-            video = container.add_stream(codec, rate=25)
+            video: Any = container.add_stream(codec, rate=25)
             video.width, video.height = 80, 64
             video.pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
             pictures = [np.roll(picture, 8 * shift, axis=1) for shift in range(4)]
-        sound = container.add_stream(sound_codec, rate=rate, layout="mono")
+        sound: Any = container.add_stream(sound_codec, rate=rate, layout="mono")
         for shown in pictures:
             container.mux(video.encode(VideoFrame.from_ndarray(shown, "rgb24")))
         if pictures:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
@@ -24,8 +25,10 @@ SHORT = Part("size", b"64")
 class _Receiver(BaseHTTPRequestHandler):
     """Takes webhooks as badly as receivers can."""
 
+    hooks: ReceivedHooks
+
     def do_POST(self) -> None:
-        hooks: ReceivedHooks = self.server.hooks
+        hooks = self.hooks
         hooks.note(self.headers.items())
         self.rfile.read(min(int(self.headers["content-length"] or 0), 10**6))
         kind = self.path.strip("/").partition("?")[0]
@@ -57,10 +60,11 @@ class ReceivedHooks:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         """What was called that should not have been, or how."""
-        self._receiver = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
-        self._trap = ThreadingHTTPServer(("127.0.0.1", 0), _Trap)
+        self._receiver, self._trap = (
+            ThreadingHTTPServer(("127.0.0.1", 0), type(kind.__name__, (kind,), {"hooks": self}))
+            for kind in (_Receiver, _Trap)
+        )
         for server in (self._receiver, self._trap):
-            server.hooks = self
             threading.Thread(target=server.serve_forever, daemon=True).start()
         self.allowed, self.trap = (
             f"http://127.0.0.1:{server.server_port}" for server in (self._receiver, self._trap)
@@ -81,7 +85,7 @@ class ReceivedHooks:
 
 class _Trap(_Receiver):
     def do_POST(self) -> None:
-        self.server.hooks.wrong.append(f"a private service was called: {self.requestline}")
+        self.hooks.wrong.append(f"a private service was called: {self.requestline}")
 
     do_GET = do_POST  # noqa: N815
 
@@ -187,7 +191,7 @@ def repeated(target: Target, rng: random.Random) -> list[Answer]:
         found = [ask_video(target, rng, headers=header)]
     elif ways == 1:
         found = _at_once(
-            [lambda n=n: ask_video(target, random.Random(n), headers=header) for n in range(3)]
+            [partial(ask_video, target, random.Random(n), headers=header) for n in range(3)]
         )
     elif ways == 2:
         other = Part("seed", b"%d" % rng.randrange(10**6))
@@ -206,9 +210,7 @@ def repeated(target: Target, rng: random.Random) -> list[Answer]:
 
 def quota(target: Target, rng: random.Random) -> list[Answer]:
     """More at once than a key may have."""
-    found = _at_once(
-        [lambda n=n: ask_video(target, random.Random(n), key=LIMITED) for n in range(4)]
-    )
+    found = _at_once([partial(ask_video, target, random.Random(n), key=LIMITED) for n in range(4)])
     limited = target.with_key(LIMITED)
     listed = request(limited, rng, "GET", "/v1/videos")
     waiting = listed.content.count(b'"state":"queued"') + listed.content.count(b'"running"')

@@ -108,7 +108,7 @@ def converse(target: Target, rng: random.Random, messages: Iterable[Message]) ->
 
 def socket_texts(target: Target, rng: random.Random) -> list[Answer]:
     """Texts that nobody means, too many of them, or in the voice of a file."""
-    odd = (
+    odd: tuple[Any, ...] = (
         "",
         " ",
         "\0",

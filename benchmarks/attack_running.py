@@ -43,11 +43,12 @@ class Running:
         return found
 
     def open_files(self) -> dict[str, str]:
-        """What the server's own process has open, by its number."""
-        found = {}
+        """What the server's own process has open, by its number; connections with their state."""
+        found, known = {}, connections()
         for path in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with suppress(OSError):
-                found[path.name] = str(path.readlink())
+                name = str(path.readlink())
+                found[path.name] = known.get(name, name)
         return found
 
     def files(self) -> list[Path]:
@@ -112,6 +113,13 @@ def is_ready(address: str) -> bool:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
+
+
+def connections() -> dict[str, str]:
+    """Peers and states (numbers of the system) of the machine's TCP connections, by their files."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return {f"socket:[{one[9]}]": f"connection to {one[2]} in state {one[3]}" for one in fields}
 
 
 def parents() -> dict[int, int]:

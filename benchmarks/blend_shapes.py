@@ -80,7 +80,7 @@ def judge(folder: Path, task: Path) -> None:
     print("| --- | --- | --- | --- |")
     columns = {name: (ours[:, k], theirs[:, k]) for k, name in enumerate(names)}
     apart = [
-        sum(sign * values[:, names.index(name)] for name, sign in APART.items())
+        np.sum([sign * values[:, names.index(name)] for name, sign in APART.items()], axis=0)
         for values in (ours, theirs)
     ]
     columns[" ".join(f"{sign:+g} {name}" for name, sign in APART.items())] = (apart[0], apart[1])

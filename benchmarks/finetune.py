@@ -27,8 +27,9 @@ from moda.data.dataset import TrainingClip
 from moda.data.sync import correlation_at_lag, rows_at
 from moda.motion.reading import SpeechReader
 from moda.structures import MotionSpace
+from moda.structures.landmarks import Array
 from moda.training.fits.adapting import adapt_mouth, lip_rows, with_read_lags
-from moda.training.fits.reading import Array, lip_gains, mouth_products, solve_mouth, stacked_frames
+from moda.training.fits.reading import lip_gains, mouth_products, solve_mouth, stacked_frames
 from moda.training.recipe import read_recipe
 from moda.training.run import load_training_data
 

@@ -261,7 +261,7 @@ def golden_renderer(device: torch.device) -> dict[str, float]:
     from published_weights import filled_rendering_networks, recorded_picture
 
     networks = filled_rendering_networks().to(device)
-    found = {}
+    found: dict[str, float] = {}
     with recordings("liveportrait_nets", device) as expected:
         for way in ("plain", "optimised"):
             if way == "optimised":

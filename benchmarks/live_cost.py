@@ -75,7 +75,11 @@ def measure(size: int) -> Row:
 
 def run(checkout: Path, python: str, size: int) -> Row:
     """:func:`measure` with the code of a checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout / "src"),
+        "OPENBLAS_NUM_THREADS": "1",  # as the moda command has it
+    }
     command = [python, __file__, "--only-measure", "--size", str(size)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     row: Row = json.loads(done.stdout.splitlines()[-1])

@@ -17,6 +17,7 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ from moda.motion.hearing.lips import lips_of_motion
 from moda.options import FrameOptions
 from moda.pipeline import TalkingHead
 from moda.structures import Motion
+from moda.systems.embedded import EmbeddedSystem
 
 QUALITY = 85
 WARM_PICTURES = LEARNED_PICTURES + 10
@@ -48,6 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     talking = TalkingHead.from_pretrained("moda-tiny", device="cpu")
+    assert isinstance(talking.system, EmbeddedSystem)
     live = LiveReenactment.of(talking, arguments.portrait, frame=FrameOptions(size=arguments.size))
     film = [
         (index / 25, picture)
@@ -66,7 +69,7 @@ def main() -> None:
     motion = Motion(np.concatenate(rows), talking.system.space)
     whole = track_motion(iter(film), talking.system.models, talking.system.space).motion
     moving = slice(WARM_PICTURES, None)
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         name: (whole.part(name)[moving, 0], motion.part(name)[moving, 0])
         for name in ("pitch", "yaw", "roll")
     }

@@ -18,6 +18,7 @@ import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,16 +89,11 @@ def main() -> None:
     ]
     print(scores[0].row(), flush=True)
     for frames in arguments.look_ahead:
-        name = f"live, {frames * 40} ms"
-        scores.append(
-            score(
-                name,
-                spoken,
-                lambda clip, frames=frames: lips_of_motion(
-                    live_motion(checkpoint, clip.samples, frames)
-                ),
-            )
-        )
+
+        def live_lips(clip: Any, frames: int = frames) -> Any:
+            return lips_of_motion(live_motion(checkpoint, clip.samples, frames))
+
+        scores.append(score(f"live, {frames * 40} ms", spoken, live_lips))
         print(scores[-1].row(), flush=True)
     longest = max((clip.samples for clip in spoken), key=len)
     cost = listening_seconds(checkpoint, longest, LOOK_AHEAD_FRAMES)

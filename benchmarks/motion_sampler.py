@@ -16,6 +16,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def compare(rounds: int) -> dict[str, dict[str, float]]:
         "reference": lambda: reference.sample_window(
             state, speech, EMOTION, keypoints, previous, noise, guidance_scale=GUIDANCE
         ),
-        **{name: lambda s=schedule: sample(s) for name, schedule in SCHEDULES.items()},
+        **{name: partial(sample, schedule) for name, schedule in SCHEDULES.items()},
     }
     sample(SCHEDULES["4 steps"])
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -214,7 +214,7 @@ def prepare(folder: Path) -> None:
 def draw_alone(way: str, folder: Path) -> int:
     """Megabytes at the peak of a process that draws two frames one way."""
     saved = load_file(folder / "clip.safetensors")
-    source, *driving = saved["points"].split(1)
+    source, *driving = torch.split(saved["points"], 1)
     if way == "ours":
         networks = load_networks(folder)
         accelerate_for_cpu(networks)
@@ -244,7 +244,8 @@ def run(task: str, folder: Path, arguments: argparse.Namespace) -> dict[str, obj
 
 def do(task: str, folder: Path, rounds: int) -> object:
     if task == "prepare":
-        return prepare(folder)
+        prepare(folder)
+        return None
     if task == "compare":
         return compare(folder, rounds)
     return draw_alone(task, folder)

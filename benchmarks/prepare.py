@@ -23,6 +23,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("torch", "numpy", "onnxruntime", "opencv-python-headless", "av", "safetensors")
@@ -61,7 +62,9 @@ def prepare(corpus: Path, options: list[str]) -> dict[str, float]:
     }
 
 
-def measure(video: Path, folder: Path, counts: tuple[int, int], options: list[str]) -> dict:
+def measure(
+    video: Path, folder: Path, counts: tuple[int, int], options: list[str]
+) -> dict[str, Any]:
     """One clip for each worker, and more; the difference is what the clips cost."""
     rows = []
     for count in counts:

@@ -54,7 +54,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.case:
         with tempfile.TemporaryDirectory() as folder:
-            print(measure(*arguments.case, Path(folder)))
+            seconds, num_frames = arguments.case
+            print(measure(seconds, num_frames, Path(folder)))
         return
     rows = []
     for seconds, num_frames in CASES:

@@ -95,7 +95,8 @@ def joint_block(
             query, key = rotate(query, table), rotate(key, table)
         heads.append((query, key, value))
     query, key, value = (torch.cat(parts, dim=2) for parts in zip(*heads, strict=True))
-    attended = attend(query, key, value).split([part.shape[1] for part in streams], dim=1)
+    lengths = [part.shape[1] for part in streams]
+    attended = torch.split(attend(query, key, value), lengths, dim=1)
     results = []
     for tokens, seen, chunk, (short, long, number) in zip(
         streams, attended, chunks, names, strict=True
@@ -112,15 +113,15 @@ def one_stream_block(weights: Weights, block: str, tokens: Tensor, condition: Te
     shift, scale, gate = modulation(weights, f"{block}.adaLN_modulation_xs", condition, 3)
     wide = linear(weights, f"{block}.qkv_xs", modulate(tokens, shift, scale))
     hidden = tokens.shape[-1]
-    qkv, inner = wide.split([3 * hidden, 4 * hidden], dim=-1)
+    qkv, inner = torch.split(wide, [3 * hidden, 4 * hidden], dim=-1)
     query, key, value = split_heads(weights, f"{block}.attn1", qkv, "xs")
     turned = []
     for part in (query, key):
-        motion, others = part.split([NUM_FRAMES, 3 * NUM_FRAMES], dim=2)
+        motion, others = torch.split(part, [NUM_FRAMES, 3 * NUM_FRAMES], dim=2)
         cos, sin = rotary_table(NUM_FRAMES)
         others = rotate(others, (cos.repeat(3, 1), sin.repeat(3, 1)))
         turned.append(torch.cat((rotate(motion, (cos, sin)), others), dim=2))
-    seen = attend(*turned, value)
+    seen = attend(turned[0], turned[1], value)
     both = torch.cat((seen, F.gelu(inner, approximate="tanh")), dim=-1)
     return tokens + gate.unsqueeze(1) * linear(weights, f"{block}.linear2", both)
 

@@ -79,8 +79,10 @@ def stitch(state: State, source: Tensor, driving: Tensor) -> Tensor:
 
 
 def batch_norm(state: State, name: str, features: Tensor) -> Tensor:
-    parts = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-    return F.batch_norm(features, *parts)
+    mean, variance, weight, bias = (
+        state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return F.batch_norm(features, mean, variance, weight, bias)
 
 
 def convolve_3d(state: State, name: str, volume: Tensor, padding: int = 1) -> Tensor:

@@ -3,7 +3,8 @@
     python benchmarks/soak.py --minutes 30 --output soak.json
 
 Sessions and jobs come from one address, attackers from others, as they do in the world. Each
-session has a process of its own, so that the attackers' work delays none. Printed every ten seconds
+session has a process of its own, so that the attackers' work delays none. What attackers compute
+gives way to all others, because it would be on another machine. Printed every ten seconds
 and written at the end: pictures a second of every session, the memory of each process, videos made,
 and what attackers got.
 
@@ -45,6 +46,7 @@ LOOK_SECONDS = 10.0
 JOB_SECONDS = 3.0
 ATTACKERS = tuple(f"127.0.0.{number}" for number in range(66, 74))
 """Addresses of loopback, which all lead to this machine."""
+ATTACKERS_NICENESS = 19
 PAUSE_SECONDS = 0.1
 """Of an attacker between two requests."""
 
@@ -165,7 +167,7 @@ def look(server: Running, sessions: Sequence[Session], observed: Observed) -> No
             with session.pictures.get_lock():
                 count, session.pictures.value = session.pictures.value, 0
             rates.append(round(count / (now - then), 1))
-        memory = {name: round(size) for name, size in server.megabytes().items()}
+        memory = {name: float(round(size)) for name, size in server.megabytes().items()}
         observed.rates.append(rates)
         observed.memory.append(memory)
         then = now
@@ -199,6 +201,8 @@ def measure(arguments: argparse.Namespace, server: Running, folder: Path) -> Obs
     sessions = [begin_session(server.address, arguments.minutes) for _ in range(arguments.sessions)]
     while not all(session.pictures.value for session in sessions):  # who is first has the session
         time.sleep(0.1)
+    if hasattr(os, "nice"):
+        os.nice(ATTACKERS_NICENESS)
     for thread in threads:
         thread.start()
     try:

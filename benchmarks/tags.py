@@ -104,7 +104,7 @@ def measured(head: TalkingHead, portrait: Path, language: str, size: int) -> lis
             "turned_after_seconds": span.turned_seconds,
             **{name: round(span.effects[name], 2) for name in SHOWN},
         }
-        for span in schedule_effects(*tracks, spoken.style.schedule)
+        for span in schedule_effects(tracks[0], tracks[1], spoken.style.schedule)
     ]
 
 

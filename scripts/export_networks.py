@@ -129,21 +129,20 @@ class Attention(torch.autograd.Function):
 
 
 class EncoderGraph(nn.Module):
-    """Tokens of a spectrogram; the positions of the tokens are given."""
+    """Tokens of a spectrogram; the positions of all and the numbers of the wanted are given."""
 
     def __init__(self, encoder: WhisperEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, mel: Tensor, positions: Tensor) -> Tensor:
-        def attended(block: EncoderBlock, tokens: Tensor) -> Tensor:
-            query, key, value = block.attention_qkv(tokens).chunk(3, dim=-1)
+    def forward(self, mel: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+        def attended(block: EncoderBlock, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             num_heads = block.attention_out.in_features // HEAD_SIZE
             out: Tensor = Attention.apply(query, key, value, num_heads)
             return out
 
         with mock.patch.object(EncoderBlock, "attend", attended):
-            tokens: Tensor = self.encoder(mel, positions)
+            tokens: Tensor = self.encoder(mel, positions, wanted)
         return tokens
 
 
@@ -376,8 +375,15 @@ def motion_graphs(config: MotionModelConfig) -> dict[str, onnx.ModelProto]:
 
 def encoder_graph(encoder: WhisperEncoder) -> onnx.ModelProto:
     """The graph of the speech encoder."""
-    given = {"mel": torch.rand(1, NUM_BANDS, 100), "positions": torch.rand(50, encoder.size)}
-    sizes = {"mel": {2: "hop"}, "positions": {0: "token"}, "tokens": {1: "token"}}
+    given = {
+        "mel": torch.rand(1, NUM_BANDS, 100),
+        "positions": torch.rand(50, encoder.size),
+        "wanted": torch.arange(10, 50),
+    }
+    sizes = {
+        "mel": {2: "hop"}, "positions": {0: "token"}, "wanted": {0: "wanted"},
+        "tokens": {1: "wanted"},
+    }  # fmt: skip
     return export(EncoderGraph(encoder), given, ["tokens"], sizes)
 
 

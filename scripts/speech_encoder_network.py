@@ -29,21 +29,22 @@ class EncoderBlock(nn.Module):
         self.mlp_in = nn.Linear(size, 4 * size)
         self.mlp_out = nn.Linear(4 * size, size)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
-        tokens = tokens + self.attention_out(self.attend(self.attention_norm(tokens)))
+    def forward(self, tokens: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """(B, L, C) -> (B, L, C), or of the ``wanted`` (K,) tokens alone (B, K, C)."""
+        query, key, value = self.attention_qkv(self.attention_norm(tokens)).chunk(3, dim=-1)
+        if wanted is not None:
+            query, tokens = query.index_select(1, wanted), tokens.index_select(1, wanted)
+        tokens = tokens + self.attention_out(self.attend(query, key, value))
         inner = F.gelu(self.mlp_in(self.mlp_norm(tokens)))
         return tokens + self.mlp_out(inner)
 
-    def attend(self, tokens: Tensor) -> Tensor:
-        """(B, L, C) -> (B, L, C) before the last layer of the attention."""
-        query, key, value = rearrange(
-            self.attention_qkv(tokens),
-            "batch token (part head channel) -> part batch head token channel",
-            part=3,
-            channel=HEAD_SIZE,
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, K, C), (B, L, C) and (B, L, C) -> (B, K, C)."""
+        parts = (
+            rearrange(part, "batch token (head size) -> batch head token size", size=HEAD_SIZE)
+            for part in (query, key, value)
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = F.scaled_dot_product_attention(*parts)
         return rearrange(attended, "batch head token channel -> batch token (head channel)")
 
 
@@ -65,10 +66,11 @@ class WhisperEncoder(nn.Module):
         encoder.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         return encoder.eval().requires_grad_(False)
 
-    def forward(self, mel: Tensor, positions: Tensor) -> Tensor:
-        """Spectrogram (B, M, 2 L) and positions (L, C) -> (B, L, C)."""
+    def forward(self, mel: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Spectrogram (B, M, 2 L) and positions (L, C) -> (B, L, C), or (B, K, C) ``wanted``."""
         sound = F.gelu(self.conv2(F.gelu(self.conv1(mel))))
         tokens = rearrange(sound, "batch channel token -> batch token channel") + positions
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             tokens = block(tokens)
-        return tokens
+        return last(tokens, wanted)  # type: ignore[no-any-return]

@@ -179,6 +179,8 @@ def test_the_speech_encoder() -> None:
         with torch.inference_mode():
             expected = encoder(mel, torch.from_numpy(sinusoids(num_tokens, encoder.size)))[0]
         assert_close(SpeechEncoder(weights).encode(samples), expected, atol=1e-4)
+        newest = SpeechEncoder(weights).encode(samples, newest=num_tokens // 2)
+        assert_close(newest, expected[-(num_tokens // 2) :], atol=1e-4)
 
 
 def test_a_graph_keeps_no_hold_of_the_weights_it_was_given() -> None:

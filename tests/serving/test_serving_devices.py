@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def test_the_video_worker(
     asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(video_worker.signal, "signal", lambda *which: None)
-    monkeypatch.setattr(video_worker, "_read", lambda connection, requests, folder: None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "")
+    monkeypatch.setattr(video_worker, "_read", lambda connection, requests, folders: None)
     job = VideoJob(PORTRAIT, tmp_path / "video.mp4", PORTRAIT)
     requests = video_worker.queue.SimpleQueue[VideoJob]()
     requests.put(job)
@@ -78,7 +81,7 @@ def test_the_video_worker(
             raise OSError("the server is gone")
 
     with pytest.raises(OSError, match="gone"):
-        video_worker.run_video_worker(OneAnswer(), "moda-tiny", "cuda", 2, tmp_path)  # type: ignore[arg-type]
+        video_worker.run_video_worker(OneAnswer(), "moda-tiny", "cuda", 2, tmp_path, None)  # type: ignore[arg-type]
     assert asked == [("cuda", "6")]
 
 
@@ -112,7 +115,7 @@ def test_numbers_and_devices_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_
 
     asyncio.run(start())
     assert [args[-1] for args in started[:3]] == [0, 1, 1]
-    assert started[3] == ("moda-tiny", "cuda", 2, tmp_path)
+    assert (*started[3][:3], started[3][-1]) == ("moda-tiny", "cuda", 2, tmp_path)
 
 
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import typer
 from moda.cli import options, steps
 from moda.files import ScratchFolder
 from moda.options import read_options
-from moda.pipeline import dubbing, loading
+from moda.pipeline import dubbing
 from moda.pipeline.jobs import VideoJob, spoken, write_video
 
 app = typer.Typer()
@@ -42,7 +42,7 @@ def dub(
     chosen = read_options({**given, "face": face})
     job = VideoJob(footage, output, speech, chosen)
     job.check()
-    head = loading.load_head(*chosen.model_choice)
+    head = steps.load_head(*chosen.model_choice)
     with ScratchFolder("work") as folder:
         said = spoken(job, head, folder, stages=steps.progress_bar)
         with steps.progress_bar("Tracking") as progress:

@@ -14,7 +14,6 @@ from moda.errors import InputError
 from moda.files import example
 from moda.media import check_output_path
 from moda.options import read_options
-from moda.pipeline import loading
 from moda.pipeline.jobs import VideoJob, job_from_row, make_video, write_video
 
 app = typer.Typer()
@@ -57,7 +56,7 @@ def generate(
         raise typer.BadParameter("Missing argument 'PORTRAIT'")
     job = job_from_row(row, Path())
     job.check()
-    head = loading.load_head(*job.options.model_choice)
+    head = steps.load_head(*job.options.model_choice)
     summary = make_video(job, head, stages=steps.progress_bar, tell=steps.warn)
     steps.tell(summary, started)
 
@@ -68,7 +67,7 @@ def demo(output: options.Output = Path("demo.mp4")) -> None:
     started = time.perf_counter()
     job = VideoJob(example("portraits/mona_lisa.jpg"), output, example("speech.wav"))
     job.check()
-    head = loading.load_head(*job.options.model_choice)
+    head = steps.load_head(*job.options.model_choice)
     summary = make_video(job, head, stages=steps.progress_bar, tell=steps.warn)
     steps.tell(summary, started)
     typer.echo("Your own: moda generate portrait.jpg speech.wav -o talk.mp4")
@@ -99,7 +98,7 @@ def reenact(
     chosen = read_options({**given, "face": face})
     transparent = chosen.is_transparent
     check_output_path(output, transparent=transparent, inputs=(portrait, driving, *chosen.files))
-    head = loading.load_head(*chosen.model_choice)
+    head = steps.load_head(*chosen.model_choice)
     with steps.progress_bar("Tracking") as progress:
         video = head.reenact(portrait, driving, chosen, progress=progress)
     summary = write_video(video, output, chosen, stages=steps.progress_bar, tell=steps.warn)

@@ -5,12 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from moda.pipeline import VideoSummary
+from moda.pipeline import TalkingHead, VideoSummary, loading
+from moda.rendering.mesh.first_use import compile_beside
+
+
+def load_head(*choice: Any) -> TalkingHead:
+    """As :func:`moda.pipeline.loading.load_head`, with :func:`compile_early`."""
+    head = loading.load_head(*choice)
+    compile_early(head)
+    return head
+
+
+def compile_early(head: TalkingHead) -> None:
+    """Begin with what the first video of an installation waits for, and say so."""
+    if head.space.name == "mesh" and compile_beside():
+        warn("the first video takes some seconds longer: its inner loops are compiled, once")
 
 
 def tell(summary: VideoSummary, started: float) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moda.cli import options
+from moda.cli import options, steps
 from moda.pipeline import TalkingHead
 from moda.web.server import require_gradio, serve_page
 from moda.web.settings import LOGIN_VARIABLE, WebSettings, parse_login, read_login
@@ -51,6 +51,7 @@ def web(
     settings = WebSettings(login=login, allowed_origins=tuple(allow_origin or ()), **given)
     require_gradio()
     head = TalkingHead.from_pretrained(model, device=device)
+    steps.compile_early(head)
     with serve_page(head, installed_speaker(), settings) as page:
         typer.echo(f"The page is at {page.url}; Ctrl+C ends it")
         if page.share_url:

@@ -199,7 +199,7 @@ class LiveFeatures:
         """Let the encoder say anew what it has heard, as far as it was heard at all."""
         count = min(REFRESHED_FRAMES, self._heard)
         if count:
-            tokens = self._encoder.encode(self._samples)[-2 * count :]
+            tokens = self._encoder.encode(self._samples, newest=2 * count)
             self._tokens[-count:] = tokens.reshape(count, -1)
         self._pending = 0
 

@@ -29,6 +29,9 @@ SAMPLE_RATE_HZ = 16_000
 HOP = 160  # samples, 10 ms
 FFT_SIZE = 400
 NUM_BANDS = 80
+SMALL_PRODUCT = 16
+"""Windows whose bands are computed in one product; for larger ones OpenBLAS wakes threads, which
+then wait busily for longer than they compute."""
 SAMPLES_PER_TOKEN = 2 * HOP
 HEAD_SIZE = 64
 LARGEST_POSITION_PERIOD = 10_000.0
@@ -51,8 +54,8 @@ class SpeechEncoder:
         self.size = len(weights["conv1.bias"])
         self._graph = Graph(ENCODER_GRAPH, weights)
 
-    def encode(self, samples: Floats) -> Floats:
-        """Samples (N,) at 16 kHz of one piece -> tokens (ceil(N / 320), C).
+    def encode(self, samples: Floats, newest: int | None = None) -> Floats:
+        """Samples (N,) at 16 kHz of one piece -> tokens (ceil(N / 320), C), or the ``newest``.
 
         Token j is centred at sample 320 j.
         """
@@ -60,11 +63,12 @@ class SpeechEncoder:
         length = max(2, count)
         padded = np.zeros(length * SAMPLES_PER_TOKEN, np.float32)
         padded[: len(samples)] = samples
-        given = {
+        given: dict[str, NDArray[Any]] = {
             "mel": log_mel_spectrogram(padded)[None],
             "positions": sinusoids(length, self.size),
+            "wanted": np.arange(count, dtype=np.int64)[-(newest or count) :],
         }
-        return self._graph.run(given)[0][0, :count]
+        return self._graph.run(given)[0][0]
 
 
 @cache
@@ -119,7 +123,9 @@ def log_mel_spectrogram(samples: Floats) -> Floats:
     windows = sliding_window_view(mirrored, FFT_SIZE)[: len(samples) // HOP * HOP : HOP]
     taper = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
     spectrum = np.fft.rfft(windows * taper.astype(np.float32))
-    energies = mel_filters() @ (spectrum.real**2 + spectrum.imag**2).T
+    power, filters = spectrum.real**2 + spectrum.imag**2, mel_filters()
+    starts = range(0, len(power), SMALL_PRODUCT)
+    energies = np.hstack([filters @ power[start : start + SMALL_PRODUCT].T for start in starts])
     levels = np.log10(np.maximum(energies, np.float32(1e-10)))
     return (np.maximum(levels, levels.max() - np.float32(DYNAMIC_RANGE)) + np.float32(4.0)) / 4.0
 

@@ -362,8 +362,8 @@ class LiveStatistics(NamedTuple):
 class LiveSession:
     """Runs a head by the clock, in a thread of its own: 25 frames a second, sound first.
 
-    A machine that cannot keep up leaves out pictures and never sound. One that stood still goes on
-    from where it is.
+    A machine that cannot keep up leaves out pictures and never sound, but draws one every
+    ``LONGEST_PAUSE_SECONDS``. One that stood still goes on from where it is.
 
     Args:
         head: nobody else may use it from now on.
@@ -373,6 +373,8 @@ class LiveSession:
     """
 
     UNDRAWN_AFTER_SECONDS = 0.08
+    LONGEST_PAUSE_SECONDS = 0.48
+    """From one picture to the next where motion alone takes all the time."""
     STOOD_STILL_SECONDS = 1.0
     DUE_WITHIN_SECONDS = 1e-6
     """What is this early is due: a shorter sleep might not move a clock."""
@@ -445,7 +447,7 @@ class LiveSession:
 
     def _play(self) -> None:
         start, due = self._now(), 0
-        undrawn, latest = 0, 0.0
+        undrawn, latest, drawn_at = 0, 0.0, start
         while not self._is_stopped.is_set():
             late = self._now() - start - due / FRAMES_PER_SECOND
             if late < -self.DUE_WITHIN_SECONDS:
@@ -454,10 +456,14 @@ class LiveSession:
             if late > self.STOOD_STILL_SECONDS:
                 start, due, late = self._now(), 0, 0.0
             self._answer_calls()
-            in_time = late <= self.UNDRAWN_AFTER_SECONDS
-            frame = self._head.next_frame(draw=self._draws and in_time)
+            now = self._now()
+            draws = (
+                late <= self.UNDRAWN_AFTER_SECONDS or now - drawn_at >= self.LONGEST_PAUSE_SECONDS
+            )
+            drawn_at = now if draws else drawn_at
+            frame = self._head.next_frame(draw=self._draws and draws)
             due += 1
-            undrawn += not in_time
+            undrawn += self._draws and not draws
             latest = max(latest, late)
             self.statistics = LiveStatistics(
                 frame.number + 1,

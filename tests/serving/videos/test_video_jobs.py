@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+from in_process import eventually
+from made_videos import ENDLESS, run_made_videos
 
 from moda.pipeline.jobs import VideoJob
 from moda.serving.access import BusyError
 from moda.serving.app import create_app
 from moda.serving.metrics import Metrics
 from moda.serving.settings import ServerSettings
+from moda.serving.videos import queue
 from moda.serving.videos.queue import VideoJobs
 from moda.serving.videos.records import Job
 
@@ -79,3 +83,34 @@ def test_jobs_beyond_the_limit_are_refused() -> None:
             await jobs.close()
 
     asyncio.run(add())
+
+
+def test_a_deleted_video_takes_no_other_with_it_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The process that is killed for it may still end while the next video is begun."""
+    monkeypatch.setattr(queue, "run_video_worker", run_made_videos)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def ask(jobs: VideoJobs, portrait: str) -> Job:
+        folder = jobs.new_folder()
+        request = VideoJob(folder / portrait, folder / "video.mp4", folder / "speech")
+        job = Job(folder.name, folder, {}, request)
+        jobs.add(job)
+        return job
+
+    async def run() -> list[str | None]:
+        jobs, errors = VideoJobs(ServerSettings(max_sessions=0), Metrics()), []
+        for _ in range(3):
+            endless, other = (ask(jobs, portrait) for portrait in (ENDLESS, "portrait"))
+            await eventually(lambda job=endless: job.progress > 0)  # type: ignore[misc]
+            await jobs.delete(endless)
+            await eventually(lambda job=other: job.is_over)  # type: ignore[misc]
+            errors.append(other.error)
+        endless = ask(jobs, ENDLESS)
+        await eventually(lambda: endless.progress > 0)
+        await jobs.close()
+        return errors
+
+    assert asyncio.run(run()) == [None] * 3
+    assert list(tmp_path.iterdir()) == []

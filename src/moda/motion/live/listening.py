@@ -95,7 +95,7 @@ class LiveListener:
         context = self._embedder.context
         part = features[first - context : last + context + 1]
         missing = last + context + 1 - len(features)
-        return np.pad(part, ((0, max(0, missing)), (0, 0)))
+        return np.pad(part, ((0, missing), (0, 0))) if missing > 0 else part
 
     def _without_short_pauses(self, activity: Floats) -> float:
         """Activity of the frame; 1 in a pause that is, or may become, a short one."""

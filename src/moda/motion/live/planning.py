@@ -4,7 +4,7 @@ A window slides over the frames. Its beginning is known motion: at every step
 the flow is given that motion at the noise level of the step (the replacement method of arXiv
 2011.13456, appendix I.2, for a straight flow). Its end lies in the future, where the speech is as
 after the end of a recording. Every frame keeps its own noise, so that windows agree on the frames
-they share. One step of the sampler is taken per frame, which spreads the work evenly.
+they share. Steps of the sampler are taken one per frame, which spreads the work evenly.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from moda.motion.sampler import (
 )
 from moda.structures import EmotionAt, Floats
 
-STRIDE_FRAMES = 8
-"""A new plan is made this often, 0.32 s."""
-WINDOW_FRAMES = 56
-"""Of a plan at most: as long as the model's own costs half as much again, with the same lips."""
+STRIDE_FRAMES = 12
+"""A new plan is made this often, 0.48 s."""
+WINDOW_FRAMES = 48
+"""Of a plan at most: as long as the model's own costs twice as much, with the same lips."""
 OVERLAP_FRAMES = 8
 """Frames over which one plan becomes the next."""
+MOUTH_SHARE = 0.5
+"""Of what the flow adds to the mouth offline: a plan has not heard what its last frames say."""
 
 
 class HeadPlanner:
@@ -72,7 +74,8 @@ class HeadPlanner:
         self._noise_scale = np.ones(config.generated_size, np.float32)
         if scale is not None:
             self._noise_scale = scale[list(config.sampled)]
-        self._share = np.ones(config.motion_size, np.float32) if share is None else share
+        self._share = np.ones(config.motion_size, np.float32) if share is None else share.copy()
+        self._share[: config.mouth_size] *= MOUTH_SHARE
         self._per_frame = -(-num_steps // STRIDE_FRAMES)
         self._lead = -(-num_steps // self._per_frame)
         """Frames that a plan takes to be made."""

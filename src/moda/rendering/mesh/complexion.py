@@ -98,7 +98,7 @@ def measure_palette(plate: Picture, landmarks: Array) -> Palette:
     return Palette(
         tooth=colour(tooth_luma, 0.45 * sclera_tint + 0.55 * IVORY * light),
         gum=colour(0.62 * luma, flesh * [1.05, 0.95, 0.97]),
-        tongue=colour(0.37 * luma + 0.57 * min(float(lip.mean()), 0.75 * luma), flesh),
+        tongue=colour(0.41 * luma + 0.64 * min(float(lip.mean()), 0.75 * luma), flesh),
         deep=colour(0.135 * luma, flesh * [1.15, 0.9, 0.9]),
         wall=colour(0.44 * luma, flesh * [1.1, 0.9, 0.9]),
         lip=np.clip(lip, 0, 255).astype(np.float32),

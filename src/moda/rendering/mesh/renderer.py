@@ -13,6 +13,7 @@ import numpy as np
 from moda.errors import InputError
 from moda.rendering.mesh.backdrop import clean_plate, person_matte, put_behind
 from moda.rendering.mesh.eyes import EyePair
+from moda.rendering.mesh.first_use import wait_until_compiled
 from moda.rendering.mesh.folds import Folds
 from moda.rendering.mesh.mouth import MouthInterior
 from moda.rendering.mesh.outer_mesh import OVAL
@@ -138,6 +139,7 @@ class MeshRenderer:
         frame = plate.image.copy()
         plate.box.cut(frame)[:] = drawn
         if self._mouth is not None:
+            wait_until_compiled()
             self._mouth.draw(frame, geometry)
         if self._background is None:
             return np.ascontiguousarray(plate.view.cut(frame))

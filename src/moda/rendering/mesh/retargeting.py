@@ -155,9 +155,10 @@ class Retargeting:
             parameters: (B,) of the expression basis.
         """
         parameters = self._limited(parameters)
-        offset = np.tensordot(parameters, self.basis, 1)
+        # einsum, because tensordot of this size wakes the threads of OpenBLAS, which wait busily.
+        offset: Array = np.einsum("b,bnd->nd", parameters, self.basis)
         crossed = np.minimum(lip_gaps(offset), 0.0)
-        offset -= np.tensordot(crossed, self._parting, 1)
+        offset -= np.einsum("g,gnd->nd", crossed, self._parting)
         self._saturate_width(offset)
         shape: Array = rig.neutral + offset
         everywhere = np.ones(NUM_SURFACE)

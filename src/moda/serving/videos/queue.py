@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from moda.doors.clients import Presence
-from moda.errors import InputError
-from moda.files import ScratchFolder, remove_leftovers
+from moda.errors import InputError, OutputError
+from moda.files import ScratchFolder
 from moda.pipeline.jobs import VideoJob
 from moda.serving.access import (
     ANYBODY,
@@ -272,7 +272,6 @@ class VideoJobs:
             job.state, job.error = "failed", "deleted"
         if job is self._running and self._maker is not None:
             await self._maker.stop()
-            await asyncio.to_thread(remove_leftovers)
         job.remove_files()
         self._metrics.open_jobs.set(self.num_open)
 
@@ -289,7 +288,7 @@ class VideoJobs:
             self._records.update(job)
             try:
                 await self._make(job)
-            except OSError:  # no process can be started; the next job may find one
+            except (OSError, OutputError):  # no process or folder; the next job may find one
                 logger.exception("a video could not be made")
                 job.state, job.error = "failed", INTERNAL_ERROR
             except asyncio.CancelledError:  # the server ends, which is no fault of the job
@@ -373,15 +372,28 @@ class VideoJobs:
 
 
 class VideoMaker:
-    """The server's end of the process that makes videos."""
+    """The server's end of the process that makes videos, with a folder for its temporary files.
+
+    Raises:
+        OSError, OutputError: There is no process, or no room for temporary files.
+    """
 
     def __init__(self, settings: ServerSettings, folder: Path | None) -> None:
+        self._temporary = ScratchFolder("making")
+        self._is_stopped = False
         context = multiprocessing.get_context("spawn")
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: SpawnProcess = context.Process(
             target=run_video_worker,
-            args=(theirs, settings.model, settings.device, settings.max_sessions, folder),
+            args=(
+                theirs,
+                settings.model,
+                settings.device,
+                settings.max_sessions,
+                self._temporary.path,
+                folder,
+            ),
             name="moda-video-worker",
             daemon=True,
         )
@@ -390,8 +402,8 @@ class VideoMaker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a process."""
-        return self._process.is_alive()
+        """Whether the process can be given work; one that was killed may take a moment to end."""
+        return not self._is_stopped and self._process.is_alive()
 
     def send(self, request: VideoJob) -> None:
         """Ask for a video."""
@@ -403,9 +415,11 @@ class VideoMaker:
         return await asyncio.to_thread(self._receive)
 
     async def stop(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does, and remove what it leaves."""
+        self._is_stopped = True
         self._process.kill()
         await asyncio.to_thread(self._process.join, 5.0)
+        self._temporary.close()
 
     def _receive(self) -> tuple[Any, ...]:
         try:

@@ -1,7 +1,8 @@
 """A process that makes one video after the other for :mod:`moda.serving.videos.queue`.
 
 It reads its work from a pipe and tells how far it is. When the pipe ends, whatever it was doing,
-the process ends, and takes the folder of all uploads and results with it unless they are kept.
+the process ends, and takes its temporary files with it, and the folder of all uploads and results
+unless they are kept.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import queue
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -30,12 +32,18 @@ PROGRESS_SECONDS = 0.25
 
 
 def run_video_worker(
-    connection: Connection, model: str, device: str, number: int, folder: Path | None
+    connection: Connection,
+    model: str,
+    device: str,
+    number: int,
+    temporary: Path,
+    folder: Path | None,
 ) -> None:
     """Body of the process; ``number`` is that among all workers, which take different GPUs.
 
-    ``folder`` is removed in the end.
+    ``temporary`` is for all temporary files. Both folders are removed in the end.
     """
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -43,7 +51,10 @@ def run_video_worker(
         os.nice(NICENESS)
     requests: queue.SimpleQueue[VideoJob] = queue.SimpleQueue()
     threading.Thread(
-        target=_read, args=(connection, requests, folder), name="moda-pipe", daemon=True
+        target=_read,
+        args=(connection, requests, (temporary, folder)),
+        name="moda-pipe",
+        daemon=True,
     ).start()
     head: TalkingHead | None = None
     while True:
@@ -83,13 +94,16 @@ def _make(head: TalkingHead, job: VideoJob, connection: Connection) -> float:
 
 
 def _read(
-    connection: Connection, requests: queue.SimpleQueue[VideoJob], folder: Path | None
+    connection: Connection,
+    requests: queue.SimpleQueue[VideoJob],
+    folders: tuple[Path | None, ...],
 ) -> None:
     with suppress(EOFError, OSError):
         while (message := connection.recv()) is not None:
             requests.put(message)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
