@@ -184,6 +184,7 @@ def keep_first_video(rows: list[dict[str, Any]], browser: str) -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
         "versions": {"Gradio": version("gradio"), "Chromium": browser},
+        "load_average": round(os.getloadavg()[0], 1),
         "rows": rows,
     }
     FIRST_VIDEO.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")

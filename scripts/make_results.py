@@ -257,7 +257,8 @@ def first_video() -> str:
         "`moda web` just started, in headless Chromium: an example, then *Make video*. The time is "
         "from the opening of the page until the video plays (`scripts/make_page_pictures.py`).",
         table(["window", "clicks", "time"], rows),
-        f"{source('page', found)} The page is looked at for a second before the first click.",
+        f"{source('page', found)} The page is looked at for a second before the first click. "
+        f"Other programs had a part of the machine: its load average was {found['load_average']}.",
     )
 
 
