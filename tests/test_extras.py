@@ -60,7 +60,6 @@ def brought(extras: frozenset[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("extras", "packages"),
     [
-        ((), ["moda.pipeline", "moda.motion.live", "moda.media", "moda.options"]),
         (("web",), ["moda.web", "moda.doors"]),
         (("serve",), ["moda.serving.server", "moda.serving.videos", "moda.doors"]),
         (("serve", "webrtc"), ["moda.serving.live"]),
