@@ -19,6 +19,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import platform
 import random
 import tempfile
 import threading
@@ -237,7 +238,17 @@ def report(observed: Observed, server: Running) -> dict[str, Any]:
         "hangs": observed.hangs,
         "faults_in_the_log": server.faults(),
         "open_files": len(server.open_files()),
-        "files_at_the_end": [str(path) for path in server.files()],
+        "files_at_the_end": len(server.files()),
+    }
+
+
+def told(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How, when and where it was run."""
+    return {
+        "command": f"python benchmarks/soak.py --minutes {arguments.minutes:g}",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        **{name: value for name, value in vars(arguments).items() if name != "output"},
     }
 
 
@@ -266,6 +277,7 @@ def main() -> None:
             code = server.stop()
         result |= {"ready_at_the_end": is_well, "exit_code": code}
         result["files_left"] = [str(path) for path in server.files()]
+    result = {**told(arguments), **result}
     print(json.dumps(result, indent=1))
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -162,7 +162,8 @@ def main() -> int:
                 tab.wait_for_timeout(1000)
                 keep(tab, IMAGES / f"web-{size}.jpg")
             with served("serve", PORTRAIT) as url, visit(browser, url, size, "day") as tab:
-                tab.wait_for_timeout(1500)
+                alive(tab)
+                tab.wait_for_timeout(300)  # before the first blink
                 keep(tab, IMAGES / f"live-{size}.jpg")
         keep_first_video(rows, browser.version)
     return 0

@@ -31,6 +31,8 @@ LIPS = {
     "ceiling": "real motion, rendered and tracked again: the ceiling",
 }
 """Rows of the first table."""
+MOMENTS = ("after_a_tenth", "at_the_end")
+"""When a soak looks at its memory."""
 
 
 def main() -> int:
@@ -310,7 +312,20 @@ def robustness() -> str:
     """What hostile input comes to."""
     found = stored("robustness")
     requests, files = found["requests"], found["damaged_files"]
+    soak = stored("soak")
+    median, least = (min(one[name] for one in soak["sessions"]) for name in ("median", "least"))
+    early, late = (sum(soak["memory_megabytes"][when].values()) / 1000 for when in MOMENTS)
     rows = [
+        [
+            f"{soak['minutes']:.0f} minutes of `moda serve`: {len(soak['sessions'])} live heads "
+            f"of {soak['size']} pixels, videos one after the other, {soak['attackers']} attackers",
+            f"{median:.1f} pictures a second (least of ten seconds {least:.1f}); memory "
+            f"{early:.2f} GB after a tenth, {late:.2f} at the end; {soak['videos']['made']} videos "
+            f"made; {sum(soak['attacks'].values()):,} attacks: {len(soak['leaks'])} leaks, "
+            f"{len(soak['hangs'])} hangs, {soak['answers'].get('500', 0)} answers 500, "
+            f"{len(soak['files_left'])} files left",
+            f"`{soak['command']}`, {soak['date']}, {soak['machine']}",
+        ],
         [
             f"{requests['sent']:,} requests of {requests['kinds']} hostile kinds",
             f"{requests['as_expected']} got the status of their kind, "
@@ -327,7 +342,7 @@ def robustness() -> str:
     return joined(
         "## Robustness",
         table(["given", "came of it", "how, when"], rows),
-        f"({link('robustness')}) [SECURITY.md](../SECURITY.md) lists what is tested and what is "
+        f"({link('robustness')}, {link('soak')}) [SECURITY.md](../SECURITY.md) lists what is tested and what is "
         "not defended.",
     )
 
