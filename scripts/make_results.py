@@ -342,8 +342,8 @@ def robustness() -> str:
     return joined(
         "## Robustness",
         table(["given", "came of it", "how, when"], rows),
-        f"({link('robustness')}, {link('soak')}) [SECURITY.md](../SECURITY.md) lists what is tested and what is "
-        "not defended.",
+        f"({link('robustness')}, {link('soak')}) [SECURITY.md](../SECURITY.md) lists what is "
+        "tested and what is not defended.",
     )
 
 
