@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from moda.pipeline import TalkingHead, VideoSummary, loading
-from moda.rendering.mesh.first_use import compile_beside
+from moda.rendering.mesh.first_use import compile_beside, was_compiled
+
+FIRST_USE = "some seconds were for inner loops that are compiled once"
 
 
 def load_head(*choice: Any) -> TalkingHead:
@@ -23,9 +25,9 @@ def load_head(*choice: Any) -> TalkingHead:
 
 
 def compile_early(head: TalkingHead) -> None:
-    """Begin with what the first video of an installation waits for, and say so."""
-    if head.space.name == "mesh" and compile_beside():
-        warn("the first video takes some seconds longer: its inner loops are compiled, once")
+    """Begin with what the first video of an installation waits for."""
+    if head.space.name == "mesh":
+        compile_beside()
 
 
 def tell(summary: VideoSummary, started: float) -> None:
@@ -35,7 +37,8 @@ def tell(summary: VideoSummary, started: float) -> None:
         f"{summary.num_frames} frames, {summary.seconds:.2f} s of video in {took:.1f} s "
         f"(real-time factor {took / summary.seconds:.2f}): {summary.path}"
     )
-    typer.echo("; ".join((made, *summary.notes)))
+    compiled = (FIRST_USE,) if was_compiled() else ()
+    typer.echo("; ".join((made, *compiled, *summary.notes)))
 
 
 def warn(message: str) -> None:

@@ -41,8 +41,11 @@ def test_the_second_process_ends_well_and_is_waited_for(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(first_use.subprocess, "Popen", Process)
     monkeypatch.setattr(first_use, "_is_kept", lambda kernel: False)
-    assert first_use.compile_beside()
+    monkeypatch.setattr(first_use, "_running", [])
+    assert not first_use.was_compiled()
+    first_use.compile_beside()
     first_use.wait_until_compiled()
+    assert first_use.was_compiled()
     assert [process.returncode for process in begun] == [0]
     first_use.wait_until_compiled()  # nothing is left to wait for
 
@@ -76,4 +79,6 @@ def test_programs_that_python_does_not_run_begin_nothing(
 ) -> None:
     monkeypatch.setattr(first_use, "_is_kept", lambda kernel: False)
     monkeypatch.setattr(sys, name, value, raising=False)
-    assert not first_use.compile_beside()
+    monkeypatch.setattr(first_use, "_running", [])
+    first_use.compile_beside()
+    assert not first_use.was_compiled()

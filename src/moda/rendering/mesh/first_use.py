@@ -27,18 +27,22 @@ from moda.rendering.mesh.warp import AffineMap, gather_samples, make_buffers, sc
 _running: list[subprocess.Popen[bytes]] = []
 
 
-def compile_beside() -> bool:
-    """Begin to compile in a second process, if that was never done here; whether it was begun.
+def compile_beside() -> None:
+    """Begin to compile in a second process, if that was never done here.
 
     For programs that Python itself runs, such as the command line.
     """
     if _is_kept(gather_samples) or getattr(sys, "frozen", False) or not sys.executable:
-        return False
+        return
     nothing = subprocess.DEVNULL
     command = [sys.executable, "-m", __name__]
     _running.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
     atexit.register(_running[-1].kill)
-    return True
+
+
+def was_compiled() -> bool:
+    """Whether this program has compiled what later ones find."""
+    return bool(_running)
 
 
 def wait_until_compiled() -> None:
