@@ -21,6 +21,7 @@ from PIL import Image
 from media_files import decode_video, level_pictures, tone, write_video, write_wav
 from moda import __version__, cli
 from moda.cli import doctor
+from moda.cli.steps import FIRST_USE
 from moda.config import SpeechEmbedderConfig, SpeechFeaturesConfig, preset
 from moda.errors import InputError
 from moda.motion.model import MotionTransformer
@@ -77,7 +78,8 @@ class TestGenerate:
         printed = capfd.readouterr()
         assert code == 0
         assert re.fullmatch(
-            r"15 frames, 0\.50 s of video in [\d.]+ s \(real-time factor [\d.]+\): .*talk\.mp4\n",
+            r"15 frames, 0\.50 s of video in [\d.]+ s \(real-time factor [\d.]+\): .*talk\.mp4"
+            rf"(; {FIRST_USE})?\n",
             printed.out,
         )
         assert printed.err == "", "no progress bar and no control codes without a terminal"
