@@ -162,8 +162,7 @@ def main() -> int:
                 tab.wait_for_timeout(1000)
                 keep(tab, IMAGES / f"web-{size}.jpg")
             with served("serve", PORTRAIT) as url, visit(browser, url, size, "day") as tab:
-                alive(tab)
-                tab.wait_for_timeout(300)  # before the first blink
+                alive(tab)  # at once, because it soon blinks
                 keep(tab, IMAGES / f"live-{size}.jpg")
         keep_first_video(rows, browser.version)
     return 0
