@@ -50,6 +50,20 @@ def test_the_second_process_ends_well_and_is_waited_for(monkeypatch: pytest.Monk
     first_use.wait_until_compiled()  # nothing is left to wait for
 
 
+def test_the_second_process_runs_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = "from pathlib import Path\nPath(__file__).with_name('sprung').touch()\n"
+    (tmp_path / "numba.py").write_text(trap)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(first_use, "_is_kept", lambda kernel: False)
+    monkeypatch.setattr(first_use, "_running", [])
+    first_use.compile_beside()
+    first_use.wait_until_compiled()
+    assert [process.returncode for process in first_use._running] == [0]
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_a_kernel_is_kept_until_its_source_is_newer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

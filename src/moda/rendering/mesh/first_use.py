@@ -35,7 +35,7 @@ def compile_beside() -> None:
     if _is_kept(gather_samples) or getattr(sys, "frozen", False) or not sys.executable:
         return
     nothing = subprocess.DEVNULL
-    command = [sys.executable, "-m", __name__]
+    command = [sys.executable, "-P", "-m", __name__]  # -P: nothing of the current folder is run
     _running.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
     atexit.register(_running[-1].kill)
 
