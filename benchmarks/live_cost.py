@@ -111,6 +111,7 @@ def main() -> None:
         for index in range(len(programs))
     ]
     result = {
+        "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
         "load_at_end": round(os.getloadavg()[0], 2),

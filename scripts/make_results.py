@@ -260,7 +260,7 @@ def first_video() -> str:
         "from the opening of the page until the video plays (`scripts/make_page_pictures.py`).",
         table(["window", "clicks", "time"], rows),
         f"{source('page', found)} The page is looked at for a second before the first click. "
-        f"Other programs had a part of the machine: its load average was {found['load_average']}.",
+        f"The load average of the machine was {found['load_average']}, its own work included.",
     )
 
 
